@@ -1,0 +1,66 @@
+"""The web page: `python app.py`, then open the address it prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from demo.page import build_demo, launch_options
+from demo.studio import Studio
+
+if TYPE_CHECKING:
+    from mutual_forcing import StreamingGenerator
+
+__all__ = ["build_demo", "main", "serve"]
+
+
+def serve(
+    generator: StreamingGenerator,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool | None = None,
+    block: bool = True,
+) -> str:
+    """Serve the page and return its local address; None leaves a choice to Gradio's environment."""
+    studio = Studio(generator)
+    demo = build_demo(generator, studio)
+    studio.measure_in_background()
+    _, address, _ = demo.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        prevent_thread_lock=not block,
+        **launch_options(studio),
+    )
+    return address
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Load the checkpoint and serve until interrupted; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", default="tiny", help="a name or a folder (default: tiny)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: CUDA when there is one)")
+    parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME)")
+    parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, else 7860)")
+    parser.add_argument("--share", action="store_true", default=None, help="make a public link")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    from mutual_forcing import (
+        StreamingGenerator,
+    )  # heavy: after the arguments are known to be right
+
+    try:
+        generator = StreamingGenerator.from_pretrained(options.checkpoint, device=options.device)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"app.py: {error}\n")
+        return 1
+    serve(generator, host=options.host, port=options.port, share=options.share)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

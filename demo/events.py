@@ -1,0 +1,206 @@
+"""What happens on the page: clicks in, messages to the player out."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from mutual_forcing.media import read_image
+from mutual_forcing.streaming import fit_picture
+
+from .inputs import Form, preflight, preflight_problem
+from .studio import Progress, Studio
+
+log = logging.getLogger(__name__)
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_MODEL: dict[str, Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": "model",
+    "show_progress": "hidden",
+}
+_BLANK = np.full((64, 64, 3), 128, np.uint8)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components that events read and write; `fields` in the order of inputs.Form."""
+
+    fields: list[gr.components.Component]
+    talk: gr.Button
+    player: gr.HTML
+    stop: gr.Button
+    more: gr.Group
+    next_text: gr.Textbox
+    proceed: gr.Button
+    clip: gr.Video
+    preflight: gr.HTML
+
+
+def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
+    """Connect the page's components to the studio."""
+    stage = [c.player, c.stop, c.more, c.clip]
+    talk, proceed, generate = _streams(studio)
+    streams = [
+        c.talk.click(talk, c.fields, stage, api_visibility="private", **_MODEL),
+        c.proceed.click(proceed, c.next_text, stage, api_visibility="private", **_MODEL),
+        c.next_text.submit(proceed, c.next_text, stage, api_visibility="private", **_MODEL),
+    ]
+    for stream in streams:
+        stream.failure(_failed, outputs=[c.player, c.stop], **QUIET)
+    # A hidden button carries the endpoint that returns a file and nothing else.
+    gr.Button(visible=False).click(generate, c.fields, c.clip, api_name="generate", **_MODEL)
+
+    def stop(request: gr.Request) -> None:
+        studio.stop(_visitor(request))
+
+    def forget(request: gr.Request) -> None:
+        studio.forget(_visitor(request))
+
+    c.stop.click(stop, **QUIET)
+    demo.unload(forget)
+    # Queued, unlike the other quick events: only then do warnings reach the page.
+    c.fields[0].change(
+        _poster(studio), c.fields[0], c.player, **{**QUIET, "queue": True}, concurrency_limit=None
+    )
+    _wire_preflight(demo, studio, c)
+
+
+def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
+    def talk(request: gr.Request, *values: Any) -> Iterator[Any]:
+        with _polite():
+            wanted = Form(*values).request()
+            yield from _show(studio, request, studio.begin(_visitor(request), wanted))
+
+    def proceed(text: str, request: gr.Request) -> Iterator[Any]:
+        with _polite():
+            yield from _show(studio, request, studio.proceed(_visitor(request), text))
+
+    def generate(
+        picture: str, text: str, sound: str, sound_use: str, emotion: str, motion: str,
+        steps: float, seed: float, guidance: float, seconds: float, window: float,
+        request: gr.Request,
+    ) -> str:  # fmt: skip
+        """Make a whole clip and return it as an MP4 file."""
+        form = Form(
+            picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window
+        )
+        visitor = _visitor(request)
+        with _polite():
+            for _ in studio.begin(visitor, form.request()):
+                pass
+        talk = studio.talk_of(visitor)
+        assert talk is not None
+        return str(studio.save(talk))
+
+    return talk, proceed, generate
+
+
+def _show(studio: Studio, request: gr.Request, stream: Iterator[Progress]) -> Iterator[Any]:
+    """Pass the stream's progress to the player; at its end, however it ends, give the clip."""
+    running = (gr.update(interactive=True), gr.update(visible=False), gr.update())
+    progress = None
+    try:
+        for progress in stream:
+            if not progress.done:
+                yield progress.message(), *running
+    except ValueError:
+        raise
+    except Exception as error:
+        if progress is None or not progress.made:
+            raise gr.Error(_failure(error)) from error
+        gr.Warning(f"{_failure(error)} What was made until then is kept.")
+    talk = studio.talk_of(_visitor(request))
+    if talk is None or progress is None:
+        return
+    finished = progress if progress.done else _ended(progress)
+    may_continue = gr.update(visible=not talk.broken)
+    clip = gr.update(value=str(studio.save(talk)), visible=True)
+    yield finished.message(), gr.update(interactive=False), may_continue, clip
+
+
+def _ended(progress: Progress) -> Progress:
+    return replace(progress, done=True, status=f"Ended early after {progress.made:.1f} s.")
+
+
+def _failed() -> tuple[str, Any]:
+    # The time makes every message differ from the last one, else the page would not notice it.
+    return json.dumps({"error": time.time()}), gr.update(interactive=False)
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "The machine ran out of memory."
+    return f"The generation failed ({type(error).__name__})."
+
+
+def _poster(studio: Studio) -> Callable[[str | None], str]:
+    def poster(path: str | None) -> str:
+        """Show what the model will see; warn early about a picture that cannot be used."""
+        if not path:
+            return json.dumps({"poster": ""})
+        try:
+            picture = read_image(path)
+        except ValueError as error:
+            gr.Warning(str(error))
+            return json.dumps({"poster": ""})
+        _warn_if_foreign(studio, picture)
+        image = Image.fromarray(fit_picture(picture, studio.generator.video_size))
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        encoded = base64.b64encode(file.getvalue()).decode()
+        return json.dumps({"poster": f"data:image/png;base64,{encoded}"})
+
+    return poster
+
+
+def _warn_if_foreign(studio: Studio, picture: np.ndarray) -> None:
+    measure = getattr(studio.generator, "reference_distance", None)
+    if measure and measure(picture) > 1:
+        gr.Warning("This picture is unlike those the model has learnt from: expect it to drift.")
+
+
+def _wire_preflight(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
+    def predict(*values: Any) -> str:
+        form = Form(*values)
+        try:
+            request = form.request(picture=_BLANK)
+            return preflight(studio.generator.plan(request), studio.pace, request)
+        except ValueError as error:
+            return preflight_problem(form.steps or 1, str(error))
+
+    def tick(*values: Any) -> tuple[str, gr.Timer]:
+        return predict(*values), gr.Timer(active=not studio.pace.known)
+
+    _, text, sound, use, _, _, steps, _, guidance, seconds, _ = c.fields
+    gr.on(
+        [demo.load, *(field.change for field in (text, sound, use, steps, guidance, seconds))],
+        predict, c.fields, c.preflight, trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
+    timer = gr.Timer(2)
+    timer.tick(tick, c.fields, [c.preflight, timer], **QUIET)
+
+
+def _visitor(request: gr.Request) -> str:
+    return request.session_hash or "api"
+
+
+@contextmanager
+def _polite() -> Iterator[None]:
+    """Turn a ValueError, which is one clear sentence, into the page's message."""
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(
+            str(error), title="Please check", duration=8, print_exception=False
+        ) from error

@@ -1,0 +1,128 @@
+"""From what the page holds to a validated request, and from its cost to a plain sentence."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mutual_forcing.caption import EMOTIONS, MOTIONS
+from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.media import read_audio, read_image
+from mutual_forcing.types import FEW_MODE_MAX_STEPS, GenerationRequest, StreamPlan
+
+from .studio import Pace
+
+DRIVES, LENDS = "drives the lips", "gives the voice"
+MAX_TEXT = 2000
+
+
+@dataclass(frozen=True)
+class Form:
+    """The values of the page's fields, in their order on the page; blank numbers are None."""
+
+    picture: str | None
+    text: str | None
+    sound: str | None
+    sound_use: str
+    emotion: str
+    motion: str
+    steps: float
+    seed: float | None
+    guidance: float | None
+    seconds: float | None
+    window: float | None
+
+    def request(self, picture: np.ndarray | None = None) -> GenerationRequest:
+        """Read the files and return the request; raises ValueError in one sentence."""
+        if picture is None:
+            if not self.picture:
+                raise ValueError("Choose a character first: upload a picture or pick an example.")
+            picture = read_image(self.picture)
+        text = (self.text or "").strip()
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"The text is longer than {MAX_TEXT} characters.")
+        sound = _cached_audio(self.sound) if self.sound else None
+        drives = self.sound_use == DRIVES
+        if sound is not None and not drives and not text:
+            raise ValueError("Type what to say: the sound only gives the voice.")
+        return GenerationRequest(
+            image=picture,
+            text=text,
+            caption=caption(self.emotion, self.motion),
+            audio=sound if drives else None,
+            voice=None if drives else sound,
+            steps=_whole(self.steps, "number of steps", 4),
+            guidance_scale=self.guidance or None,
+            seed=_whole(self.seed, "seed", 0),
+            seconds=self.seconds or None,
+            window=_whole(self.window, "window", 0) or None,
+        )
+
+
+def caption(emotion: str, motion: str) -> str:
+    """Return the style in the words that the corpus uses."""
+    if emotion not in EMOTIONS or motion not in MOTIONS:
+        raise ValueError("Choose an emotion and a motion from the lists.")
+    return f"{emotion}, {motion}"
+
+
+def preflight(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> str:
+    """Return the mode's badge and what to expect on this machine, as HTML."""
+    if not pace.known:
+        expect = "Measuring the speed of this machine…"
+    else:
+        expect = _expectation(plan, pace, request)
+    return _line(request.steps, f"{plan.nfe_per_chunk} NFE per chunk. {expect}")
+
+
+def preflight_problem(steps: float, problem: str) -> str:
+    """Return the badge with what is missing instead of a prediction."""
+    return _line(int(steps), problem)
+
+
+def _expectation(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> str:
+    chunk = pace.chunk_seconds(request.steps, request.guidance_scale)
+    rate = CHUNK_SECONDS / chunk
+    film = f"About <b>{plan.seconds:.1f} s</b> of film"
+    if rate >= 1:
+        first = pace.overhead + chunk
+        return f"{film}, first picture after {first:.1f} s; keeps ahead of playback ({rate:.1f}×)."
+    total = pace.overhead + plan.chunks * chunk
+    wait = pace.overhead + chunk + max(0.0, plan.seconds * (1 / rate - 1))
+    return (
+        f"{film} in {_duration(total)} ({rate:.2f}× real time): it starts after about "
+        f"<b>{_duration(min(wait, total))}</b> and then plays without a pause."
+    )
+
+
+def _line(steps: int, text: str) -> str:
+    kind, name = ("few", "Few mode") if steps <= FEW_MODE_MAX_STEPS else ("multi", "Multi mode")
+    return (
+        f'<div class="mf-preflight"><span class="mf-mode {kind}" id="mode-badge">{name}</span>'
+        f"<span>{text}</span></div>"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    return f"{seconds / 60:.1f} min"
+
+
+def _whole(value: float | None, name: str, default: int) -> int:
+    if value is None:
+        return default
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError(f"The {name} must be a whole number.")
+    return int(value)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_audio(path: str) -> np.ndarray:
+    # The prediction asks again whenever a slider moves; a path names one upload for ever.
+    audio = read_audio(path)
+    audio.flags.writeable = False
+    return audio

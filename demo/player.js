@@ -1,0 +1,169 @@
+// Plays one growing MP4 through MediaSource. The server's messages arrive as JSON in props.value:
+// {id, path, mime, seconds, expected_rate, mode, continues}, then {id, status, fps, rate, nfe, made, done}.
+const find = (selector) => element.querySelector(selector);
+const root = find(".mf-player"), video = find(".mf-video"), wait = find(".mf-wait"), tap = find(".mf-tap");
+const Source = window.ManagedMediaSource || window.MediaSource;
+const film = { id: null, queue: [], generation: 0 };
+let clicked = performance.now();
+
+const figure = (name, text) => { find(`[data-figure="${name}"]`).textContent = text; };
+const say = (text) => { find(".mf-status").textContent = text; };
+const showWait = (text) => { wait.hidden = !text; find(".mf-wait span").textContent = text || ""; };
+const bufferedEnd = () => video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
+
+document.addEventListener("click", (event) => {
+  if (event.target.closest("#talk-button, #continue-button")) {
+    clicked = performance.now();
+    if (event.target.closest("#talk-button")) showWait("Preparing the character…");
+  }
+  if (event.target.closest("#stop-button")) { film.stopped = true; video.pause(); showWait(""); }
+}, true);
+
+function open(message) {
+  const append = message.continues && film.source && film.source.readyState !== "closed";
+  film.generation += 1;
+  Object.assign(film, { id: message.id, total: message.seconds, expected: message.expected_rate, queue: [],
+    started: false, stopped: false, finished: false, done: false, firstShown: false, arrivals: [], append });
+  root.dataset.state = "playing";
+  find(".mf-idle").hidden = true;
+  find(".mf-poster").hidden = true;
+  tap.hidden = true;
+  figure("first", "–");
+  if (!Source) { say("This browser cannot stream; the finished clip appears below."); return; }
+  const generation = film.generation;
+  if (!append) film.buffer = null;
+  if (append) { watchFirstPicture(); download(message, generation); return; }
+  const source = film.source = new Source();
+  if (window.ManagedMediaSource) video.disableRemotePlayback = true;
+  if (film.url) URL.revokeObjectURL(film.url);
+  film.url = video.src = URL.createObjectURL(source);
+  source.addEventListener("sourceopen", () => {
+    film.buffer = source.addSourceBuffer(message.mime);
+    film.buffer.addEventListener("updateend", pump);
+    pump();
+  }, { once: true });
+  watchFirstPicture();
+  download(message, generation);
+}
+
+function watchFirstPicture() {
+  const shown = () => {
+    if (film.firstShown) return;
+    film.firstShown = true;
+    figure("first", `${Math.round(performance.now() - clicked)} ms`);
+  };
+  if (film.append) return; // the old pictures are still there: no meaningful first picture
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(shown);
+  else video.addEventListener("loadeddata", shown, { once: true });
+}
+
+async function download(message, generation) {
+  try {
+    const base = (window.gradio_config && window.gradio_config.root) || "";
+    const response = await fetch(base + message.path, { cache: "no-store" });
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    const reader = response.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (generation !== film.generation) { reader.cancel(); return; }
+      if (done) break;
+      film.queue.push(value);
+      pump();
+    }
+  } catch (error) {
+    if (generation !== film.generation) return;
+    say(`The stream broke off: ${error.message}.`);
+  }
+  film.finished = true;
+  pump();
+}
+
+function pump() {
+  const { source, buffer } = film;
+  if (!buffer || source.readyState === "closed" || buffer.updating) return;
+  if (film.queue.length) {
+    const size = film.queue.reduce((sum, part) => sum + part.length, 0);
+    const joined = new Uint8Array(size);
+    let offset = 0;
+    for (const part of film.queue) { joined.set(part, offset); offset += part.length; }
+    film.queue = [];
+    buffer.appendBuffer(joined);
+    return;
+  }
+  if (film.finished && source.readyState === "open") source.endOfStream();
+  film.arrivals.push([performance.now(), bufferedEnd()]);
+  maybeStart();
+}
+
+// Seconds of film that arrive per second, measured once two chunks are here.
+function arrivalRate() {
+  const [first, last] = [film.arrivals.find((a) => a[1] > 0.1), film.arrivals.at(-1)];
+  if (!first || last[1] - first[1] < 0.5) return film.expected || 1;
+  return (last[1] - first[1]) / Math.max(0.001, (last[0] - first[0]) / 1000);
+}
+
+// Start when what is buffered outlasts the making of the rest: then nothing freezes later.
+function maybeStart() {
+  if (film.started || film.stopped || !bufferedEnd()) return;
+  const ahead = bufferedEnd() - video.currentTime, rest = Math.max(0, film.total - bufferedEnd());
+  const rate = arrivalRate();
+  const needed = Math.min(0.4, film.total / 2) + Math.max(0, rest * (1.05 / rate - 1));
+  if (!film.finished && ahead < needed) {
+    const seconds = Math.ceil((needed - ahead) / (rate + (1.05 / rate - 1) * rate));
+    showWait(`Slower than playback: starts in about ${Math.max(1, seconds)} s, then plays without a pause`);
+    return;
+  }
+  film.started = true;
+  showWait("");
+  video.play().catch(() => { tap.hidden = false; });
+}
+
+tap.addEventListener("click", () => { tap.hidden = true; video.play(); });
+video.addEventListener("click", () => { if (film.started) video.paused ? video.play() : video.pause(); });
+video.addEventListener("play", () => { video.controls = true; tap.hidden = true; });
+video.addEventListener("waiting", () => {
+  if (!film.started || film.finished || film.stopped) return;
+  film.started = false;
+  video.pause();
+  showWait("Waiting for the next pictures…");
+});
+
+function show(message) {
+  const badge = find(".mf-badge");
+  if (message.mode) { badge.hidden = false; badge.textContent = message.mode; }
+  if (message.fps) figure("fps", `${message.fps.toFixed(1)} FPS`);
+  if (message.rate) figure("rate", `${message.rate.toFixed(2)}×`);
+  if (message.nfe) figure("nfe", `${message.nfe}`);
+  if (message.seconds) film.total = message.seconds;
+  if (message.made !== undefined) film.made = message.made;
+  if (message.status !== undefined) say(message.status);
+  if (message.done) { film.done = true; if (!film.queue.length) showWait(""); }
+}
+
+setInterval(() => {
+  if (root.dataset.state === "idle") return;
+  const ahead = Math.max(0, bufferedEnd() - video.currentTime), total = film.total || 1;
+  figure("buffer", `${ahead.toFixed(1)} s`);
+  find(".mf-bar b").style.width = `${Math.min(100, 100 * bufferedEnd() / total)}%`;
+  find(".mf-bar i").style.width = `${Math.min(100, 100 * video.currentTime / total)}%`;
+  if (!film.started) maybeStart();
+}, 200);
+
+function receive() {
+  let message = {};
+  try { message = JSON.parse(props.value || "{}"); } catch { return; }
+  if (message.error) { showWait(""); say(""); return; }
+  if (message.poster !== undefined) {
+    const poster = find(".mf-poster"), idle = !film.id || film.done;
+    if (idle) { root.dataset.state = "idle"; video.pause(); find(".mf-badge").hidden = true; showWait(""); }
+    if (message.poster) poster.src = message.poster;
+    poster.hidden = !message.poster || !idle;
+    find(".mf-idle").hidden = !idle || !!message.poster;
+    return;
+  }
+  if (message.id && message.id !== film.id) open(message);
+  show(message);
+}
+
+watch("value", receive);
+receive();

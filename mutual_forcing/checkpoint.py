@@ -1,0 +1,162 @@
+"""A checkpoint: a folder with config.json and safetensors shards below 10 MB. Nothing unpickles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .config import SystemConfig
+from .models.audio_autoencoder import AudioAutoencoder
+from .models.duration import DurationPredictor
+from .models.transformer import AVTransformer
+from .models.video_autoencoder import VideoAutoencoder
+
+SHARD_BYTES = 9_500_000
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class System:
+    """All networks of a checkpoint."""
+
+    config: SystemConfig
+    model: AVTransformer
+    video_autoencoder: VideoAutoencoder
+    audio_autoencoder: AudioAutoencoder
+    duration: DurationPredictor
+    digest: str = ""
+
+    @staticmethod
+    def build(config: SystemConfig) -> System:
+        """Networks with random weights."""
+        return System(
+            config,
+            AVTransformer(config.model),
+            VideoAutoencoder(config.video_autoencoder),
+            AudioAutoencoder(config.audio_autoencoder),
+            DurationPredictor(config.duration),
+        )
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks by the names they have in a checkpoint."""
+        return {
+            "model": self.model,
+            "video_autoencoder": self.video_autoencoder,
+            "audio_autoencoder": self.audio_autoencoder,
+            "duration": self.duration,
+        }
+
+    def to(self, device: torch.device) -> System:
+        """Move every network; returns self."""
+        for module in self.modules.values():
+            module.to(device)
+        return self
+
+
+def save_checkpoint(
+    system: System, folder: Path, record: dict[str, Any], half: bool = True
+) -> None:
+    """Write config.json, record.json and shards; weights in half precision by default."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    tensors = {
+        f"{name}.{key}": _stored(value, half)
+        for name, module in system.modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for number, shard in enumerate(_shards(tensors), start=1):
+        save_file(shard, folder / f"weights-{number:03d}.safetensors")
+    _write_json(folder / "config.json", system.config.to_dict())
+    _write_json(folder / "record.json", record)
+
+
+def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> System:
+    """Load a preset name embedded in the package, a folder, or a Hub repository ("owner/name").
+
+    Raises ValueError when there is none or it does not fit.
+    """
+    folder = find_checkpoint(source)
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds no readable config.json: {error}.") from error
+    system = System.build(SystemConfig.from_dict(values))
+    tensors = _read_shards(folder)
+    for name, module in system.modules.items():
+        start = f"{name}."
+        own = {k[len(start) :]: v.float() for k, v in tensors.items() if k.startswith(start)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(f"The weights of {name} in {folder} do not fit its config.") from error
+        module.eval().requires_grad_(False)
+    system = System(system.config, *system.modules.values(), digest=_digest(folder))
+    return system.to(torch.device(device))
+
+
+def find_checkpoint(source: str | Path) -> Path:
+    """The folder of an embedded preset, a path, or a Hub repository (downloaded)."""
+    embedded = PRETRAINED / str(source)
+    if (embedded / "config.json").exists():
+        return embedded
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if str(source).count("/") == 1 and not path.exists():
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.safetensors", "*.json"]
+        return Path(snapshot_download(str(source), allow_patterns=patterns))
+    raise ValueError(f"No checkpoint at {source!r}: give a folder, an embedded name or a Hub id.")
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if half and value.is_floating_point() else value
+
+
+def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, value in tensors.items():
+        length = value.numel() * value.element_size()
+        if shards[-1] and size + length > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = value
+        size += length
+    return shards
+
+
+def _read_shards(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is not a readable safetensors file.") from error
+    if not tensors:
+        raise ValueError(f"{folder} holds no weights (*.safetensors).")
+    return tensors
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,371 @@
+"""Pictures, sound and films in and out: the only place (beside checkpoints) that touches files.
+
+Inputs are judged by their content, never by their name, and measured before they are decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image, ImageOps
+
+from . import fragments
+from .config import FPS, SAMPLE_RATE
+
+MAX_IMAGE_BYTES = 40 * 2**20
+MAX_IMAGE_PIXELS = 50_000_000
+MAX_IMAGE_SIDE = 2048
+"""Larger pictures are reduced to this: no more can be seen in the result."""
+MAX_AUDIO_BYTES = 200 * 2**20
+MAX_AUDIO_SECONDS = 600.0
+SILENCE_PEAK = 1e-3
+
+_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# Playlists and scripts (HLS, concat) could open other files or addresses: they are not listed.
+_AUDIO_FORMATS = "wav,mp3,flac,ogg,mov,mp4,m4a,3gp,matroska,webm,aac,aiff,caf,amr,au,w64,avi,asf"
+_STREAM_AUDIO_RATE = 48_000
+_AAC_FRAME = 1024
+_VIDEO_CLOCK = 12_800
+_WARM_UP = 4096
+"""Samples at 16 kHz that a resumed encoder hears again."""
+
+
+def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
+    """Return the picture as uint8 RGB [H, W, 3], upright, transparency on white, first frame only.
+
+    Sides beyond 2048 pixels are reduced. Raises ValueError for anything that is no readable picture
+    of at most 50 million pixels and 40 MB.
+    """
+    if isinstance(source, Image.Image):
+        return _to_rgb(source)
+    data = _read_limited(source, MAX_IMAGE_BYTES, "picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS) as image:
+                return _to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_many_pixels()) from error
+    except (OSError, SyntaxError, EOFError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError("The picture cannot be read; use a PNG, JPEG or WebP file.") from error
+
+
+def read_audio(source: str | Path | bytes, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.ndarray:
+    """Return the first sound track as float32 mono [N] at 16 kHz within -1..1.
+
+    Raises ValueError, in one sentence, for files without sound, damaged, silent, above 200 MB
+    or longer than `max_seconds`.
+    """
+    data = _read_limited(source, MAX_AUDIO_BYTES, "audio file")
+    try:
+        samples = _decode_audio(data, max_seconds)
+    except av.error.FFmpegError as error:
+        raise ValueError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
+    if not np.isfinite(samples).all():
+        raise ValueError("The audio file contains values that are not numbers.")
+    if not len(samples) or np.abs(samples).max() < SILENCE_PEAK:
+        raise ValueError("The audio file is silent.")
+    return np.clip(samples, -1, 1)
+
+
+@dataclass(frozen=True)
+class _Position:
+    """What has been written so far."""
+
+    fragments: int = 0
+    audio_packets: int = 0
+
+
+class StreamMuxer:
+    """One video and one audio encoder for a whole stream; every chunk becomes one MP4 fragment.
+
+    The first bytes returned hold the init segment. All bytes joined are a playable fragmented MP4:
+    H.264 with a key frame per chunk, AAC-LC mono at 48 kHz (at 16 kHz an AAC frame lasts 64 ms,
+    which starves players).
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        """Prepare for pictures of `width` x `height` pixels, both even (ValueError otherwise)."""
+        if width % 2 or height % 2 or min(width, height) < 16:
+            raise ValueError("The width and height of a film must be even and at least 16 pixels.")
+        self._size = (width, height)
+        self._video = _open_video_encoder(width, height)
+        self._audio = _open_audio_encoder()
+        self._resampler = av.AudioResampler("fltp", "mono", _STREAM_AUDIO_RATE, _AAC_FRAME)
+        nals = fragments.split_annex_b(bytes(self._video.extradata or b""))
+        kinds = {nal[0] & 31: nal for nal in nals}
+        self._video_track = fragments.VideoTrack(width, height, _VIDEO_CLOCK, kinds[7], kinds[8])
+        self._frames = 0
+        self._samples = 0
+        self._recent = np.zeros(0, np.float32)
+        self._position = _Position()
+        self._seam = self._position
+        self._skip = 0
+        self._finished = False
+
+    def resumed(self) -> StreamMuxer:
+        """Return a muxer that goes on where the last `add` ended, on the same clock.
+
+        Its bytes follow those of the `add`s (the init segment is not repeated) and take the place
+        of what `finish` returned. The last sound is encoded again and dropped, so that the new
+        encoder starts from what the old one heard and the seam does not click.
+        """
+        other = StreamMuxer(*self._size)
+        other._frames, other._position, other._seam = self._frames, self._seam, self._seam
+        grid = _AAC_FRAME  # samples at 16 kHz after which both clocks meet at an AAC frame
+        start = max(0, self._samples - _WARM_UP) // grid * grid
+        first_packet = start * _STREAM_AUDIO_RATE // SAMPLE_RATE // _AAC_FRAME
+        other._skip = self._seam.audio_packets - first_packet
+        other._samples = start
+        other._sound(self._recent[len(self._recent) - (self._samples - start) :])
+        return other
+
+    @property
+    def mime_type(self) -> str:
+        """What MediaSource must be told."""
+        return f'video/mp4; codecs="{fragments.codecs(self._video_track)}"'
+
+    @property
+    def header(self) -> bytes:
+        """The init segment, which a player needs before any fragment."""
+        config = bytes(self._audio.extradata or b"")
+        sound = fragments.AudioTrack(_STREAM_AUDIO_RATE, config, priming=_AAC_FRAME)
+        return fragments.init_segment(self._video_track, sound)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the pictures so far."""
+        return self._frames / FPS
+
+    def add(self, frames: np.ndarray, audio: np.ndarray) -> bytes:
+        """Encode frames uint8 [T, H, W, 3] at 25 fps with their sound float [N] at 16 kHz.
+
+        Raises ValueError when the frames have another size than the stream or it is finished.
+        """
+        if self._finished:
+            raise ValueError("This film is finished.")
+        if frames.dtype != np.uint8 or frames.shape[1:] != (*self._size[::-1], 3):
+            raise ValueError("All frames of a film must be 8-bit RGB of the same size.")
+        start = self._frames
+        video = [packet for i, frame in enumerate(frames) for packet in self._picture(frame, i)]
+        data = self._fragment(start, video, self._sound(audio))
+        self._seam = self._position
+        return data
+
+    def finish(self) -> bytes:
+        """Flush both encoders and return the last bytes; nothing can be added afterwards."""
+        if self._finished:
+            return b""
+        self._finished = True
+        packets = self._encode_sound([*self._resampler.resample(None), None])
+        # The encoder pads its last frame: keep only what begins before the last picture ends.
+        end = math.ceil(self._frames * _STREAM_AUDIO_RATE / FPS / _AAC_FRAME) + 1
+        keep = max(0, end - self._position.audio_packets)
+        return self._fragment(self._frames, [], packets[:keep])
+
+    def _picture(self, pixels: np.ndarray, index: int) -> list[bytes]:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame = frame.reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+        )
+        frame.pict_type = av.video.frame.PictureType.I if index == 0 else 0
+        frame.pts = self._frames
+        frame.time_base = Fraction(1, FPS)
+        self._frames += 1
+        return [fragments.length_prefixed(bytes(packet)) for packet in self._video.encode(frame)]
+
+    def _sound(self, audio: np.ndarray) -> list[bytes]:
+        if not len(audio):
+            return []
+        samples = np.ascontiguousarray(audio, dtype=np.float32)
+        self._samples += len(samples)
+        self._recent = np.concatenate([self._recent, samples])[-_WARM_UP - _AAC_FRAME :]
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        return self._encode_sound(self._resampler.resample(frame))
+
+    def _encode_sound(self, frames: list[av.AudioFrame | None]) -> list[bytes]:
+        packets = [bytes(packet) for frame in frames for packet in self._audio.encode(frame)]
+        skipped = min(self._skip, len(packets))
+        self._skip -= skipped
+        return packets[skipped:]
+
+    def _fragment(self, first_frame: int, video: list[bytes], audio: list[bytes]) -> bytes:
+        if not video and not audio:
+            return b""
+        tick, position = _VIDEO_CLOCK // FPS, self._position
+        tracks = [
+            fragments.Samples(fragments.VIDEO_TRACK, first_frame * tick, tick, tuple(video)),
+            fragments.Samples(
+                fragments.AUDIO_TRACK, position.audio_packets * _AAC_FRAME, _AAC_FRAME, tuple(audio)
+            ),
+        ]
+        self._position = _Position(position.fragments + 1, position.audio_packets + len(audio))
+        header = b"" if position.fragments else self.header
+        return header + fragments.fragment(self._position.fragments, tracks)
+
+
+def remux_faststart(data: bytes, metadata: Mapping[str, Any]) -> bytes:
+    """Turn a stream's bytes into a regular MP4 that starts at once, without encoding again.
+
+    `metadata` (plain values) is stored as JSON in the comment, beside a mark that it is generated.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutual-forcing-") as folder:
+        path = Path(folder) / "film.mp4"
+        with (
+            av.open(io.BytesIO(data)) as source,
+            av.open(str(path), "w", options={"movflags": "+faststart"}) as target,
+        ):
+            target.metadata.update(_describe(metadata))
+            streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+            for packet in source.demux():
+                if packet.dts is not None:
+                    packet.stream = streams[packet.stream.index]
+                    target.mux(packet)
+        return path.read_bytes()
+
+
+def write_mp4(
+    path: str | Path,
+    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+    metadata: Mapping[str, Any] | None = None,
+) -> float:
+    """Write (frames uint8 [T, H, W, 3], audio float [N] at 16 kHz) pairs as one MP4.
+
+    Returns its seconds. Raises ValueError when there is nothing to write.
+    """
+    muxer, parts = None, []
+    for frames, audio in chunks:
+        muxer = muxer or StreamMuxer(frames.shape[2], frames.shape[1])
+        parts.append(muxer.add(frames, audio))
+    if muxer is None:
+        raise ValueError("There is nothing to write: the film has no frames.")
+    parts.append(muxer.finish())
+    Path(path).write_bytes(remux_faststart(b"".join(parts), metadata or {}))
+    return muxer.seconds
+
+
+def _describe(metadata: Mapping[str, Any]) -> dict[str, str]:
+    settings = {"ai_generated": True, "generator": "mutual-forcing", **metadata}
+    return {
+        "title": "AI-generated talking character",
+        "description": "AI-generated: the pictures and the sound were made by a computer.",
+        "comment": json.dumps(settings, ensure_ascii=False),
+    }
+
+
+def _open_video_encoder(width: int, height: int) -> av.VideoCodecContext:
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height = width, height
+    encoder.pix_fmt = "yuv420p"
+    encoder.time_base = Fraction(1, FPS)
+    encoder.framerate = Fraction(FPS)
+    encoder.gop_size = 10_000  # key frames are asked for, one at the start of every chunk
+    encoder.max_b_frames = 0
+    encoder.thread_count = 1
+    encoder.colorspace = Colorspace.ITU709
+    encoder.color_primaries = encoder.color_trc = 1
+    encoder.color_range = ColorRange.MPEG
+    encoder.flags |= av.codec.context.Flags.global_header
+    encoder.options = {
+        "preset": "veryfast",
+        "tune": "zerolatency",
+        "profile": "main",
+        "crf": "20",
+        "x264-params": "scenecut=0",
+        "forced-idr": "1",
+    }
+    encoder.open()
+    return encoder
+
+
+def _open_audio_encoder() -> av.AudioCodecContext:
+    encoder = av.CodecContext.create("aac", "w")
+    encoder.sample_rate = _STREAM_AUDIO_RATE
+    encoder.format = "fltp"
+    encoder.layout = "mono"
+    encoder.bit_rate = 64_000
+    encoder.time_base = Fraction(1, _STREAM_AUDIO_RATE)
+    encoder.flags |= av.codec.context.Flags.global_header
+    encoder.open()
+    return encoder
+
+
+def _read_limited(source: str | Path | bytes, limit: int, name: str) -> bytes:
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        try:
+            if not path.is_file():
+                raise ValueError(f"There is no {name} at {str(path)!r}.")
+            size = path.stat().st_size
+            data = path.read_bytes() if size <= limit else b""
+        except OSError as error:
+            raise ValueError(f"The {name} {path.name!r} cannot be opened.") from error
+    else:
+        data, size = source, len(source)
+    if size > limit:
+        raise ValueError(f"The {name} is larger than {limit // 2**20} MB.")
+    if not size:
+        raise ValueError(f"The {name} is empty.")
+    return data
+
+
+def _too_many_pixels() -> str:
+    return f"The picture has more than {MAX_IMAGE_PIXELS // 10**6} million pixels."
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.width * image.height > MAX_IMAGE_PIXELS:
+        raise ValueError(_too_many_pixels())
+    if min(image.size) < 16:
+        raise ValueError("The picture must be at least 16 pixels wide and high.")
+    if image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
+    image.seek(0)
+    image = ImageOps.exif_transpose(image)
+    image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
+    if min(image.size) < 16:
+        raise ValueError("The picture is too long and thin.")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scaling
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def _decode_audio(data: bytes, max_seconds: float) -> np.ndarray:
+    too_long = f"The audio file is longer than {max_seconds:.0f} seconds."
+    options = {"format_whitelist": _AUDIO_FORMATS}
+    with av.open(io.BytesIO(data), options=options, metadata_errors="ignore") as container:
+        if not container.streams.audio:
+            raise ValueError("The file has no sound track.")
+        if container.duration and container.duration > (max_seconds + 1) * av.time_base:
+            raise ValueError(too_long)
+        resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE)
+        parts, total = [np.zeros(0, np.float32)], 0
+        for frame in container.decode(audio=0):
+            frame.pts = None  # broken time stamps must not stretch the sound
+            for piece in resampler.resample(frame):
+                parts.append(piece.to_ndarray()[0])
+                total += piece.samples
+            if total > max_seconds * SAMPLE_RATE:
+                raise ValueError(too_long)
+        parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    return np.concatenate(parts)

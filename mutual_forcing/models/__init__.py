@@ -1,0 +1,1 @@
+"""The networks: autoencoders, text encoder, duration predictor and the audio-video transformer."""

@@ -1,0 +1,86 @@
+"""Where a chunk's past comes from: a parallel pass over a whole clip, or a streaming cache.
+
+Keys are kept unrotated and turned relative to the chunk that reads them, so a stream has no clock to
+overflow and references need no position of their own. Shapes: keys and values of one branch in one
+layer are [B, K, N, H, D] (K chunks of N tokens, H heads of D).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..chunks import history_mask
+
+KeyValue = tuple[Tensor, Tensor]
+LayerKeyValues = dict[str, KeyValue]
+"""Branch name to keys and values."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the chunks of one pass may see: per branch keys and values [B, K, S, N, H, D].
+
+    `valid` bool [K, S] says which of the S slots exist; None = all.
+    """
+
+    branches: LayerKeyValues
+    valid: Tensor | None
+
+
+class ParallelHistory:
+    """The past within one parallel pass: of the pass itself, or of an earlier clean pass."""
+
+    def __init__(self, window: int, clean: list[LayerKeyValues] | None = None) -> None:
+        self.window, self.clean = window, clean
+
+    def past(self, layer: int, own: LayerKeyValues) -> Past | None:
+        """Slots k - window .. k - 1 of every chunk k."""
+        source = own if self.clean is None else self.clean[layer]
+        branches = {name: (self._unfold(k), self._unfold(v)) for name, (k, v) in source.items()}
+        first = next(iter(source.values()))[0]
+        valid = history_mask(first.shape[1], self.window).to(first.device)
+        return Past(branches, valid)
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (0, 0, 0, 0, 0, 0, self.window, 0))
+        slots = [padded[:, s : s + x.shape[1]] for s in range(self.window)]
+        return torch.stack(slots, 2)
+
+
+@dataclass
+class KVCache:
+    """The last `window` clean chunks of one stream, owned by its session."""
+
+    window: int
+    layers: list[LayerKeyValues] = field(default_factory=list)
+
+    def past(self, layer: int, own: LayerKeyValues) -> Past | None:
+        """Everything cached, oldest first; None while the stream is empty."""
+        if not self.layers:
+            return None
+        return Past(
+            {name: (k[:, None], v[:, None]) for name, (k, v) in self.layers[layer].items()}, None
+        )
+
+    def append(self, chunk: list[LayerKeyValues]) -> None:
+        """Add one chunk's keys and values [B, 1, N, H, D] per layer and branch; evict the oldest."""
+        if not self.layers:
+            self.layers = chunk
+            return
+        self.layers = [
+            {name: self._join(old[name], new[name]) for name in old}
+            for old, new in zip(self.layers, chunk, strict=True)
+        ]
+
+    def _join(self, old: KeyValue, new: KeyValue) -> KeyValue:
+        key, value = (torch.cat([o, n], 1)[:, -self.window :] for o, n in zip(old, new, strict=True))
+        return key, value
+
+    @property
+    def length(self) -> int:
+        """Chunks in the cache."""
+        return next(iter(self.layers[0].values()))[0].shape[1] if self.layers else 0

@@ -1,0 +1,88 @@
+"""Small layers shared by the networks: rotary positions, sinusoidal features, feed-forward."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TIME_BASE = 256.0
+"""Longest rotary period in time is 2 pi * 256 / 25 s, about a minute."""
+SPACE_BASE = 16.0
+
+
+def rotary_frequencies(head_dim: int) -> Tensor:
+    """Angular frequencies of each rotated pair and the coordinate it belongs to.
+
+    Time, row and column get 24 : 20 : 20 parts of `head_dim` (a multiple of 16). Returns float64
+    [3, head_dim / 2]: one non-zero row per pair.
+    """
+    pairs = head_dim // 2
+    space = pairs * 10 // 32
+    sizes = [pairs - 2 * space, space, space]
+    table = torch.zeros(3, pairs, dtype=torch.float64)
+    offset = 0
+    for axis, (size, base) in enumerate(zip(sizes, (TIME_BASE, SPACE_BASE, SPACE_BASE), strict=True)):
+        exponent = torch.arange(size, dtype=torch.float64) / size
+        table[axis, offset : offset + size] = base**-exponent
+        offset += size
+    return table
+
+
+def rotary_table(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines float32 [..., N, head_dim / 2] of positions [..., N, 3]; angles in float64."""
+    angles = positions.double() @ frequencies
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate pairs of x [..., N, H, D] by tables broadcastable to [..., N, D / 2]."""
+    cos, sin = (part.unsqueeze(-2).to(x.dtype) for part in table)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+def sinusoidal(values: Tensor, width: int) -> Tensor:
+    """Features [..., width] of values within 0..1."""
+    half = width // 2
+    frequencies = torch.exp(
+        -math.log(1000.0) * torch.arange(half, device=values.device, dtype=torch.float32) / half
+    )
+    angles = values.float()[..., None] * 1000.0 * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class NoiseEmbedding(nn.Module):
+    """MLP of sinusoidal features of a noise level or an interval, values within 0..1."""
+
+    FEATURES = 128
+
+    def __init__(self, width: int, zero: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(self.FEATURES, width)
+        self.second = nn.Linear(width, width)
+        if zero:
+            nn.init.zeros_(self.second.weight)
+            nn.init.zeros_(self.second.bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.second(F.silu(self.first(sinusoidal(values, self.FEATURES))))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GELU."""
+
+    def __init__(self, width: int, multiple: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, width * multiple)
+        self.down = nn.Linear(width * multiple, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x [B, K, N, W] * (1 + scale) + shift, with shift and scale [B, K, W]."""
+    return x * (1 + scale[:, :, None]) + shift[:, :, None]

@@ -1,0 +1,302 @@
+"""The audio-video transformer: one Branch class used twice, joined by one self-attention.
+
+Each branch has its own embeddings, norms, projections, cross-attention and feed-forward; the residual
+widths may differ, the attention's inner width (heads * head_dim) is shared. Shape letters: B batch,
+K chunks, N tokens of a chunk, W residual width, H heads, D head_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..chunks import AUDIO_LATENTS_PER_SECOND, FRAMES_PER_LATENT, TOKENS_PER_VIDEO_LATENT
+from ..config import FPS, BranchConfig, ModelConfig
+from ..types import AVLatents, References, TextTokens
+from .attention import KeyGroup, RotaryTables, attend, past_keys, reference_keys
+from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past
+from .layers import FeedForward, NoiseEmbedding, modulate, rotary_table, rotate
+from .text_encoder import EncodedText, TextEncoder
+
+MODULATIONS = 6
+"""Shift, scale and gate before attention and before the feed-forward (adaLN-single)."""
+
+History = KVCache | ParallelHistory
+SIGMA_OF_CLEAN = 0.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a pass is conditioned on, encoded once: text per chunk, references per layer."""
+
+    text: EncodedText
+    references: list[LayerKeyValues]
+
+
+class BranchLayer(nn.Module):
+    """One branch's share of a transformer layer; the joint attention itself is in JointBlock."""
+
+    def __init__(self, branch: BranchConfig, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = branch.width, config.heads * config.head_dim
+        self.heads = config.heads
+        self.table = nn.Parameter(torch.zeros(MODULATIONS, width))
+        self.attention_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * inner)
+        self.query_norm = nn.RMSNorm(config.head_dim)
+        self.key_norm = nn.RMSNorm(config.head_dim)
+        self.attention_out = nn.Linear(inner, width)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross_query = nn.Linear(width, inner)
+        self.cross_key_value = nn.Linear(config.text_width, 2 * inner)
+        self.cross_query_norm = nn.RMSNorm(config.head_dim)
+        self.cross_key_norm = nn.RMSNorm(config.head_dim)
+        self.cross_out = nn.Linear(inner, width)
+        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.ffn = FeedForward(width, branch.ffn_multiple)
+        nn.init.zeros_(self.cross_out.weight)
+        nn.init.zeros_(self.cross_out.bias)
+
+    def modulations(self, noise: Tensor) -> tuple[Tensor, ...]:
+        """noise [B, K, 6 W] plus this layer's own table: six [B, K, W]."""
+        return (noise + self.table.flatten()).chunk(MODULATIONS, -1)
+
+    def project(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised, unrotated queries, keys and values [B, K, N, H, D]."""
+        qkv = self.qkv(modulate(self.attention_norm(x), shift, scale))
+        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        return self.query_norm(query), self.key_norm(key), value
+
+    def read_text(self, x: Tensor, text: EncodedText, rotary: CrossRotary) -> Tensor:
+        """Cross-attention of x [B, K, N, W] to the text tokens of its chunk."""
+        batch, chunks = x.shape[:2]
+        query = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.heads, -1))
+        key_value = self.cross_key_value(text.tokens).unflatten(-1, (2, self.heads, -1))
+        key, value = key_value.unbind(-3)
+        query = rotate(self.cross_query_norm(query), rotary.query)
+        key = rotate(self.cross_key_norm(key), rotary.key)
+        query, key, value = (t.flatten(0, 1).transpose(1, 2) for t in (query, key, value))
+        mask = text.valid.flatten(0, 1)[:, None, None]
+        mixed = F.scaled_dot_product_attention(query, key, value.to(query.dtype), attn_mask=mask)
+        return self.cross_out(mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks)))
+
+
+@dataclass(frozen=True)
+class CrossRotary:
+    """Rotations of one branch's queries and of the text's keys."""
+
+    query: tuple[Tensor, Tensor]
+    key: tuple[Tensor, Tensor]
+
+
+class Branch(nn.Module):
+    """One modality: embedding of tokens, noise level, references and phonemes; layers; output."""
+
+    def __init__(self, branch: BranchConfig, config: ModelConfig, token_seconds: Tensor) -> None:
+        super().__init__()
+        width = branch.width
+        self.embed = nn.Linear(branch.token_dim, width)
+        self.embed_reference = nn.Linear(branch.token_dim, width)
+        self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
+        self.embed_phonemes = nn.Linear(config.text_width, width)
+        self.sigma = NoiseEmbedding(width)
+        self.delta = NoiseEmbedding(width, zero=True)
+        self.noise = nn.Linear(width, MODULATIONS * width)
+        self.layers = nn.ModuleList(BranchLayer(branch, config) for _ in range(config.layers))
+        self.out_noise = nn.Linear(width, 2 * width)
+        self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.out = nn.Linear(width, branch.token_dim)
+        for layer in (self.noise, self.out_noise, self.out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("token_start", token_seconds[0], persistent=False)
+        self.register_buffer("token_end", token_seconds[1], persistent=False)
+
+    def noise_features(self, sigma: Tensor, delta: Tensor) -> Tensor:
+        """sigma and delta [B, K] to [B, K, W]."""
+        return F.silu(self.sigma(sigma) + self.delta(delta))
+
+    def embed_tokens(self, tokens: Tensor, text: EncodedText) -> Tensor:
+        """[B, K, N, token_dim] to [B, K, N, W], the phonemes spoken at each token added."""
+        return self.embed(tokens) + self.embed_phonemes(text.aligned(self.token_start, self.token_end))
+
+    def embed_references(self, tokens: Tensor, present: Tensor | None) -> Tensor:
+        """[B, R, token_dim] to [B, 1, R, W]; absent rows become the learned null reference."""
+        hidden = self.embed_reference(tokens)
+        if present is not None:
+            hidden = torch.where(present[:, None, None], hidden, self.null_reference.to(hidden.dtype))
+        return hidden[:, None]
+
+    def project_out(self, x: Tensor, features: Tensor) -> Tensor:
+        """[B, K, N, W] to velocities [B, K, N, token_dim]."""
+        shift, scale = self.out_noise(features).chunk(2, -1)
+        return self.out(modulate(self.out_norm(x), shift, scale))
+
+
+def _token_seconds(name: str) -> Tensor:
+    """Start and end of each token of a chunk, in seconds: [2, N]."""
+    if name == "video":
+        times = torch.arange(5, dtype=torch.float32) * FRAMES_PER_LATENT / FPS
+        times = times.repeat_interleave(TOKENS_PER_VIDEO_LATENT)
+        return torch.stack([times[:-TOKENS_PER_VIDEO_LATENT], times[TOKENS_PER_VIDEO_LATENT:]])
+    times = torch.arange(17, dtype=torch.float32) / AUDIO_LATENTS_PER_SECOND
+    return torch.stack([times[:-1], times[1:]])
+
+
+class AVTransformer(nn.Module):
+    """Predicts the (mean) velocity of a chunk's video and audio latents given the past.
+
+    Either branch may be absent from a call: the other then runs alone (unimodal).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_encoder = TextEncoder(config.text_width, config.text_layers)
+        self.branches = nn.ModuleDict(
+            {
+                "video": Branch(config.video, config, _token_seconds("video")),
+                "audio": Branch(config.audio, config, _token_seconds("audio")),
+            }
+        )
+        shape = (config.layers, config.heads)
+        self.coupling = nn.ParameterDict(
+            {
+                name: nn.Parameter(torch.full(shape, config.coupling_bias))
+                for name in ("video", "audio")
+            }
+        )
+        self._tables: RotaryTables | None = None
+
+    def condition(self, text: TextTokens, references: References) -> Conditions:
+        """Encode text [B, K, P] and references; the result serves every pass over these K chunks."""
+        return Conditions(self.text_encoder(text), self.encode_references(references))
+
+    def encode_references(self, references: References) -> list[LayerKeyValues]:
+        """Keys and values [B, 1, R, H, D] of the reference tokens, per layer and branch."""
+        parts: dict[str, Tensor] = {}
+        if references.picture is not None:
+            parts["video"] = self.branches["video"].embed_references(
+                references.picture, references.has_picture
+            )
+        if references.voice is not None:
+            parts["audio"] = self.branches["audio"].embed_references(
+                references.voice, references.has_voice
+            )
+        if not parts:
+            return [{} for _ in range(self.config.layers)]
+        tables = self._rotary(next(iter(parts.values())).device)
+        clean = next(iter(parts.values())).new_zeros(next(iter(parts.values())).shape[:2])
+        levels = dict.fromkeys(parts, clean)
+        _, stored = self._run(
+            parts, self._noise(levels, levels), None, tables.references, lambda *_: []
+        )
+        return stored
+
+    def forward(
+        self,
+        latents: AVLatents,
+        sigma: dict[str, Tensor],
+        delta: dict[str, Tensor],
+        conditions: Conditions,
+        history: History,
+    ) -> AVLatents:
+        """Mean velocity over [sigma - delta, sigma] of every chunk; sigma and delta [B, K] per branch.
+
+        The history is only read.
+        """
+        features = self._noise(sigma, delta)
+        hidden, _ = self._chunks(latents, features, conditions, history)
+        return AVLatents.of(
+            {name: self.branches[name].project_out(x, features[name]) for name, x in hidden.items()}
+        )
+
+    def remember(
+        self, clean: AVLatents, conditions: Conditions, history: History
+    ) -> list[LayerKeyValues]:
+        """Keys and values of clean chunks (sigma = 0), for `KVCache.append` or `ParallelHistory`."""
+        level = {name: part.new_zeros(part.shape[:2]) for name, part in clean.parts.items()}
+        _, stored = self._chunks(clean, self._noise(level, level), conditions, history)
+        return stored
+
+    def _rotary(self, device: torch.device) -> RotaryTables:
+        if self._tables is None or self._tables.own["video"][0].device != device:
+            config = self.config
+            self._tables = RotaryTables.build(config.head_dim, config.voice_latents, device)
+        return self._tables
+
+    def _noise(self, sigma: dict[str, Tensor], delta: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: self.branches[name].noise_features(sigma[name], delta[name]) for name in sigma}
+
+    def _chunks(
+        self,
+        latents: AVLatents,
+        features: dict[str, Tensor],
+        conditions: Conditions,
+        history: History,
+    ) -> tuple[dict[str, Tensor], list[LayerKeyValues]]:
+        text = conditions.text
+        hidden = {
+            name: self.branches[name].embed_tokens(part, text)
+            for name, part in latents.parts.items()
+        }
+        first = next(iter(hidden.values()))
+        tables, chunks = self._rotary(first.device), first.shape[1]
+
+        def context(layer: int, own: LayerKeyValues) -> list[KeyGroup]:
+            groups = reference_keys(_only(conditions.references[layer], own), tables, chunks)
+            past = history.past(layer, own)
+            if past is not None:
+                groups += past_keys(Past(_only(past.branches, own), past.valid), tables)
+            return groups
+
+        return self._run(hidden, features, text, tables.own, context)
+
+    def _run(
+        self,
+        hidden: dict[str, Tensor],
+        features: dict[str, Tensor],
+        text: EncodedText | None,
+        rotary: dict[str, tuple[Tensor, Tensor]],
+        context: Callable[[int, LayerKeyValues], list[KeyGroup]],
+    ) -> tuple[dict[str, Tensor], list[LayerKeyValues]]:
+        """All layers over both branches. Returns residual streams and per-layer keys and values."""
+        noise = {name: self.branches[name].noise(f) for name, f in features.items()}
+        cross = self._cross_rotary(text, rotary) if text is not None else {}
+        stored = []
+        for index in range(self.config.layers):
+            layers = {name: self.branches[name].layers[index] for name in hidden}
+            mods = {name: layer.modulations(noise[name]) for name, layer in layers.items()}
+            qkv = {n: layers[n].project(x, *mods[n][:2]) for n, x in hidden.items()}
+            own = {name: (key, value) for name, (_, key, value) in qkv.items()}
+            stored.append(own)
+            groups = context(index, own) + [
+                KeyGroup(name, rotate(key, rotary[name]), value)
+                for name, (key, value) in own.items()
+            ]
+            queries = {name: rotate(query, rotary[name]) for name, (query, _, _) in qkv.items()}
+            coupling = {name: self.coupling[name][index] for name in hidden}
+            mixed = attend(queries, groups, coupling)
+            for name, layer in layers.items():
+                x = hidden[name] + layer.attention_out(mixed[name]) * mods[name][2][:, :, None]
+                if text is not None:
+                    x = x + layer.read_text(x, text, cross[name])
+                inner = modulate(layer.ffn_norm(x), *mods[name][3:5])
+                hidden[name] = x + layer.ffn(inner) * mods[name][5][:, :, None]
+        return hidden, stored
+
+    def _cross_rotary(
+        self, text: EncodedText, rotary: dict[str, tuple[Tensor, Tensor]]
+    ) -> dict[str, CrossRotary]:
+        frequencies = self._rotary(text.positions.device).frequencies.to(text.positions.device)
+        key = rotary_table(text.positions, frequencies)
+        return {name: CrossRotary(table, key) for name, table in rotary.items()}
+
+
+def _only(branches: LayerKeyValues, own: LayerKeyValues) -> LayerKeyValues:
+    """The branches that take part in this pass."""
+    return {name: pair for name, pair in branches.items() if name in own}

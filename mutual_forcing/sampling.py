@@ -1,0 +1,111 @@
+"""Generate one chunk: Few and Multi mode, guidance. Training's rollout calls the same function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .flow import euler_step, guide, sigma_schedule
+from .models.kv_cache import KVCache, LayerKeyValues, ParallelHistory
+from .models.transformer import AVTransformer, Conditions
+from .types import FEW_MODE_MAX_STEPS, AVLatents, Mode
+
+DEFAULT_GUIDANCE_SCALE = 2.0
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How to denoise: number of steps, mode, and Multi mode's guidance scale (1 = none).
+
+    With guidance every tensor has the conditional rows first and the unconditional ones after.
+    """
+
+    steps: int
+    mode: Mode
+    guidance_scale: float = 1.0
+
+    @staticmethod
+    def of(steps: int, guidance_scale: float | None = None) -> Sampler:
+        """Few mode up to 8 steps (guidance is folded into the weights), Multi mode above."""
+        if steps <= FEW_MODE_MAX_STEPS:
+            return Sampler(steps, "few")
+        scale = DEFAULT_GUIDANCE_SCALE if guidance_scale is None else guidance_scale
+        return Sampler(steps, "multi", scale)
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step evaluates the network twice."""
+        return self.mode == "multi" and self.guidance_scale != 1.0
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations of one chunk; a guided step is two."""
+        return self.steps * (2 if self.guided else 1)
+
+
+def sample_chunk(
+    model: AVTransformer,
+    noise: dict[str, Tensor],
+    conditions: Conditions,
+    history: KVCache | ParallelHistory,
+    sampler: Sampler,
+    given: dict[str, Tensor] | None = None,
+) -> AVLatents:
+    """Denoise `noise` (branch name to [B, K, N, D]) to clean latents, `given` branches held clean.
+
+    With guidance, conditions and history have 2 B rows and the result has B.
+    """
+    given = given or {}
+    x = dict(noise)
+    levels = sigma_schedule(sampler.steps)
+    for sigma, following in zip(levels, levels[1:], strict=False):
+        delta = sigma - following
+        velocity = predict_velocity(model, x, given, conditions, history, sampler, sigma, delta)
+        x = {name: euler_step(part, velocity[name], delta) for name, part in x.items()}
+    return AVLatents.of({**given, **x})
+
+
+def predict_velocity(
+    model: AVTransformer,
+    x: dict[str, Tensor],
+    given: dict[str, Tensor],
+    conditions: Conditions,
+    history: KVCache | ParallelHistory,
+    sampler: Sampler,
+    sigma: float,
+    delta: float,
+) -> dict[str, Tensor]:
+    """One network evaluation (two rows per sample when guided) of the branches in `x`."""
+    parts = {**given, **x}
+    if sampler.guided:
+        parts = {name: torch.cat([part, part]) for name, part in parts.items()}
+    interval = delta if sampler.mode == "few" else 0.0
+    levels = {n: _level(p, sigma if n in x else 0.0) for n, p in parts.items()}
+    deltas = {n: _level(p, interval if n in x else 0.0) for n, p in parts.items()}
+    out = model(AVLatents.of(parts), levels, deltas, conditions, history).parts
+    if not sampler.guided:
+        return {name: out[name].float() for name in x}
+    halves = {name: out[name].float().chunk(2) for name in x}
+    return {name: guide(cond, uncond, sampler.guidance_scale) for name, (cond, uncond) in halves.items()}
+
+
+def _level(part: Tensor, value: float) -> Tensor:
+    return part.new_full(part.shape[:2], value)
+
+
+def remember_chunk(
+    model: AVTransformer,
+    clean: AVLatents,
+    conditions: Conditions,
+    history: KVCache,
+    sampler: Sampler,
+) -> list[LayerKeyValues]:
+    """The clean pass: append the finished chunk to the cache (both rows of guidance)."""
+    parts = clean.parts
+    if sampler.guided:
+        parts = {name: torch.cat([part, part]) for name, part in parts.items()}
+    stored = model.remember(AVLatents.of(parts), conditions, history)
+    history.append(stored)
+    return stored

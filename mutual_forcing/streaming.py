@@ -1,0 +1,280 @@
+"""The only inference loop over chunks: a request in, finished audio-video chunks out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .checkpoint import System, load_checkpoint
+from .chunks import (
+    AUDIO_TOKENS_PER_CHUNK,
+    CHUNK_SECONDS,
+    SAMPLES_PER_AUDIO_LATENT,
+    SAMPLES_PER_CHUNK,
+    VIDEO_TOKENS_PER_CHUNK,
+    audio_to_tokens,
+    chunks_for_samples,
+    chunks_for_seconds,
+    still_to_tokens,
+    tokens_to_audio,
+    tokens_to_video,
+)
+from .config import SystemConfig, preset
+from .models.audio_autoencoder import AudioDecoderState
+from .models.kv_cache import KVCache, LayerKeyValues
+from .models.transformer import Conditions
+from .models.video_autoencoder import ReferenceFeatures, VideoDecoderState
+from .sampling import Sampler, remember_chunk, sample_chunk
+from .timing import text_tokens, time_text
+from .types import (
+    MAX_SECONDS,
+    MAX_STEPS,
+    AVChunk,
+    AVLatents,
+    GenerationRequest,
+    References,
+    StreamPlan,
+    Transcript,
+    stack_conditions,
+)
+
+BRANCHES = ("video", "audio")
+
+
+@dataclass
+class StreamState:
+    """One stream, owned by its session: everything needed to go on after a stop."""
+
+    request: GenerationRequest
+    sampler: Sampler
+    transcript: Transcript | None
+    references: list[LayerKeyValues]
+    reference_features: ReferenceFeatures | None
+    driving: Tensor | None
+    cache: KVCache
+    total: int
+    index: int = 0
+    video_decoder: VideoDecoderState | None = None
+    audio_decoder: AudioDecoderState | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length of what has been generated."""
+        return self.index * CHUNK_SECONDS
+
+
+class StreamingGenerator:
+    """Generates talking characters chunk by chunk. Holds no state of any stream."""
+
+    max_steps = MAX_STEPS
+
+    def __init__(self, system: System, device: torch.device) -> None:
+        self.system, self.device = system, device
+
+    @staticmethod
+    def from_pretrained(
+        source: str | Path = "tiny", device: str | torch.device | None = None
+    ) -> StreamingGenerator:
+        """Load an embedded preset, a folder or a Hub id; CUDA is used when there is one."""
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return StreamingGenerator(load_checkpoint(source, device), device)
+
+    @staticmethod
+    def random(name: str = "tiny", seed: int = 0) -> StreamingGenerator:
+        """Random weights of a preset, for tests and timings: its output is noise."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            system = System.build(preset(name))
+        for module in system.modules.values():
+            module.eval().requires_grad_(False)
+        return StreamingGenerator(system, torch.device("cpu"))
+
+    @property
+    def config(self) -> SystemConfig:
+        """The checkpoint's configuration."""
+        return self.system.config
+
+    @property
+    def video_size(self) -> int:
+        """Pixels on each side of the generated frames."""
+        return self.config.video_autoencoder.size
+
+    def plan(self, request: GenerationRequest) -> StreamPlan:
+        """What `request` will take; raises ValueError for text that cannot be spoken."""
+        sampler = Sampler.of(request.steps, request.guidance_scale)
+        total = self._length(request, self._transcript(request))
+        return StreamPlan(total, total * CHUNK_SECONDS, request.mode, sampler.nfe)
+
+    @torch.inference_mode()
+    def start(self, request: GenerationRequest) -> StreamState:
+        """Encode the character, voice, text and driving audio. Nothing is generated yet."""
+        sampler = Sampler.of(request.steps, request.guidance_scale)
+        transcript = self._transcript(request)
+        total = self._length(request, transcript)
+        picture = self._picture(request.image)
+        rows = 2 if sampler.guided else 1
+        return StreamState(
+            request=request,
+            sampler=sampler,
+            transcript=transcript,
+            references=self._references(picture, request.voice, rows),
+            reference_features=self.system.video_autoencoder.encode_reference(picture),
+            driving=None if request.audio is None else self._driving(request.audio, total),
+            cache=KVCache(request.window or self.config.model.window),
+            total=total,
+        )
+
+    def stream(
+        self, request: GenerationRequest | None = None, state: StreamState | None = None
+    ) -> Iterator[AVChunk]:
+        """Yield chunks of a new request, or go on with `state`. May be closed at any time."""
+        if state is None:
+            if request is None:
+                raise ValueError("Give a request or the state of a stream.")
+            state = self.start(request)
+        while state.index < state.total:
+            yield self._next_chunk(state)
+
+    def extend(self, state: StreamState, text: str) -> None:
+        """Append text to a stream; `stream(state=state)` then goes on where it stopped.
+
+        What was not yet generated is still generated first. Raises ValueError for unspeakable text, for
+        a stream driven by audio, and beyond 600 seconds.
+        """
+        if state.driving is not None:
+            raise ValueError("A stream driven by audio cannot be continued with text.")
+        offset = state.total * CHUNK_SECONDS
+        more = time_text(text, self.system.duration).shifted(offset)
+        if more.seconds > MAX_SECONDS:
+            raise ValueError(f"The stream would be longer than {MAX_SECONDS:.0f} seconds.")
+        state.transcript = (state.transcript or Transcript()).then(more)
+        state.total = chunks_for_seconds(more.seconds)
+
+    @torch.inference_mode()
+    def _next_chunk(self, state: StreamState) -> AVChunk:
+        began = time.perf_counter()
+        conditions = self._conditions(state)
+        given = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
+        noise = {name: part for name, part in self._noise(state).items() if name not in given}
+        latents = sample_chunk(
+            self.system.model, noise, conditions, state.cache, state.sampler, given
+        )
+        frames = self._decode_video(state, latents)
+        audio = self._decode_audio(state, latents)
+        remember_chunk(self.system.model, latents, conditions, state.cache, state.sampler)
+        state.index += 1
+        return AVChunk(
+            index=state.index - 1,
+            total=state.total,
+            start=(state.index - 1) * CHUNK_SECONDS,
+            frames=frames,
+            audio=audio,
+            nfe=state.sampler.nfe,
+            seconds_spent=time.perf_counter() - began,
+        )
+
+    def _conditions(self, state: StreamState) -> Conditions:
+        caption = state.request.caption
+        text = text_tokens(state.transcript, caption, state.index, 1, self.device)
+        if state.sampler.guided:
+            text = stack_conditions(text, text_tokens(None, "", state.index, 1, self.device))
+        return Conditions(self.system.model.text_encoder(text), state.references)
+
+    def _noise(self, state: StreamState) -> dict[str, Tensor]:
+        """Noise of one chunk: depends on the seed and the chunk's number alone, on any device."""
+        config = self.config.model
+        generator = torch.Generator().manual_seed(state.request.seed)
+        seed = torch.randint(2**62, (1,), generator=generator).item() ^ (state.index * 0x9E3779B9)
+        generator.manual_seed(seed)
+        shapes = {
+            "video": (1, 1, VIDEO_TOKENS_PER_CHUNK, config.video.token_dim),
+            "audio": (1, 1, AUDIO_TOKENS_PER_CHUNK, config.audio.token_dim),
+        }
+        return {n: torch.randn(shapes[n], generator=generator).to(self.device) for n in BRANCHES}
+
+    def _decode_video(self, state: StreamState, latents: AVLatents) -> np.ndarray:
+        assert latents.video is not None
+        pixels, state.video_decoder = self.system.video_autoencoder.decode(
+            tokens_to_video(latents.video), state.reference_features, state.video_decoder
+        )
+        scaled = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().byte()
+        return scaled.permute(1, 2, 3, 0).cpu().numpy()
+
+    def _decode_audio(self, state: StreamState, latents: AVLatents) -> np.ndarray:
+        if state.request.audio is not None:
+            begin = state.index * SAMPLES_PER_CHUNK
+            part = state.request.audio[begin : begin + SAMPLES_PER_CHUNK].astype(np.float32)
+            return np.pad(part, (0, SAMPLES_PER_CHUNK - len(part)))
+        assert latents.audio is not None
+        audio, state.audio_decoder = self.system.audio_autoencoder.decode(
+            tokens_to_audio(latents.audio), state.audio_decoder
+        )
+        return audio[0].clamp(-1, 1).cpu().numpy()
+
+    def _transcript(self, request: GenerationRequest) -> Transcript | None:
+        # Text beside driving audio has no known times, so the audio alone moves the lips.
+        if request.transcript is not None or request.audio is not None:
+            return request.transcript
+        return time_text(request.text, self.system.duration)
+
+    def _length(self, request: GenerationRequest, transcript: Transcript | None) -> int:
+        if request.seconds is not None:
+            return chunks_for_seconds(request.seconds)
+        if request.audio is not None:
+            return chunks_for_samples(len(request.audio))
+        assert transcript is not None
+        return chunks_for_seconds(min(transcript.seconds, MAX_SECONDS))
+
+    def _picture(self, image: np.ndarray) -> Tensor:
+        square = fit_picture(image, self.video_size)
+        pixels = torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None]
+        return pixels.float() / 127.5 - 1
+
+    def _references(
+        self, picture: Tensor, voice: np.ndarray | None, rows: int
+    ) -> list[LayerKeyValues]:
+        still = still_to_tokens(self.system.video_autoencoder.encode_still(picture))
+        count = self.config.model.voice_latents
+        if voice is None:
+            tokens = torch.zeros(1, count, self.config.model.audio.token_dim, device=self.device)
+        else:
+            tokens = self._voice(voice, count)
+        present = torch.full((rows,), voice is not None, device=self.device)
+        references = References(
+            picture=still.expand(rows, -1, -1),
+            voice=tokens.expand(rows, -1, -1),
+            has_picture=torch.ones_like(present),
+            has_voice=present,
+        )
+        return self.system.model.encode_references(references)
+
+    def _voice(self, voice: np.ndarray, latents: int) -> Tensor:
+        """The first seconds of the voice sample, repeated if it is short: [1, latents, C]."""
+        length = latents * SAMPLES_PER_AUDIO_LATENT
+        samples = torch.from_numpy(np.resize(voice.astype(np.float32), length)).to(self.device)
+        return self.system.audio_autoencoder.encode(samples[None]).transpose(1, 2)
+
+    def _driving(self, audio: np.ndarray, chunks: int) -> Tensor:
+        """Latents of the driving audio [1, K, 16, C], padded with silence or cut to K chunks."""
+        samples = torch.zeros(chunks * SAMPLES_PER_CHUNK)
+        count = min(len(audio), len(samples))
+        samples[:count] = torch.from_numpy(audio[:count].astype(np.float32))
+        encoded = self.system.audio_autoencoder.encode(samples[None].to(self.device))
+        return audio_to_tokens(encoded)
+
+
+def fit_picture(image: np.ndarray, size: int) -> np.ndarray:
+    """Crop the middle square of uint8 [H, W, 3] and resize it to [size, size, 3]."""
+    picture = Image.fromarray(image)
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side))
+    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+

@@ -1,0 +1,228 @@
+"""What travels between the parts: requests, transcripts, latents, chunks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import SAMPLE_RATE
+
+MAX_STEPS = 50
+FEW_MODE_MAX_STEPS = 8
+MAX_SECONDS = 600.0
+Mode = Literal["few", "multi"]
+
+
+@dataclass(frozen=True)
+class TimedPhoneme:
+    """One phoneme (IPA without stress, "_" for a pause), seconds from the start of the stream."""
+
+    phoneme: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class TimedWord:
+    """One word, seconds from the start of the stream."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said, and when."""
+
+    phonemes: tuple[TimedPhoneme, ...] = ()
+    words: tuple[TimedWord, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """The end of the last phoneme; 0 for an empty transcript."""
+        return max((p.end for p in self.phonemes), default=0.0)
+
+    def shifted(self, seconds: float) -> Transcript:
+        """Return the same transcript, `seconds` later."""
+        return Transcript(
+            tuple(replace(p, start=p.start + seconds, end=p.end + seconds) for p in self.phonemes),
+            tuple(replace(w, start=w.start + seconds, end=w.end + seconds) for w in self.words),
+        )
+
+    def then(self, other: Transcript) -> Transcript:
+        """Return this transcript followed by `other` (whose times are already those of the stream)."""
+        return Transcript(self.phonemes + other.phonemes, self.words + other.words)
+
+
+@dataclass(frozen=True)
+class AVLatents:
+    """Tokens of whole chunks: video [B, K, 64, Dv] and audio [B, K, 16, Da]; None = branch absent."""
+
+    video: Tensor | None
+    audio: Tensor | None
+
+    def __post_init__(self) -> None:
+        if self.video is None and self.audio is None:
+            raise ValueError("Latents need video, audio or both.")
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """The branches that are present, video first."""
+        both = {"video": self.video, "audio": self.audio}
+        return {name: part for name, part in both.items() if part is not None}
+
+    @staticmethod
+    def of(parts: dict[str, Tensor]) -> AVLatents:
+        """Build from a mapping of branch name to tensor."""
+        return AVLatents(parts.get("video"), parts.get("audio"))
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Phonemes near each chunk: ids, start and end [B, K, P] (seconds from that chunk's start).
+
+    `ids` are indices into text.PHONEMES plus one; 0 is padding. `caption` [B, Q] holds word ids, 0 is
+    padding; the caption is timeless.
+    """
+
+    ids: Tensor
+    start: Tensor
+    end: Tensor
+    caption: Tensor
+
+
+@dataclass(frozen=True)
+class References:
+    """Timeless references: still picture tokens [B, 16, Dv], voice tokens [B, V, Da].
+
+    `has_picture` and `has_voice` (bool [B]) say which rows are real; the others become a learned
+    null reference.
+    """
+
+    picture: Tensor | None
+    voice: Tensor | None
+    has_picture: Tensor | None = None
+    has_voice: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One character, one utterance.
+
+    image: uint8 RGB [H, W, 3], any size from 16 to 8192 pixels a side.
+    text: English to be spoken; may be empty when `audio` is given.
+    caption: style in words (emotion, motion, voice).
+    audio: float mono 16 kHz [N] within -1..1; drives the lips and is heard unchanged.
+    voice: float mono 16 kHz [N]; lends its voice to `text`.
+    steps: 1..50 denoising steps a chunk; up to 8 is Few mode, above is Multi mode.
+    guidance_scale: Multi mode's guidance, 1..10, 1 meaning none; None for the default.
+    seconds: length of the stream; None for as long as text or audio need.
+    window: past chunks kept in the cache; None for the checkpoint's own.
+    transcript: the user's own timing instead of `text`'s predicted one.
+
+    Raises ValueError, in one sentence, for anything else.
+    """
+
+    image: np.ndarray
+    text: str = ""
+    caption: str = ""
+    audio: np.ndarray | None = None
+    voice: np.ndarray | None = None
+    steps: int = 4
+    guidance_scale: float | None = None
+    seed: int = 0
+    seconds: float | None = None
+    window: int | None = None
+    transcript: Transcript | None = None
+
+    def __post_init__(self) -> None:
+        _check_image(self.image)
+        _check_waveform(self.audio, "driving audio")
+        _check_waveform(self.voice, "voice sample")
+        _check_numbers(self)
+        if not self.text.strip() and self.audio is None and self.transcript is None:
+            raise ValueError("Nothing to say: type some text or give an audio file.")
+
+    @property
+    def mode(self) -> Mode:
+        """Few mode up to 8 steps, Multi mode above."""
+        return "few" if self.steps <= FEW_MODE_MAX_STEPS else "multi"
+
+
+@dataclass(frozen=True)
+class AVChunk:
+    """0.64 s of the stream: frames uint8 [16, S, S, 3] and audio float32 [10240] within -1..1.
+
+    start: seconds from the start of the stream. nfe: network evaluations spent on this chunk (a guided
+    step counts two). seconds_spent: wall-clock seconds it took, decoding included.
+    """
+
+    index: int
+    total: int
+    start: float
+    frames: np.ndarray
+    audio: np.ndarray
+    nfe: int
+    seconds_spent: float
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What a request will take, known before it starts."""
+
+    chunks: int
+    seconds: float
+    mode: Mode
+    nfe_per_chunk: int
+
+
+def _check_image(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise ValueError("The character picture must be an array of 8-bit RGB pixels.")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError("The character picture must have three colour channels (RGB).")
+    if min(image.shape[:2]) < 16 or max(image.shape[:2]) > 8192:
+        raise ValueError("The character picture must be between 16 and 8192 pixels on each side.")
+
+
+def _check_waveform(audio: np.ndarray | None, name: str) -> None:
+    if audio is None:
+        return
+    if not isinstance(audio, np.ndarray) or audio.ndim != 1 or audio.dtype.kind != "f":
+        raise ValueError(f"The {name} must be one channel of floating-point samples at 16 kHz.")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"The {name} contains values that are not numbers.")
+    if len(audio) < SAMPLE_RATE // 5:
+        raise ValueError(f"The {name} is shorter than 0.2 seconds.")
+    if len(audio) > MAX_SECONDS * SAMPLE_RATE:
+        raise ValueError(f"The {name} is longer than {MAX_SECONDS:.0f} seconds.")
+
+
+def _check_numbers(request: GenerationRequest) -> None:
+    if isinstance(request.steps, bool) or not isinstance(request.steps, (int, np.integer)):
+        raise ValueError("The number of steps must be a whole number.")
+    if not 1 <= request.steps <= MAX_STEPS:
+        raise ValueError(f"The number of steps must be between 1 and {MAX_STEPS}.")
+    scale = request.guidance_scale
+    if scale is not None and not (math.isfinite(scale) and 1 <= scale <= 10):
+        raise ValueError("The guidance scale must be between 1 (none) and 10.")
+    seconds = request.seconds
+    if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise ValueError(f"The length must be above 0 and at most {MAX_SECONDS:.0f} seconds.")
+    if request.window is not None and not 1 <= request.window <= 64:
+        raise ValueError("The window must be between 1 and 64 chunks.")
+    if not 0 <= request.seed < 2**63:
+        raise ValueError("The seed must be a whole number from 0 to 2^63 - 1.")
+
+
+def stack_conditions(first: TextTokens, second: TextTokens) -> TextTokens:
+    """Concatenate along the batch (conditional rows first, as guidance uses them)."""
+    return TextTokens(
+        *(torch.cat([getattr(first, f), getattr(second, f)]) for f in ("ids", "start", "end", "caption"))
+    )

@@ -1,0 +1,109 @@
+"""A served page with the embedded checkpoint, and a headless Chromium to visit it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> str:
+    """The embedded checkpoint; random weights while a checkout has none."""
+    from mutual_forcing import StreamingGenerator
+    from mutual_forcing.checkpoint import PRETRAINED, save_checkpoint
+
+    if (PRETRAINED / "tiny" / "config.json").is_file():
+        return "tiny"
+    folder = tmp_path_factory.mktemp("random-tiny")
+    save_checkpoint(StreamingGenerator.random("tiny").system, folder, {})
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def address(checkpoint, tmp_path_factory):
+    """The address of `python app.py`, running as a user would start it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("app") / "log.txt"
+    command = [sys.executable, "app.py", "--checkpoint", checkpoint, "--host", "127.0.0.1"]
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], cwd=ROOT, stdout=out, stderr=out, env=dict(os.environ)
+        )
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait_for(url, process, log)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(240):
+        if process.poll() is not None:
+            pytest.fail(f"app.py ended: {log.read_text()}")
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail(f"app.py did not answer: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium here: apt install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    page.wait_for_selector("#talk-button")
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    """A drawn face, of a size and shape that the model has to crop."""
+    y, x = np.mgrid[:300, :240]
+    pixels = np.full((300, 240, 3), (120, 150, 190), np.uint8)
+    pixels[((x - 120) / 70) ** 2 + ((y - 140) / 95) ** 2 < 1] = (225, 180, 150)
+    for eye in (95, 145):
+        pixels[((x - eye) / 9) ** 2 + ((y - 120) / 6) ** 2 < 1] = (40, 40, 60)
+    path = tmp_path_factory.mktemp("picture") / "face.png"
+    Image.fromarray(pixels).save(path)
+    return path

@@ -1,0 +1,130 @@
+"""The Talk tab used as a person would, in headless Chromium."""
+
+from __future__ import annotations
+
+import json
+
+import av
+import pytest
+
+pytestmark = pytest.mark.browser
+
+LONG = "This sentence is long enough to be stopped in the middle, because it goes on and on. " * 3
+STATE = """() => { const v = document.querySelector('.mf-video'); return {
+  time: v.currentTime, frames: v.getVideoPlaybackQuality().totalVideoFrames,
+  sound: v.webkitAudioDecodedByteCount, paused: v.paused, ended: v.ended, duration: v.duration,
+  buffered: v.buffered.length ? v.buffered.end(v.buffered.length - 1) : 0,
+  ranges: v.buffered.length, error: v.error && v.error.message }; }"""
+# How far two presented pictures differ on average: stills repeat, films do not.
+MOTION = """() => new Promise((done) => {
+  const video = document.querySelector('.mf-video'), canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 64; const pen = canvas.getContext('2d'); let last = null, sum = 0;
+  let count = 0; const step = () => { pen.drawImage(video, 0, 0, 64, 64);
+    const now = pen.getImageData(0, 0, 64, 64).data;
+    if (last) { let d = 0; for (let i = 0; i < now.length; i++) d += Math.abs(now[i] - last[i]);
+      sum += d / now.length; count += 1; }
+    last = now; if (count < 15) video.requestVideoFrameCallback(step); else done(sum / count); };
+  video.requestVideoFrameCallback(step); })"""
+
+
+def state(page) -> dict:
+    return page.evaluate(STATE)
+
+
+def talk(page, picture, text: str) -> None:
+    page.set_input_files("#character input[type=file]", str(picture))
+    page.wait_for_selector(".mf-poster:not([hidden])")
+    page.fill("#text textarea", text)
+    page.click("#talk-button")
+
+
+def wait(page, condition: str, seconds: float = 60) -> None:
+    script = f"() => {{ const s = ({STATE})(); return {condition}; }}"
+    page.wait_for_function(script, timeout=1000 * seconds)
+
+
+def download(page, folder) -> str:
+    page.wait_for_selector("#clip video", timeout=60_000)
+    with page.expect_download() as caught:
+        page.click("#clip a[download]")
+    path = folder / "clip.mp4"
+    caught.value.save_as(path)
+    return str(path)
+
+
+def test_a_picture_and_a_sentence_become_moving_pictures_with_sound(page, picture, tmp_path):
+    talk(page, picture, "Hello there! This is a short test of the page.")
+    wait(page, "s.time > 0.2")
+    assert page.evaluate(MOTION) > 0.01, "the pictures move"
+    wait(page, "s.ended")
+    after = state(page)
+    assert after["error"] is None and after["ranges"] == 1
+    assert after["frames"] >= 25 * after["duration"] - 3
+    assert after["sound"] > 2000 * after["duration"], "sound was decoded"
+    first = page.inner_text('[data-figure="first"]')
+    assert first.endswith(" ms") and 0 < int(first.split()[0]) < 10_000
+    path = download(page, tmp_path)
+    with av.open(path) as container:
+        assert json.loads(container.metadata["comment"])["ai_generated"]
+        frames = sum(1 for _ in container.decode(video=0))
+    assert frames / 25 == pytest.approx(after["duration"], abs=0.05)
+
+
+def test_stop_keeps_the_clip_and_continue_goes_on(page, picture, tmp_path):
+    talk(page, picture, LONG)
+    wait(page, "s.time > 0.5")
+    page.click("#stop-button")
+    wait(page, "s.paused", 3)
+    path = download(page, tmp_path)
+    stopped = state(page)
+    assert stopped["buffered"] > 0.6
+    with av.open(path) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert frames / 25 == pytest.approx(stopped["buffered"], abs=0.1)
+    page.click("#continue-button")
+    wait(page, f"!s.paused && s.time > {stopped['buffered'] + 0.5}")
+    after = state(page)
+    assert after["ranges"] == 1 and after["error"] is None, "one unbroken film"
+    page.click("#stop-button")
+
+
+def test_the_badge_follows_the_slider(page):
+    assert page.inner_text("#mode-badge") == "Few mode"
+    page.fill("#steps input[type=number]", "50")
+    page.keyboard.press("Tab")
+    page.wait_for_function("() => document.querySelector('#mode-badge').innerText == 'Multi mode'")
+    page.wait_for_selector("#preflight :text-matches('100 NFE.*(real time|playback)')")
+
+
+def test_wrong_inputs_are_said_plainly(page, picture, tmp_path):
+    page.click("#talk-button")
+    page.wait_for_selector("text=Choose a character first")
+    assert page.locator(".mf-wait").is_hidden()
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
+    page.set_input_files("#character input[type=file]", str(bad))
+    page.wait_for_selector("text=The picture cannot be read")
+    page.reload()
+    page.wait_for_selector("#talk-button")
+    talk(page, picture, "  ")
+    page.wait_for_selector("text=Nothing to say")
+
+
+def test_closing_the_tab_ends_the_generation(browser, address, page, picture):
+    other = browser.new_page()
+    other.goto(address)
+    other.wait_for_selector("#talk-button")
+    talk(other, picture, "A very long stream. " * 90)
+    wait(other, "s.buffered > 0.5")
+    other.close()
+    # One stream at a time: this one could not start while the other went on.
+    talk(page, picture, "Hello.")
+    wait(page, "s.frames > 5", 15)
+
+
+def test_the_page_fits_a_phone(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.wait_for_selector("#talk-button")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page.close()

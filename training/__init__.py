@@ -1,0 +1,1 @@
+"""Training package: corpus, stages, export and evaluation. `python -m training.reproduce` runs it all."""

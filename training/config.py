@@ -1,0 +1,38 @@
+"""What a training stage is: frozen recipes, built by the functions in recipes.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay from `lr` to `final_lr` (method.md, Optimiser)."""
+
+    lr: float = 8e-4
+    final_lr: float = 1e-4
+    warmup: int = 200
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.02
+    clip: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage. `objective` names a class in objectives/, `options` are its arguments.
+
+    `init` lists earlier stages whose exported modules this stage starts from or uses frozen.
+    """
+
+    name: str
+    objective: str
+    steps: int
+    batch: int
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: float = 0.999
+    seed: int = 0
+    save_every: int = 200
+    sample_every: int = 500
+    init: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)

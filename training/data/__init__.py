@@ -1,0 +1,1 @@
+"""The synthetic talking-head corpus: heads, voices, sentences, motion, storage."""

@@ -1,0 +1,40 @@
+"""Writing clips: H.264 and FLAC in one MP4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+from mutual_forcing.chunks import FRAMES_PER_CHUNK
+from mutual_forcing.config import FPS, SAMPLE_RATE
+
+CRF = 10
+FLAC_FRAME = 4096
+
+
+def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
+    """Write frames uint8 [T, S, S, 3] and audio float [N] at 16 kHz; a crash leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.mp4")
+    with av.open(str(partial), "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=FPS)
+        video.width, video.height = frames.shape[2], frames.shape[1]
+        video.pix_fmt = "yuv444p"
+        video.thread_count = 1
+        video.options = {"crf": str(CRF), "g": str(FRAMES_PER_CHUNK), "preset": "veryfast"}
+        track = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = number
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        samples = np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16)
+        for begin in range(0, len(samples), FLAC_FRAME):
+            part = samples[None, begin : begin + FLAC_FRAME]
+            block = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+            block.sample_rate, block.pts = SAMPLE_RATE, begin
+            container.mux(track.encode(block))
+        container.mux(track.encode(None))
+    partial.replace(path)

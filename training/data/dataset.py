@@ -1,0 +1,116 @@
+"""Reading the corpus: the manifest, segments of clips, and references from sibling clips."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of the manifest."""
+
+    row: dict[str, Any]
+    root: Path
+
+    @property
+    def index(self) -> int:
+        """Number of the clip in the corpus."""
+        return self.row["index"]
+
+    @property
+    def identity(self) -> str:
+        """Same person, look, light, camera and voice."""
+        return self.row["identity"]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, a whole number of chunks."""
+        return self.row["frames"]
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return round(self.frames / FPS / CHUNK_SECONDS)
+
+    @property
+    def path(self) -> Path:
+        """The clip's file."""
+        return self.root / self.row["path"]
+
+    @property
+    def mouth_boxes(self) -> np.ndarray:
+        """float32 [F, 4]: centre and size of the mouth in fractions of the picture."""
+        return np.asarray(self.row["mouth_box"], np.float32)
+
+    @property
+    def transcript(self) -> Transcript:
+        """Exact phoneme and word times."""
+        return Transcript(
+            tuple(TimedPhoneme(*p) for p in self.row["phonemes"]),
+            tuple(TimedWord(*w) for w in self.row["words"]),
+        )
+
+    def read_frames(self, start: int, count: int) -> np.ndarray:
+        """Decode uint8 [count, S, S, 3] from frame `start`."""
+        with av.open(str(self.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            container.seek(int(start / FPS / stream.time_base), stream=stream)
+            frames = []
+            for frame in container.decode(stream):
+                position = round(float(frame.pts * stream.time_base) * FPS)
+                if position >= start:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == count:
+                    return np.stack(frames)
+        raise ValueError(f"{self.path} ends before frame {start + count}.")
+
+    def read_audio(self) -> np.ndarray:
+        """Decode the whole track: float32 [N] within -1..1, N = frames * 640."""
+        with av.open(str(self.path)) as container:
+            parts = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+        samples = np.concatenate(parts)
+        if samples.dtype.kind == "i":
+            samples = samples / float(np.iinfo(samples.dtype).max + 1)
+        length = self.frames * SAMPLE_RATE // FPS
+        return np.pad(samples.astype(np.float32), (0, max(0, length - len(samples))))[:length]
+
+
+class Corpus:
+    """A corpus folder. Raises ValueError if there is none."""
+
+    def __init__(self, root: Path) -> None:
+        manifest = root / "manifest.jsonl"
+        if not manifest.exists():
+            raise ValueError(f"No corpus in {root}: run python -m training.data.synthesize first.")
+        with manifest.open(encoding="utf-8") as lines:
+            self.clips = [Clip(json.loads(line), root) for line in lines]
+
+    def split(self, name: str) -> list[Clip]:
+        """The clips of "train" or "heldout"."""
+        return [clip for clip in self.clips if clip.row["split"] == name]
+
+    @cached_property
+    def siblings(self) -> dict[str, list[Clip]]:
+        """Clips by identity."""
+        groups: dict[str, list[Clip]] = defaultdict(list)
+        for clip in self.clips:
+            groups[clip.identity].append(clip)
+        return groups
+
+    def sibling(self, clip: Clip, rng: np.random.Generator) -> Clip:
+        """Another clip of the same identity; the clip itself if it is alone."""
+        others = [c for c in self.siblings[clip.identity] if c.index != clip.index]
+        return others[rng.integers(len(others))] if others else clip

@@ -1,0 +1,172 @@
+"""Batches of latents for the transformer: crops of clips with text and sibling references."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.timing import text_tokens
+from mutual_forcing.types import AVLatents, References, TextTokens
+
+from .dataset import Clip, Corpus
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Probability of dropping each condition on its own, and all of them together."""
+
+    transcript: float = 0.1
+    caption: float = 0.1
+    picture: float = 0.05
+    voice: float = 0.3
+    everything: float = 0.1
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Clean latents of K chunks, their text, and references drawn from sibling clips.
+
+    video [B, K, 64, Dv], audio [B, K, 16, Da], picture [B, 16, Dv], voice [B, V, Da], has_* bool [B].
+    """
+
+    video: Tensor
+    audio: Tensor
+    text: TextTokens
+    picture: Tensor
+    voice: Tensor
+    has_picture: Tensor
+    has_voice: Tensor
+
+    def to(self, device: torch.device) -> LatentBatch:
+        """Move every tensor."""
+        return _map(self, lambda t: t.to(device))
+
+    def clean(self, branches: tuple[str, ...]) -> AVLatents:
+        """The latents of the named branches."""
+        return AVLatents.of({name: getattr(self, name) for name in branches})
+
+    def conditions(self, model: AVTransformer, branches: tuple[str, ...]) -> Conditions:
+        """Encode text and references for the named branches."""
+        return model.condition(self.text, self.references(branches))
+
+    def references(self, branches: tuple[str, ...]) -> References:
+        """The references of the named branches."""
+        video, audio = "video" in branches, "audio" in branches
+        return References(
+            self.picture if video else None,
+            self.voice if audio else None,
+            self.has_picture,
+            self.has_voice,
+        )
+
+    def head(self, rows: int) -> LatentBatch:
+        """The first `rows` rows."""
+        return _map(self, lambda t: t[:rows])
+
+    def without_text(self) -> LatentBatch:
+        """The same batch with transcript and caption nulled, for guidance."""
+        text = self.text
+        null = TextTokens(
+            torch.zeros_like(text.ids), text.start, text.end, torch.zeros_like(text.caption)
+        )
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return LatentBatch(**{**values, "text": null})
+
+
+def _map(value: LatentBatch | TextTokens, change) -> LatentBatch:  # noqa: ANN001 - a lambda
+    parts = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        parts[field.name] = _map(part, change) if isinstance(part, TextTokens) else change(part)
+    return type(value)(**parts)
+
+
+class LatentDataset:
+    """All latents of a corpus in memory (51 KB a second of clip)."""
+
+    def __init__(self, corpus: Corpus, folder: Path, voice_latents: int) -> None:
+        self.corpus, self.voice_latents = corpus, voice_latents
+        self.tensors: dict[str, Tensor] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            self.tensors |= load_file(path)
+        if not self.tensors:
+            raise ValueError(f"No latents in {folder}: run python -m training.data.precompute first.")
+
+    def batch(
+        self, rng: np.random.Generator, split: str, size: int, chunks: int, dropout: Dropout
+    ) -> LatentBatch:
+        """Random crops of `chunks` chunks."""
+        pool = [clip for clip in self.corpus.split(split) if clip.chunks >= chunks]
+        if not pool:
+            raise ValueError(f"The corpus has no {split} clip of {chunks} chunks.")
+        items = [self._item(pool[rng.integers(len(pool))], rng, chunks, dropout) for _ in range(size)]
+        return join_batches(items)
+
+    def _item(
+        self, clip: Clip, rng: np.random.Generator, chunks: int, dropout: Dropout
+    ) -> LatentBatch:
+        first = int(rng.integers(clip.chunks - chunks + 1))
+        return self.item(clip, first, chunks, rng, dropout)
+
+    def item(
+        self,
+        clip: Clip,
+        first: int,
+        chunks: int,
+        rng: np.random.Generator,
+        dropout: Dropout | None = None,
+    ) -> LatentBatch:
+        """One crop as a batch of one."""
+        dropped = self._dropped(rng, dropout)
+        sibling = self.corpus.sibling(clip, rng)
+        part = slice(first, first + chunks)
+        stills = self.tensors[f"{sibling.index}.stills"]
+        return LatentBatch(
+            video=self.tensors[f"{clip.index}.video"][None, part].float(),
+            audio=self.tensors[f"{clip.index}.audio"][None, part].float(),
+            text=text_tokens(
+                None if dropped["transcript"] else clip.transcript,
+                "" if dropped["caption"] else clip.row["caption"],
+                first,
+                chunks,
+            ),
+            picture=stills[rng.integers(len(stills))][None].float(),
+            voice=self._voice(self.corpus.sibling(clip, rng), rng),
+            has_picture=torch.tensor([not dropped["picture"]]),
+            has_voice=torch.tensor([not dropped["voice"]]),
+        )
+
+    def _voice(self, clip: Clip, rng: np.random.Generator) -> Tensor:
+        track = self.tensors[f"{clip.index}.audio"].flatten(0, 1).float()
+        if len(track) < self.voice_latents:
+            track = track.repeat(-(-self.voice_latents // len(track)), 1)
+        start = int(rng.integers(len(track) - self.voice_latents + 1))
+        return track[None, start : start + self.voice_latents]
+
+    def _dropped(self, rng: np.random.Generator, dropout: Dropout | None) -> dict[str, bool]:
+        names = ("transcript", "caption", "picture", "voice")
+        if dropout is None:
+            return dict.fromkeys(names, False)
+        everything = rng.random() < dropout.everything
+        return {name: everything or rng.random() < getattr(dropout, name) for name in names}
+
+
+def join_batches(items: list[LatentBatch]) -> LatentBatch:
+    """Concatenate along the batch."""
+    values = {}
+    for field in fields(LatentBatch):
+        parts = [getattr(item, field.name) for item in items]
+        if isinstance(parts[0], TextTokens):
+            names = [f.name for f in fields(TextTokens)]
+            values[field.name] = TextTokens(
+                **{name: torch.cat([getattr(p, name) for p in parts]) for name in names}
+            )
+        else:
+            values[field.name] = torch.cat(parts)
+    return LatentBatch(**values)

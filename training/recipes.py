@@ -1,0 +1,185 @@
+"""The stages of each preset: functions that return recipes. Steps are what the numbers need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .config import OptimizerConfig, Recipe
+
+STAGES = (
+    "video_autoencoder",
+    "audio_autoencoder",
+    "duration",
+    "audio_pretrain",
+    "video_pretrain",
+    "joint",
+    "mutual_forcing",
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What differs between presets: corpus, steps and batch sizes. Fewer for the smoke test."""
+
+    hours: float
+    size: int
+    steps: dict[str, int]
+    batch: dict[str, int]
+
+
+SCALES = {
+    "tiny": Scale(
+        hours=1.0,
+        size=128,
+        steps={
+            "video_autoencoder": 3200,
+            "audio_autoencoder": 3000,
+            "duration": 1500,
+            "audio_pretrain": 2500,
+            "video_pretrain": 1200,
+            "joint": 1500,
+            "mutual_forcing": 500,
+        },
+        batch={
+            "video_autoencoder": 4,
+            "audio_autoencoder": 16,
+            "duration": 32,
+            "audio_pretrain": 16,
+            "video_pretrain": 8,
+            "joint": 8,
+            "mutual_forcing": 6,
+        },
+    ),
+    "small": Scale(
+        hours=4.0,
+        size=256,
+        steps={
+            "video_autoencoder": 12_000,
+            "audio_autoencoder": 12_000,
+            "duration": 3000,
+            "audio_pretrain": 10_000,
+            "video_pretrain": 8000,
+            "joint": 12_000,
+            "mutual_forcing": 3000,
+        },
+        batch={
+            "video_autoencoder": 24,
+            "audio_autoencoder": 64,
+            "duration": 64,
+            "audio_pretrain": 64,
+            "video_pretrain": 48,
+            "joint": 48,
+            "mutual_forcing": 32,
+        },
+    ),
+    "smoke": Scale(
+        hours=0.02,
+        size=128,
+        steps=dict.fromkeys(STAGES, 2),
+        batch=dict.fromkeys(STAGES, 2),
+    ),
+}
+
+
+def _video_autoencoder(scale: Scale) -> Recipe:
+    return _recipe(scale, "video_autoencoder", OptimizerConfig(lr=1e-3, final_lr=5e-5, clip=1.0))
+
+
+def _audio_autoencoder(scale: Scale) -> Recipe:
+    steps = scale.steps["audio_autoencoder"]
+    return _recipe(
+        scale,
+        "audio_autoencoder",
+        OptimizerConfig(lr=1e-3, final_lr=1e-4, clip=1.0, betas=(0.8, 0.95)),
+        options={"adversarial_from": steps * 2 // 3},
+    )
+
+
+def _duration(scale: Scale) -> Recipe:
+    return _recipe(scale, "duration", OptimizerConfig(lr=1e-3, final_lr=1e-5))
+
+
+def _audio_pretrain(scale: Scale) -> Recipe:
+    return _recipe(
+        scale,
+        "audio_pretrain",
+        OptimizerConfig(lr=1e-3, final_lr=3e-4),
+        objective="teacher_forcing",
+        options={"branches": ("audio",), "chunks": 8},
+    )
+
+
+def _video_pretrain(scale: Scale) -> Recipe:
+    return _recipe(
+        scale,
+        "video_pretrain",
+        OptimizerConfig(lr=1e-3, final_lr=3e-4),
+        objective="teacher_forcing",
+        options={"branches": ("video",), "chunks": 6, "freeze_text": True},
+        init=("audio_pretrain",),
+    )
+
+
+def _joint(scale: Scale) -> Recipe:
+    steps = scale.steps["joint"]
+    return _recipe(
+        scale,
+        "joint",
+        OptimizerConfig(lr=6e-4, final_lr=1e-4),
+        objective="teacher_forcing",
+        options={"chunks": 6, "audio_driven": 0.2, "consistency_from": steps * 2 // 5},
+        init=("video_pretrain",),
+    )
+
+
+def _mutual_forcing(scale: Scale) -> Recipe:
+    return _recipe(
+        scale,
+        "mutual_forcing",
+        OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50),
+        options={"chunks": 6, "max_rollout": 4},
+        init=("joint",),
+        ema=0.99,
+    )
+
+
+BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
+    "video_autoencoder": _video_autoencoder,
+    "audio_autoencoder": _audio_autoencoder,
+    "duration": _duration,
+    "audio_pretrain": _audio_pretrain,
+    "video_pretrain": _video_pretrain,
+    "joint": _joint,
+    "mutual_forcing": _mutual_forcing,
+}
+
+
+def _recipe(
+    scale: Scale,
+    name: str,
+    optimizer: OptimizerConfig,
+    objective: str | None = None,
+    options: dict | None = None,
+    init: tuple[str, ...] = (),
+    ema: float = 0.998,
+) -> Recipe:
+    return Recipe(
+        name=name,
+        objective=objective or name,
+        steps=scale.steps[name],
+        batch=scale.batch[name],
+        optimizer=optimizer,
+        ema=ema,
+        init=init,
+        options=options or {},
+    )
+
+
+def recipe(name: str, scale: str) -> Recipe:
+    """The recipe of a stage at a preset's scale; raises ValueError for unknown names."""
+    if name not in BUILDERS:
+        raise ValueError(f"Unknown recipe {name!r}; choose one of {', '.join(BUILDERS)}.")
+    if scale not in SCALES:
+        raise ValueError(f"Unknown scale {scale!r}; choose one of {', '.join(SCALES)}.")
+    return BUILDERS[name](SCALES[scale])

@@ -1,0 +1,134 @@
+"""Where a run keeps its things, and how a stage is put together from earlier ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mutual_forcing.checkpoint import System
+from mutual_forcing.config import preset
+
+from .config import Recipe
+from .data.dataset import Corpus
+from .data.latents import LatentDataset
+from .objectives.audio_autoencoder import AudioAutoencoderObjective
+from .objectives.duration import DurationObjective
+from .objectives.mutual_forcing import MutualForcingObjective
+from .objectives.teacher_forcing import TeacherForcingObjective
+from .objectives.video_autoencoder import VideoAutoencoderObjective
+from .recipes import STAGES, recipe
+from .train_state import load_tensors
+from .trainer import Objective, Trainer
+
+log = logging.getLogger(__name__)
+MODEL_STAGES = ("audio_pretrain", "video_pretrain", "joint", "mutual_forcing")
+FROZEN = {
+    "video_autoencoder": "video_autoencoder",
+    "audio_autoencoder": "audio_autoencoder",
+    "duration": "duration",
+}
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """CUDA when present, else the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+class Workspace:
+    """One run's folder: corpus/, latents/ and stages/<name>/."""
+
+    def __init__(self, root: Path, scale: str, device: torch.device | None = None) -> None:
+        self.root, self.scale = root, scale
+        self.device = device or pick_device()
+        self.system_config = preset("tiny" if scale == "smoke" else scale)
+
+    @property
+    def corpus_folder(self) -> Path:
+        """The synthesised corpus."""
+        return self.root / "corpus"
+
+    def stage_folder(self, name: str) -> Path:
+        """State, weights, logs and samples of one stage."""
+        return self.root / "stages" / name
+
+    def done(self, name: str) -> bool:
+        """Whether the stage has exported its weights."""
+        return (self.stage_folder(name) / "weights.safetensors").exists()
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The record a finished stage left."""
+        return json.loads((self.stage_folder(name) / "record.json").read_text(encoding="utf-8"))
+
+    def system(self, model_stage: str | None = None) -> System:
+        """Networks with the weights of every finished stage; the model from `model_stage` if given."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            system = System.build(self.system_config)
+        for module_name, stage in FROZEN.items():
+            if self.done(stage):
+                self._load(system.modules[module_name], stage)
+        if model_stage is not None:
+            self._load(system.model, model_stage)
+        for module in system.modules.values():
+            module.eval().requires_grad_(False)
+        return system.to(self.device)
+
+    def _load(self, module: torch.nn.Module, stage: str) -> None:
+        if not self.done(stage):
+            raise ValueError(f"Stage {stage} has not finished in {self.root}; train it first.")
+        tensors, _ = load_tensors(self.stage_folder(stage) / "weights.safetensors")
+        module.load_state_dict(tensors)
+
+    def precompute(self) -> None:
+        """Encode the corpus with the finished autoencoders."""
+        from .data.precompute import precompute
+
+        system = self.system()
+        precompute(
+            Corpus(self.corpus_folder),
+            system.video_autoencoder,
+            system.audio_autoencoder,
+            self.root / "latents",
+            self.device,
+        )
+
+    def train(self, name: str, steps: int | None = None) -> None:
+        """Run or resume a stage; a finished one is left alone."""
+        if self.done(name):
+            log.info("%s is done", name)
+            return
+        plan = recipe(name, self.scale)
+        if steps is not None:
+            plan = Recipe(**{**plan.__dict__, "steps": steps})
+        torch.manual_seed(plan.seed)
+        objective = self._objective(plan)
+        Trainer(plan, objective, self.stage_folder(name), self.device).run()
+
+    def _objective(self, plan: Recipe) -> Objective:
+        corpus = Corpus(self.corpus_folder)
+        common = {"batch": plan.batch, "seed": plan.seed, **plan.options}
+        if plan.objective == "video_autoencoder":
+            return VideoAutoencoderObjective(self.system_config, corpus, **common)
+        if plan.objective == "audio_autoencoder":
+            return AudioAutoencoderObjective(self.system_config, corpus, **common)
+        system = self.system(plan.init[-1] if plan.init else None)
+        if plan.objective == "duration":
+            return DurationObjective(system.duration, corpus, **common)
+        data = LatentDataset(corpus, self.root / "latents", system.config.model.voice_latents)
+        kinds = {
+            "teacher_forcing": TeacherForcingObjective,
+            "mutual_forcing": MutualForcingObjective,
+        }
+        return kinds[plan.objective](system, data, **common)
+
+
+def latest_model_stage(workspace: Workspace) -> str:
+    """The last finished stage of the transformer; raises ValueError if there is none."""
+    finished = [name for name in STAGES if name in MODEL_STAGES and workspace.done(name)]
+    if not finished:
+        raise ValueError(f"No stage of the transformer has finished in {workspace.root}.")
+    return finished[-1]

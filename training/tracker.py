@@ -1,0 +1,51 @@
+"""Metrics to JSONL and TensorBoard, and a progress bar with the time left."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Tracker:
+    """Writes `metrics.jsonl` and TensorBoard events under `folder`; a context manager."""
+
+    def __init__(self, folder: Path, name: str, steps: int, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._bar = tqdm(
+            total=steps, initial=start, desc=name, unit="step", mininterval=10, dynamic_ncols=True
+        )
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        self._board.close()
+        self._bar.close()
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Record scalars of one step."""
+        row = {"step": step, "seconds": round(time.monotonic() - self._began, 2), **values}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        self._bar.set_postfix({"loss": f"{values.get('loss', float('nan')):.4f}"}, refresh=False)
+
+    def advance(self) -> None:
+        """One step done."""
+        self._bar.update()

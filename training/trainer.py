@@ -1,0 +1,197 @@
+"""The one training loop. A stage is a recipe plus an objective; nothing here knows which."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .config import Recipe
+from .optim import build_optimizer, learning_rate, update_ema
+from .tracker import Tracker
+from .train_state import (
+    load_tensors,
+    optimizer_tensors,
+    prefixed,
+    restore_optimizer,
+    save_tensors,
+    under,
+)
+
+log = logging.getLogger(__name__)
+LOG_EVERY = 20
+
+
+class Objective(Protocol):
+    """What a stage optimises. `players` are trained in order within a step; the first is exported."""
+
+    players: dict[str, nn.Module]
+
+    def batch(self, step: int) -> Any:
+        """Return the batch of `step`; a pure function of the step, so that resuming is exact."""
+        ...
+
+    def losses(
+        self, player: str, batch: Any, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> dict[str, Tensor]:
+        """Return scalars for `player`; "loss" is the one to minimise; empty = skip this step."""
+        ...
+
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Write pictures or sounds to look at, and return validation figures."""
+        ...
+
+    def finish(self, ema: nn.Module) -> None:
+        """Last touches to the exported module, such as latent statistics."""
+        ...
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, with everything saved
+    """Training was stopped by the user after saving its state."""
+
+
+def step_generator(seed: int, step: int, stream: str, device: torch.device) -> torch.Generator:
+    """Random numbers that depend on nothing but seed, step and purpose."""
+    digest = hashlib.sha256(f"{seed}/{step}/{stream}".encode()).digest()
+    generator = torch.Generator(device=device)
+    return generator.manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+class Trainer:
+    """Runs `recipe` on `objective`, keeping everything resumable under `folder`."""
+
+    def __init__(
+        self, recipe: Recipe, objective: Objective, folder: Path, device: torch.device
+    ) -> None:
+        self.recipe, self.objective, self.folder, self.device = recipe, objective, folder, device
+        self.step = 0
+        self.seconds = 0.0
+        self.first = next(iter(objective.players))
+        for module in objective.players.values():
+            module.to(device)
+        self.ema = copy.deepcopy(objective.players[self.first]).requires_grad_(False).eval()
+        self.optimizers = {
+            name: build_optimizer(module, recipe.optimizer)
+            for name, module in objective.players.items()
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._state_path.exists():
+            self._restore()
+
+    @property
+    def _state_path(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    def run(self) -> None:
+        """Train until the recipe's last step; Ctrl-C saves and raises Interrupted."""
+        recipe = self.recipe
+        began = time.monotonic() - self.seconds
+        with Tracker(self.folder, recipe.name, recipe.steps, self.step) as tracker:
+            try:
+                for batch in self._batches():
+                    values = self._train_step(batch)
+                    self.seconds = time.monotonic() - began
+                    self.step += 1
+                    tracker.advance()
+                    last = self.step == recipe.steps
+                    if self.step % LOG_EVERY == 0 or last:
+                        tracker.log(self.step, values)
+                    if self.step % recipe.sample_every == 0 or last:
+                        tracker.log(self.step, self._samples())
+                    if self.step % recipe.save_every == 0 or last:
+                        self.save()
+            except KeyboardInterrupt:
+                self.save()
+                raise Interrupted(f"{recipe.name} stopped at step {self.step}.") from None
+        self.objective.finish(self.ema)
+        self._export(tracker_values=self._last_values)
+
+    _last_values: dict[str, float] = {}  # noqa: RUF012 - replaced, never mutated
+
+    def _batches(self) -> Iterator[Any]:
+        """Prepare the next batch in a thread while the current one trains."""
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(self.objective.batch, self.step)
+            for step in range(self.step, self.recipe.steps):
+                batch = pending.result()
+                if step + 1 < self.recipe.steps:
+                    pending = pool.submit(self.objective.batch, step + 1)
+                yield batch
+
+    def _train_step(self, batch: Any) -> dict[str, float]:
+        recipe, values = self.recipe, {}
+        lr = learning_rate(recipe.optimizer, self.step, recipe.steps)
+        for name, module in self.objective.players.items():
+            module.train()
+            generator = step_generator(recipe.seed, self.step, name, self.device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                losses = self.objective.losses(name, batch, self.ema, generator, self.step)
+            if not losses:
+                continue
+            norm = self._descend(name, module, losses["loss"], lr)
+            prefix = "" if name == self.first else f"{name}/"
+            values |= {prefix + key: float(value.detach()) for key, value in losses.items()}
+            values[prefix + "gradient_norm"] = norm
+        update_ema(self.ema, self.objective.players[self.first], recipe.ema, self.step)
+        values["lr"] = lr
+        return values
+
+    def _descend(self, name: str, module: nn.Module, loss: Tensor, lr: float) -> float:
+        optimizer = self.optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(module.parameters(), self.recipe.optimizer.clip)
+        if not math.isfinite(float(norm)):
+            log.warning("%s step %d: gradient is not finite, skipped", name, self.step)
+            return float("nan")
+        optimizer.step()
+        return float(norm)
+
+    def _samples(self) -> dict[str, float]:
+        samples = self.folder / "samples"
+        samples.mkdir(exist_ok=True)
+        with torch.no_grad():
+            self._last_values = self.objective.write_samples(self.ema, samples, self.step)
+        return self._last_values
+
+    def save(self) -> None:
+        """Write the resumable state."""
+        tensors = prefixed("ema", self.ema.state_dict())
+        for name, module in self.objective.players.items():
+            tensors |= prefixed(f"player.{name}", module.state_dict())
+            tensors |= prefixed(f"optimizer.{name}", optimizer_tensors(self.optimizers[name]))
+        record = {"step": self.step, "seconds": self.seconds, "recipe": asdict(self.recipe)}
+        save_tensors(tensors, self._state_path, record)
+
+    def _restore(self) -> None:
+        tensors, record = load_tensors(self._state_path)
+        self.step, self.seconds = record["step"], record["seconds"]
+        self.ema.load_state_dict(under("ema", tensors))
+        for name, module in self.objective.players.items():
+            module.load_state_dict(under(f"player.{name}", tensors))
+            restore_optimizer(self.optimizers[name], under(f"optimizer.{name}", tensors))
+        log.info("%s resumes at step %d", self.recipe.name, self.step)
+
+    def _export(self, tracker_values: dict[str, float]) -> None:
+        """Write the averaged weights and the stage's record; the mark that the stage is done."""
+        record = {
+            "recipe": asdict(self.recipe),
+            "hours": round(self.seconds / 3600, 3),
+            "metrics": tracker_values,
+            "device": str(self.device),
+        }
+        save_tensors(self.ema.state_dict(), self.folder / "weights.safetensors", record)
+        (self.folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
