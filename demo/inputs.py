@@ -21,7 +21,7 @@ MAX_TEXT = 2000
 
 @dataclass(frozen=True)
 class Form:
-    """The values of the page's fields, in their order on the page; blank numbers are None."""
+    """The values of the page's fields, in their order; 0 or None leaves a number open."""
 
     picture: str | None
     text: str | None

@@ -69,13 +69,14 @@ def _request_column(
         motion = gr.Radio(list(MOTIONS), value="calm", label="Motion", min_width=160)
     with gr.Accordion("Your own sound", open=False):
         sound = gr.Audio(
-            sources=["upload", "microphone"], type="filepath", label="Speech (up to 10 minutes)"
-        )
+            sources=["upload", "microphone"], type="filepath", label="Speech (up to 10 minutes)",
+            elem_id="sound",
+        )  # fmt: skip
         sound_use = gr.Radio(
             [DRIVES, LENDS],
             value=DRIVES,
             label="This sound",
-            info="Driving sound is heard as it is.",
+            info="Driving speech is heard as it is, without the text.",
         )
     with gr.Group():
         steps = gr.Slider(
@@ -85,17 +86,19 @@ def _request_column(
         preflight = gr.HTML(inputs.preflight_problem(4, ""), elem_id="preflight")
     with gr.Accordion("Advanced", open=False):
         with gr.Row():
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120)
-            guidance = gr.Number(None, label="Guidance (Multi)", info="1 to 10", min_width=120)
+            seed = _number("Seed", "Same seed, same film", precision=0)
+            guidance = _number("Guidance", "Multi mode, 1 to 10; 0: automatic")
         with gr.Row():
-            seconds = gr.Number(None, label="Seconds", info="Blank: as needed", min_width=120)
-            window = gr.Number(
-                None, label="Window", info="Past chunks seen", precision=0, min_width=120
-            )
+            seconds = _number("Seconds", "0: as long as needed")
+            window = _number("Memory", "Past chunks seen; 0: automatic", precision=0)
     fields = [
         picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window,
     ]  # fmt: skip
     return fields, preflight
+
+
+def _number(label: str, info: str, precision: int | None = None) -> gr.Number:
+    return gr.Number(0, label=label, info=info, precision=precision, minimum=0, min_width=120)
 
 
 def _character() -> gr.Image:
@@ -108,7 +111,7 @@ def _character() -> gr.Image:
     paths = sorted(CHARACTERS.glob("*.png"))
     if paths:
         gallery = gr.Gallery(
-            [str(path) for path in paths], label="Examples", columns=6, height=150,
+            [str(path) for path in paths], label="Examples", columns=6, buttons=[],
             allow_preview=False, interactive=False, object_fit="cover", show_label=False,
             elem_id="characters",
         )  # fmt: skip

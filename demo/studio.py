@@ -9,13 +9,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, remux_faststart
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, AVChunk, GenerationRequest
 
@@ -73,6 +74,11 @@ class Pace:
         guided = steps > FEW_MODE_MAX_STEPS and guidance_scale != 1
         return self.base + steps * (self.guided_step if guided else self.few_step)
 
+    def corrected(self, ratio: float) -> Pace:
+        """Return the pace after a stream took `ratio` times what was expected: half way there."""
+        factor = min(4.0, max(0.25, ratio)) ** 0.5
+        return Pace(*(value * factor for value in astuple(self)))
+
 
 @dataclass
 class Talk:
@@ -126,7 +132,8 @@ class Studio:
         self.forget(visitor)
         state = self.generator.start(request)
         size = self.generator.video_size
-        talk = Talk(request, state, StreamMuxer(size, size), said=[request.text])
+        muxer = StreamMuxer(size, size, _wished_seconds(request))
+        talk = Talk(request, state, muxer, said=[request.text])
         self._talks[visitor] = talk
         for old in list(self._talks)[:-_KEEP_TALKS]:
             self.forget(old)
@@ -194,6 +201,8 @@ class Studio:
             # The model may have gone on after the last chunk that was kept.
             talk.broken = True
             raise
+        else:
+            self._learn_pace(talk.request, progress)
         finally:
             talk.abandoned.set()
             talk.running = False
@@ -202,15 +211,24 @@ class Studio:
             film.close()
         yield replace(progress, done=True, status=f"{progress.made:.1f} s made.")
 
+    def _learn_pace(self, request: GenerationRequest, progress: Progress) -> None:
+        # The machine may have become busier or freer since it was measured.
+        if self.pace.known and progress.rate:
+            expected = self.pace.chunk_seconds(request.steps, request.guidance_scale)
+            self.pace = self.pace.corrected(CHUNK_SECONDS / progress.rate / expected)
+
     def _announce(self, talk: Talk, film: Film) -> Progress:
         request = talk.request
         expected = self.pace.chunk_seconds(request.steps, request.guidance_scale)
+        seconds = talk.state.total * CHUNK_SECONDS
+        if not talk.parts:
+            seconds = min(seconds, _wished_seconds(request) or seconds)
         name = "Few" if request.mode == "few" else "Multi"
         return Progress(
             id=film.id,
             path=ROUTE + film.id,
             mime=talk.muxer.mime_type,
-            seconds=talk.state.total * CHUNK_SECONDS,
+            seconds=seconds,
             mode=f"{name} mode · {request.steps} step{'s' * (request.steps > 1)}",
             continues=bool(talk.parts),
             expected_rate=CHUNK_SECONDS / expected if expected else 1.0,
@@ -268,6 +286,13 @@ class Studio:
                 marks.append(time.perf_counter())
         first, *later = np.diff(marks)
         return float(first), float(np.median(later))
+
+
+def _wished_seconds(request: GenerationRequest) -> float | None:
+    """How long the film shall be, if that is known: chunks only come whole."""
+    if request.seconds is None and request.audio is not None:
+        return len(request.audio) / SAMPLE_RATE
+    return request.seconds
 
 
 def _after_chunk(progress: Progress, chunk: AVChunk, made: float, rate: float) -> Progress:

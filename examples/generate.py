@@ -34,7 +34,8 @@ def generate(options: argparse.Namespace) -> None:
     generator = StreamingGenerator.from_pretrained(options.checkpoint)
     chunks = tqdm(generator.stream(request), total=generator.plan(request).chunks, unit="chunk")
     settings = {name: getattr(options, name) for name in ("text", "style", "steps", "seed")}
-    write_mp4(options.output, ((chunk.frames, chunk.audio) for chunk in chunks), settings)
+    pairs = ((chunk.frames, chunk.audio) for chunk in chunks)
+    write_mp4(options.output, pairs, settings, options.seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -63,7 +63,7 @@ class ModelConfig:
     head_dim: int = 64
     text_width: int = 128
     text_layers: int = 2
-    window: int = 4
+    window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
 

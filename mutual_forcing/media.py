@@ -18,7 +18,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image, ImageOps
 
 from . import fragments
@@ -96,13 +96,18 @@ class StreamMuxer:
     which starves players).
     """
 
-    def __init__(self, width: int, height: int) -> None:
-        """Prepare for pictures of `width` x `height` pixels, both even (ValueError otherwise)."""
+    def __init__(self, width: int, height: int, seconds: float | None = None) -> None:
+        """Prepare for pictures of `width` x `height` pixels, both even (ValueError otherwise).
+
+        seconds: what would come after is dropped; chunks are longer than a frame, wishes are not.
+        """
         if width % 2 or height % 2 or min(width, height) < 16:
             raise ValueError("The width and height of a film must be even and at least 16 pixels.")
         self._size = (width, height)
+        self._limit = math.inf if seconds is None else round(seconds * FPS)
         self._video = _open_video_encoder(width, height)
         self._audio = _open_audio_encoder()
+        self._reformatter = VideoReformatter()
         self._resampler = av.AudioResampler("fltp", "mono", _STREAM_AUDIO_RATE, _AAC_FRAME)
         nals = fragments.split_annex_b(bytes(self._video.extradata or b""))
         kinds = {nal[0] & 31: nal for nal in nals}
@@ -159,6 +164,8 @@ class StreamMuxer:
         if frames.dtype != np.uint8 or frames.shape[1:] != (*self._size[::-1], 3):
             raise ValueError("All frames of a film must be 8-bit RGB of the same size.")
         start = self._frames
+        room = int(min(self._limit - start, len(frames)))
+        frames, audio = frames[:room], audio[: room * SAMPLE_RATE // FPS]
         video = [packet for i, frame in enumerate(frames) for packet in self._picture(frame, i)]
         data = self._fragment(start, video, self._sound(audio))
         self._seam = self._position
@@ -177,7 +184,8 @@ class StreamMuxer:
 
     def _picture(self, pixels: np.ndarray, index: int) -> list[bytes]:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(
+        frame = self._reformatter.reformat(
+            frame,
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             src_color_range=ColorRange.JPEG,
@@ -244,14 +252,16 @@ def write_mp4(
     path: str | Path,
     chunks: Iterable[tuple[np.ndarray, np.ndarray]],
     metadata: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
 ) -> float:
     """Write (frames uint8 [T, H, W, 3], audio float [N] at 16 kHz) pairs as one MP4.
 
-    Returns its seconds. Raises ValueError when there is nothing to write.
+    Drops what comes after `seconds`. Returns the film's seconds. Raises ValueError when there is
+    nothing to write.
     """
     muxer, parts = None, []
     for frames, audio in chunks:
-        muxer = muxer or StreamMuxer(frames.shape[2], frames.shape[1])
+        muxer = muxer or StreamMuxer(frames.shape[2], frames.shape[1], seconds)
         parts.append(muxer.add(frames, audio))
     if muxer is None:
         raise ValueError("There is nothing to write: the film has no frames.")

@@ -12,9 +12,9 @@ from .models.duration import DurationPredictor
 from .text import PHONEMES, Word, phonemize
 from .types import TextTokens, TimedPhoneme, TimedWord, Transcript
 
-TEXT_MARGIN_SECONDS = 1.5
+TEXT_MARGIN_SECONDS = 1.0
 """A chunk reads the phonemes from this long before it to this long after it."""
-MAX_PHONEMES = 64
+MAX_PHONEMES = 40
 """Phonemes a chunk reads at most; the farthest are dropped."""
 PAUSE_SECONDS = {"none": 0.0, "comma": 0.2, "sentence": 0.4}
 LEAD_SECONDS = 0.3

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import av
 import gradio as gr
@@ -22,6 +24,7 @@ from demo.films import ROUTE, FilmShelf
 from demo.inputs import DRIVES, LENDS, Form
 from demo.studio import Pace, Studio
 from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.chunks import CHUNK_SECONDS
 
 PICTURE = np.full((64, 48, 3), 128, np.uint8)
@@ -66,8 +69,8 @@ def ask(client: Client, files, **changes) -> str:
         "motion": "calm",
         "steps": 1,
         "seed": 0,
-        "guidance": None,
-        "seconds": None,
+        "guidance": 0,
+        "seconds": 0,
         "window": None,
     }
     result = client.predict(**{**values, **changes}, api_name="/generate")
@@ -79,7 +82,7 @@ def test_the_endpoint_returns_a_film_that_says_what_it_is(client, files):
     with av.open(path) as container:
         settings = json.loads(container.metadata["comment"])
         frames = sum(1 for _ in container.decode(video=0))
-    assert frames == 16 * 4
+    assert frames == 50
     assert settings["ai_generated"] and settings["text"] == "Hello." and settings["steps"] == 1
     assert settings["caption"] == "happy, calm"
 
@@ -101,7 +104,7 @@ def test_the_endpoint_returns_a_film_that_says_what_it_is(client, files):
         ({"steps": 2.5}, "whole number"),
         ({"seed": -1}, ""),
         ({"guidance": 99}, "guidance"),
-        ({"seconds": -3}, "length"),
+        ({"seconds": -3}, "minimum"),
         ({"seconds": 1e9}, "length"),
         ({"window": 1000}, "window"),
         ({"emotion": "bored"}, ""),
@@ -215,6 +218,21 @@ def test_the_page_is_built_once_per_generator(generator):
     assert set(demo.get_api_info()["named_endpoints"]) == {"/generate"}
     form = Form(None, "Hi.", None, DRIVES, "sad", "lively", 4, None, None, None, None)
     assert form.request(PICTURE).caption == "sad, lively"
+
+
+def test_the_command_line_example(generator, files, tmp_path, capsys):
+    path = Path(__file__).parents[1] / "examples" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    save_checkpoint(generator.system, tmp_path / "checkpoint", {})
+    options = ["--checkpoint", str(tmp_path / "checkpoint"), "-o", str(tmp_path / "out.mp4")]
+    options += ["--image", str(files / "face.png"), "--steps", "1"]
+    assert example.main([*options, "--text", "Hello.", "--seconds", "1"]) == 0
+    assert film_seconds(tmp_path / "out.mp4") == 1.0
+    capsys.readouterr()
+    assert example.main([*options, "--audio", str(files / "silence.wav")]) == 1
+    assert capsys.readouterr().err == "generate.py: The audio file is silent.\n"
 
 
 def test_a_missing_checkpoint_is_one_sentence(capsys):

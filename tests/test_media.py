@@ -99,6 +99,14 @@ def test_a_resumed_stream_is_seamless(seam):
     assert error.max() < 0.05, "the tone goes through the seam without a click"
 
 
+def test_the_asked_length_is_met_to_the_frame(tmp_path):
+    path = tmp_path / "film.mp4"
+    assert write_mp4(path, flashes_and_beeps(5, 64), seconds=3) == pytest.approx(3)
+    times, _, start, sound, rate = decode(path.read_bytes())
+    assert len(times) == 75
+    assert abs(start + len(sound) / rate - 3) < 0.03
+
+
 def test_colours_survive():
     colour = np.array([200, 60, 30], np.uint8)
     muxer = StreamMuxer(64, 64)

@@ -60,7 +60,7 @@ def make_references(names: tuple[str, ...], batch: int = 2) -> References:
 
 
 def make_text(first: int, conditional: bool) -> TextTokens:
-    times = [first * CHUNK_SECONDS - 1 + 0.08 * k for k in range(80)]
+    times = [first * CHUNK_SECONDS - 0.987 + 0.08 * k for k in range(80)]
     names = ["h", "ə", "l", "oʊ"]
     spoken = Transcript(tuple(TimedPhoneme(names[k % 4], t, t + 0.08) for k, t in enumerate(times)))
     parts = [

@@ -33,8 +33,8 @@ SCALES = {
         hours=1.0,
         size=128,
         steps={
-            "video_autoencoder": 3200,
-            "audio_autoencoder": 3000,
+            "video_autoencoder": 1500,
+            "audio_autoencoder": 1400,
             "duration": 1500,
             "audio_pretrain": 2500,
             "video_pretrain": 1200,

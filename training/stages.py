@@ -15,6 +15,7 @@ from mutual_forcing.config import preset
 from .config import Recipe
 from .data.dataset import Corpus
 from .data.latents import LatentDataset
+from .data.precompute import audio_encoder, precompute, video_encoder
 from .objectives.audio_autoencoder import AudioAutoencoderObjective
 from .objectives.duration import DurationObjective
 from .objectives.mutual_forcing import MutualForcingObjective
@@ -83,18 +84,25 @@ class Workspace:
         tensors, _ = load_tensors(self.stage_folder(stage) / "weights.safetensors")
         module.load_state_dict(tensors)
 
-    def precompute(self) -> None:
-        """Encode the corpus with the finished autoencoders."""
-        from .data.precompute import precompute
+    @property
+    def latents_folder(self) -> Path:
+        """The encoded corpus."""
+        return self.root / "latents"
 
+    def encoded(self, branch: str) -> bool:
+        """Whether all latents of a branch are there."""
+        return (self.latents_folder / f"{branch}.done").exists()
+
+    def encode(self, branch: str) -> None:
+        """Encode the corpus with the finished autoencoder of "video" or "audio"."""
+        if not self.done(f"{branch}_autoencoder"):
+            raise ValueError(f"Train {branch}_autoencoder before encoding with it.")
         system = self.system()
-        precompute(
-            Corpus(self.corpus_folder),
-            system.video_autoencoder,
-            system.audio_autoencoder,
-            self.root / "latents",
-            self.device,
-        )
+        encoders = {
+            "video": video_encoder(system.video_autoencoder, self.device),
+            "audio": audio_encoder(system.audio_autoencoder, self.device),
+        }
+        precompute(Corpus(self.corpus_folder), branch, encoders[branch], self.latents_folder)
 
     def train(self, name: str, steps: int | None = None) -> None:
         """Run or resume a stage; a finished one is left alone."""
@@ -118,7 +126,9 @@ class Workspace:
         system = self.system(plan.init[-1] if plan.init else None)
         if plan.objective == "duration":
             return DurationObjective(system.duration, corpus, **common)
-        data = LatentDataset(corpus, self.root / "latents", system.config.model.voice_latents)
+        branches = tuple(plan.options.get("branches", ("video", "audio")))
+        voice_latents = system.config.model.voice_latents
+        data = LatentDataset(corpus, self.latents_folder, voice_latents, branches)
         kinds = {
             "teacher_forcing": TeacherForcingObjective,
             "mutual_forcing": MutualForcingObjective,

@@ -1,4 +1,7 @@
-"""Train one stage: python -m training.train RECIPE --run DIR [--preset tiny]."""
+"""Run one stage: python -m training.train RECIPE --run DIR [--preset tiny].
+
+encode_video and encode_audio compute the corpus's latents between the stages that need them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ from .recipes import SCALES, STAGES
 from .stages import Workspace, pick_device
 from .trainer import Interrupted
 
+ENCODINGS = ("encode_video", "encode_audio")
+
 
 def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    parser.add_argument("recipe", choices=STAGES)
+    parser.add_argument("recipe", choices=(*STAGES, *ENCODINGS))
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", choices=sorted(SCALES), default="tiny")
     parser.add_argument("--steps", type=int, help="train this many steps instead of the recipe's")
@@ -24,7 +29,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         workspace = Workspace(options.run, options.preset, pick_device(options.device))
-        workspace.train(options.recipe, options.steps)
+        if options.recipe in ENCODINGS:
+            workspace.encode(options.recipe.removeprefix("encode_"))
+        else:
+            workspace.train(options.recipe, options.steps)
     except (Interrupted, ValueError) as stop:
         sys.stderr.write(f"{stop}\n")
         return 1

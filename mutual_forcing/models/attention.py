@@ -21,7 +21,8 @@ from .layers import rotary_frequencies, rotary_table, rotate
 REFERENCE_TIME = -8.0 * POSITIONS_PER_SECOND
 """References sit at one fixed time relative to every chunk that reads them: they are timeless."""
 
-RotaryTable = tuple[Tensor, Tensor]
+RotaryTable = Tensor
+"""complex64 [N, D / 2], see layers.rotary_table."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,7 @@ class RotaryTables:
             positions[:, 0] += REFERENCE_TIME
 
         def tables(positions: dict[str, Tensor]) -> dict[str, RotaryTable]:
-            out = {}
-            for name, p in positions.items():
-                cos, sin = rotary_table(p, frequencies)
-                out[name] = (cos.to(device), sin.to(device))
-            return out
+            return {n: rotary_table(p, frequencies).to(device) for n, p in positions.items()}
 
         return RotaryTables(tables(own), tables(references), own, frequencies)
 
@@ -56,9 +53,7 @@ class RotaryTables:
         back = torch.arange(-slots, 0, dtype=torch.float64) * CHUNK_SECONDS * POSITIONS_PER_SECOND
         positions = self.positions[name][None].repeat(slots, 1, 1)
         positions[..., 0] += back[:, None]
-        cos, sin = rotary_table(positions, self.frequencies)
-        device = self.own[name][0].device
-        return cos.to(device), sin.to(device)
+        return rotary_table(positions, self.frequencies).to(self.own[name].device)
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,22 @@ def rotary_frequencies(head_dim: int) -> Tensor:
     return table
 
 
-def rotary_table(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines float32 [..., N, head_dim / 2] of positions [..., N, 3]; angles in float64."""
+def rotary_table(positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Unit complex numbers complex64 [..., N, head_dim / 2] of positions [..., N, 3].
+
+    Angles are computed in float64.
+    """
     angles = positions.double() @ frequencies
-    return angles.cos().float(), angles.sin().float()
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate pairs of x [..., N, H, D] by tables broadcastable to [..., N, D / 2]."""
-    cos, sin = (part.unsqueeze(-2).to(x.dtype) for part in table)
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate neighbouring pairs of x [..., N, H, D] by tables broadcastable to [..., N, D / 2].
+
+    One complex product: on a CPU several times faster than sines and cosines on halves.
+    """
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * table.unsqueeze(-2)).flatten(-2).to(x.dtype)
 
 
 def sinusoidal(values: Tensor, width: int) -> Tensor:

@@ -89,8 +89,8 @@ class BranchLayer(nn.Module):
 class CrossRotary:
     """Rotations of one branch's queries and of the text's keys."""
 
-    query: tuple[Tensor, Tensor]
-    key: tuple[Tensor, Tensor]
+    query: Tensor
+    key: Tensor
 
 
 class Branch(nn.Module):
@@ -224,7 +224,7 @@ class AVTransformer(nn.Module):
         return stored
 
     def _rotary(self, device: torch.device) -> RotaryTables:
-        if self._tables is None or self._tables.own["video"][0].device != device:
+        if self._tables is None or self._tables.own["video"].device != device:
             config = self.config
             self._tables = RotaryTables.build(config.head_dim, config.voice_latents, device)
         return self._tables
@@ -261,7 +261,7 @@ class AVTransformer(nn.Module):
         hidden: dict[str, Tensor],
         features: dict[str, Tensor],
         text: EncodedText | None,
-        rotary: dict[str, tuple[Tensor, Tensor]],
+        rotary: dict[str, Tensor],
         context: Callable[[int, LayerKeyValues], list[KeyGroup]],
     ) -> tuple[dict[str, Tensor], list[LayerKeyValues]]:
         """All layers over both branches. Returns residual streams and per-layer keys and values."""
@@ -290,7 +290,7 @@ class AVTransformer(nn.Module):
         return hidden, stored
 
     def _cross_rotary(
-        self, text: EncodedText, rotary: dict[str, tuple[Tensor, Tensor]]
+        self, text: EncodedText, rotary: dict[str, Tensor]
     ) -> dict[str, CrossRotary]:
         frequencies = self._rotary(text.positions.device).frequencies.to(text.positions.device)
         key = rotary_table(text.positions, frequencies)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+import wave
 
 import av
+import numpy as np
 import pytest
+
+from mutual_forcing.media import read_audio
 
 pytestmark = pytest.mark.browser
 
@@ -70,6 +75,33 @@ def test_a_picture_and_a_sentence_become_moving_pictures_with_sound(page, pictur
     assert frames / 25 == pytest.approx(after["duration"], abs=0.05)
 
 
+@pytest.mark.slow
+def test_a_minute_lasts_a_minute_and_beeps_stay_in_place(page, picture, tmp_path):
+    times = np.arange(60 * 16_000) / 16_000
+    beeps = np.where(times % 1 < 0.04, 0.8 * np.sin(2 * np.pi * 1000 * times), 0)
+    with wave.open(str(tmp_path / "beeps.wav"), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
+        file.writeframes((beeps * 32_000).astype("<i2").tobytes())
+    page.click("text=Your own sound")
+    page.set_input_files("#sound input[type=file]", str(tmp_path / "beeps.wav"))
+    page.wait_for_selector("text=About 60")
+    talk(page, picture, "")
+    wait(page, "s.time > 0.5")
+    began, start = time.monotonic(), state(page)["time"]
+    wait(page, "s.ended", 150)
+    after = state(page)
+    assert time.monotonic() - began == pytest.approx(after["duration"] - start, abs=1)
+    assert after["duration"] == pytest.approx(60, abs=0.1)
+    with av.open(download(page, tmp_path)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert frames == 1500
+    heard = read_audio(tmp_path / "clip.mp4")
+    loud = np.flatnonzero(np.abs(heard) > 0.3) / 16_000
+    onsets = loud[np.insert(np.diff(loud) > 0.5, 0, True)]
+    assert len(onsets) == 60
+    assert np.abs(onsets - np.arange(60)).max() < 1 / 25
+
+
 def test_stop_keeps_the_clip_and_continue_goes_on(page, picture, tmp_path):
     talk(page, picture, LONG)
     wait(page, "s.time > 0.5")
@@ -86,6 +118,18 @@ def test_stop_keeps_the_clip_and_continue_goes_on(page, picture, tmp_path):
     after = state(page)
     assert after["ranges"] == 1 and after["error"] is None, "one unbroken film"
     page.click("#stop-button")
+
+
+def test_slower_than_real_time_waits_first_and_never_freezes(page, picture):
+    page.evaluate("""() => { window.stalls = 0; const v = document.querySelector('.mf-video');
+      v.addEventListener('waiting', () => {
+        if (v.currentTime > 0.1 && v.currentTime < v.duration - 0.1) window.stalls += 1; }); }""")
+    page.fill("#steps input[type=number]", "50")
+    page.keyboard.press("Tab")
+    talk(page, picture, "Fifty guided steps for every chunk take their time.")
+    wait(page, "s.ended", 120)
+    assert page.evaluate("() => window.stalls") == 0
+    assert page.inner_text('[data-figure="nfe"]') == "100"
 
 
 def test_the_badge_follows_the_slider(page):

@@ -33,6 +33,7 @@ class LatentBatch:
     """Clean latents of K chunks, their text, and references drawn from sibling clips.
 
     video [B, K, 64, Dv], audio [B, K, 16, Da], picture [B, 16, Dv], voice [B, V, Da], has_* bool [B].
+    The tensors of a branch that the dataset does not hold have no tokens.
     """
 
     video: Tensor
@@ -90,13 +91,17 @@ def _map(value: LatentBatch | TextTokens, change) -> LatentBatch:  # noqa: ANN00
 class LatentDataset:
     """All latents of a corpus in memory (51 KB a second of clip)."""
 
-    def __init__(self, corpus: Corpus, folder: Path, voice_latents: int) -> None:
-        self.corpus, self.voice_latents = corpus, voice_latents
+    def __init__(
+        self, corpus: Corpus, folder: Path, voice_latents: int, branches: tuple[str, ...]
+    ) -> None:
+        self.corpus, self.voice_latents, self.branches = corpus, voice_latents, branches
         self.tensors: dict[str, Tensor] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            self.tensors |= load_file(path)
-        if not self.tensors:
-            raise ValueError(f"No latents in {folder}: run python -m training.data.precompute first.")
+        for branch in branches:
+            paths = sorted(folder.glob(f"{branch}-*.safetensors"))
+            if not paths:
+                raise ValueError(f"No {branch} latents in {folder}: run training.train precompute.")
+            for path in paths:
+                self.tensors |= load_file(path)
 
     def batch(
         self, rng: np.random.Generator, split: str, size: int, chunks: int, dropout: Dropout
@@ -126,23 +131,35 @@ class LatentDataset:
         dropped = self._dropped(rng, dropout)
         sibling = self.corpus.sibling(clip, rng)
         part = slice(first, first + chunks)
-        stills = self.tensors[f"{sibling.index}.stills"]
         return LatentBatch(
-            video=self.tensors[f"{clip.index}.video"][None, part].float(),
-            audio=self.tensors[f"{clip.index}.audio"][None, part].float(),
+            video=self._chunks(clip, "video", part),
+            audio=self._chunks(clip, "audio", part),
             text=text_tokens(
                 None if dropped["transcript"] else clip.transcript,
                 "" if dropped["caption"] else clip.row["caption"],
                 first,
                 chunks,
             ),
-            picture=stills[rng.integers(len(stills))][None].float(),
+            picture=self._picture(sibling, rng),
             voice=self._voice(self.corpus.sibling(clip, rng), rng),
             has_picture=torch.tensor([not dropped["picture"]]),
             has_voice=torch.tensor([not dropped["voice"]]),
         )
 
+    def _chunks(self, clip: Clip, branch: str, part: slice) -> Tensor:
+        if branch not in self.branches:
+            return torch.zeros(1, part.stop - part.start, 0, 0)
+        return self.tensors[f"{clip.index}.{branch}"][None, part].float()
+
+    def _picture(self, clip: Clip, rng: np.random.Generator) -> Tensor:
+        if "video" not in self.branches:
+            return torch.zeros(1, 0, 0)
+        stills = self.tensors[f"{clip.index}.stills"]
+        return stills[rng.integers(len(stills))][None].float()
+
     def _voice(self, clip: Clip, rng: np.random.Generator) -> Tensor:
+        if "audio" not in self.branches:
+            return torch.zeros(1, 0, 0)
         track = self.tensors[f"{clip.index}.audio"].flatten(0, 1).float()
         if len(track) < self.voice_latents:
             track = track.repeat(-(-self.voice_latents // len(track)), 1)

@@ -1,12 +1,13 @@
 """Encode a corpus once: latents of every clip, and of a few still pictures for reference.
 
-One safetensors file per 64 clips under the output folder, keys "<index>.video" [K, 64, 4 C],
-"<index>.audio" [K, 16, C] and "<index>.stills" [4, 16, 4 C], half precision. Resumable.
+One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 64, 4 C],
+"<clip>.stills" [4, 16, 4 C] and "<clip>.audio" [K, 16, C]. Resumable. The branches are apart, so that the
+audio branch can be trained before the video autoencoder is.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,61 +29,51 @@ from .dataset import Clip, Corpus
 
 CLIPS_PER_FILE = 64
 STILLS = 4
+ClipEncoder = Callable[[Clip], dict[str, Tensor]]
+
+
+def video_encoder(model: VideoAutoencoder, device: torch.device) -> ClipEncoder:
+    """Encodes a clip's frames, and four of them as stills."""
+
+    def encode(clip: Clip) -> dict[str, Tensor]:
+        frames = torch.from_numpy(clip.read_frames(0, clip.frames))
+        signal = (frames.permute(3, 0, 1, 2)[None].float() / 127.5 - 1).to(device)
+        parts = [model.encode(part) for part in signal.split(FRAMES_PER_CHUNK, 2)]
+        chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
+        stills = model.encode_still(signal[0, :, torch.from_numpy(chosen)].transpose(0, 1))
+        return {
+            "video": video_to_tokens(torch.cat(parts, 2))[0],
+            "stills": still_to_tokens(stills),
+        }
+
+    return encode
+
+
+def audio_encoder(model: AudioAutoencoder, device: torch.device) -> ClipEncoder:
+    """Encodes a clip's sound."""
+
+    def encode(clip: Clip) -> dict[str, Tensor]:
+        track = torch.from_numpy(clip.read_audio())[None].to(device)
+        return {"audio": audio_to_tokens(model.encode(track))[0]}
+
+    return encode
 
 
 @torch.no_grad()
-def encode_clip(
-    clip: Clip, video: VideoAutoencoder, audio: AudioAutoencoder, device: torch.device
-) -> dict[str, Tensor]:
-    """Latent tokens of one clip; see the module's docstring for the keys."""
-    frames = torch.from_numpy(clip.read_frames(0, clip.frames))
-    signal = (frames.permute(3, 0, 1, 2)[None].float() / 127.5 - 1).to(device)
-    parts = [video.encode(part) for part in signal.split(FRAMES_PER_CHUNK, 2)]
-    track = torch.from_numpy(clip.read_audio())[None].to(device)
-    chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
-    stills = video.encode_still(signal[0, :, chosen].transpose(0, 1))
-    tokens = {
-        "video": video_to_tokens(torch.cat(parts, 2))[0],
-        "audio": audio_to_tokens(audio.encode(track))[0],
-        "stills": still_to_tokens(stills),
-    }
-    return {f"{clip.index}.{name}": t.half().cpu().contiguous() for name, t in tokens.items()}
-
-
-def precompute(
-    corpus: Corpus,
-    video: VideoAutoencoder,
-    audio: AudioAutoencoder,
-    out: Path,
-    device: torch.device,
-) -> None:
+def precompute(corpus: Corpus, branch: str, encode: ClipEncoder, out: Path) -> None:
     """Write the latents of every clip under `out`; files that exist are kept."""
     out.mkdir(parents=True, exist_ok=True)
-    groups = [
-        corpus.clips[k : k + CLIPS_PER_FILE] for k in range(0, len(corpus.clips), CLIPS_PER_FILE)
-    ]
-    for number, clips in enumerate(tqdm(groups, desc="precompute", unit="file")):
-        path = out / f"{number:05d}.safetensors"
+    starts = range(0, len(corpus.clips), CLIPS_PER_FILE)
+    for number, start in enumerate(tqdm(starts, desc=f"latents ({branch})", unit="file")):
+        path = out / f"{branch}-{number:05d}.safetensors"
         if path.exists():
             continue
-        tensors: dict[str, Tensor] = {}
-        for clip in clips:
-            tensors |= encode_clip(clip, video, audio, device)
+        tensors = {
+            f"{clip.index}.{name}": tokens.half().cpu().contiguous()
+            for clip in corpus.clips[start : start + CLIPS_PER_FILE]
+            for name, tokens in encode(clip).items()
+        }
         partial = path.with_suffix(".partial")
         save_file(tensors, partial)
         partial.replace(path)
-
-
-def main() -> None:
-    """Command line; `training.reproduce` calls `precompute` directly."""
-    from ..stages import Workspace
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, help="folder of training.reproduce")
-    parser.add_argument("--preset", default="tiny")
-    options = parser.parse_args()
-    Workspace(options.run, options.preset).precompute()
-
-
-if __name__ == "__main__":
-    main()
+    (out / f"{branch}.done").touch()
