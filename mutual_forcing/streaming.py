@@ -276,5 +276,5 @@ def fit_picture(image: np.ndarray, size: int) -> np.ndarray:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+    return np.array(square.resize((size, size), Image.Resampling.LANCZOS))
 

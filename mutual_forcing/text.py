@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +20,27 @@ PHONEMES = (
 """gruut's en-us inventory without stress marks, the pause first."""
 MAX_CHARACTERS = 2000
 PauseKind = Literal["none", "comma", "sentence"]
+_SIGNS = str.maketrans(
+    {
+        **{"’": "'", "‘": "'", "“": '"', "”": '"', "–": ", ", "—": ", ", "…": ". "},
+        **{"½": " one half ", "¼": " one quarter ", "¾": " three quarters ", "#": " number "},
+        **{"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l"},
+    }
+)
+_SPELLINGS = (
+    (r"(?<![\d/])1/2(?![\d/])", " one half "),
+    (r"(?<![\d/])1/4(?![\d/])", " one quarter "),
+    (r"(?<![\d/])3/4(?![\d/])", " three quarters "),
+    (r"(?<![\d/])(\d+)/(\d+)(?![\d/])", r"\1 \2"),  # 24/7; dates of three numbers stay
+    (r"(?<!\d)/|/(?!\d)", " "),
+    (r"(?<=\w)@(?=\w)", " at "),
+    (r"\+", " plus "),
+    (r"(?<=\s)&(?=\s)|(?<=\w)&(?=\w)", " and "),
+    (r"(?<=[a-z][.!?])(?=[A-Z])", " "),  # "Hello.Bye"
+    (r"(?<=[^\s.,;:!?])[^\S\n]*\n\s*\n", ".\n"),  # a paragraph without a full stop
+    (r"[^A-Za-z0-9\s.,;:!?'\"$€£%\-/]", " "),
+)
+"""Patterns and what is read instead, in this order; the last drops what cannot be spoken."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +63,6 @@ def phonemize(text: str) -> list[Word]:
         raise ValueError("The text is empty: type what the character should say.")
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"The text is longer than {MAX_CHARACTERS} characters; shorten it.")
-    if not re.search(r"[A-Za-z0-9]", text):
-        raise ValueError("The text has nothing that can be spoken in English.")
     words: list[Word] = []
     for token in _tokens(_speakable(text)):
         phonemes = token.phonemes or ()
@@ -60,8 +80,12 @@ def phonemize(text: str) -> list[Word]:
 
 
 def _speakable(text: str) -> str:
-    text = text.replace("’", "'").replace("–", ", ").replace("—", ", ").replace("…", ".")
-    return re.sub(r"[^A-Za-z0-9À-ſ\s.,;:!?'\"$€£%&@+\-/]", " ", text)
+    """Letters, numbers and signs that gruut reads. It knows no accents, ligatures and the like."""
+    text = unicodedata.normalize("NFKD", text.translate(_SIGNS))
+    text = "".join(sign for sign in text if not unicodedata.combining(sign))
+    for pattern, spelling in _SPELLINGS:
+        text = re.sub(pattern, spelling, text)
+    return text
 
 
 def _plain(phoneme: str) -> str:

@@ -21,6 +21,10 @@ from .layers import rotary_frequencies, rotary_table, rotate
 REFERENCE_TIME = -8.0 * POSITIONS_PER_SECOND
 """References sit at one fixed time relative to every chunk that reads them: they are timeless."""
 
+BRANCHES = ("video", "audio")
+COUPLING_DIMS = 8
+"""Dimensions of each head that carry the coupling bias; two are used, eight keep kernels aligned."""
+
 RotaryTable = Tensor
 """complex64 [N, D / 2], see layers.rotary_table."""
 
@@ -90,25 +94,45 @@ def past_keys(past: Past, tables: RotaryTables) -> list[KeyGroup]:
 def attend(
     queries: dict[str, Tensor], groups: list[KeyGroup], coupling: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Scaled dot-product attention of every chunk's rotated queries [B, K, N, H, D].
+    """Scaled dot-product attention of every chunk's rotated queries [B, K, N, H, C].
 
     `coupling[name]` [H] is added to the logits of branch `name`'s queries and the other branch's keys.
-    Returns [B, K, N, H * D] per branch.
+    It travels in COUPLING_DIMS extra dimensions of queries and keys (head_dim D = C + COUPLING_DIMS, the
+    values' width), because a bias that needs a gradient would rule out the fused kernels. Returns
+    [B, K, N, H * D] per branch.
     """
-    key = torch.cat([g.key for g in groups], 2).flatten(0, 1).transpose(1, 2)
+    key = torch.cat([g.key for g in groups], 2)
+    marks = torch.cat([_key_marks(g, coupling, key) for g in groups])
+    key = torch.cat([key, marks.expand(*key.shape[:2], -1, -1, -1)], -1)
+    key = key.flatten(0, 1).transpose(1, 2)
     value = torch.cat([g.value for g in groups], 2).flatten(0, 1).transpose(1, 2)
     batch, chunks = next(iter(queries.values())).shape[:2]
     valid = _validity(groups, chunks)
+    mask = None if valid is None else valid.repeat(batch, 1)[:, None, None]
     out = {}
     for name, query in queries.items():
-        bias = _bias(name, groups, coupling[name], valid, query)
-        if bias is not None and valid is not None:
-            bias = bias.repeat(batch, 1, 1, 1)
+        mark = F.one_hot(torch.tensor(BRANCHES.index(name)), COUPLING_DIMS).to(query)
+        marked = torch.cat([query, mark.expand(*query.shape[:-1], -1)], -1)
         mixed = F.scaled_dot_product_attention(
-            query.flatten(0, 1).transpose(1, 2), key, value, attn_mask=bias
+            marked.flatten(0, 1).transpose(1, 2), key, value, attn_mask=mask
         )
         out[name] = mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks))
     return out
+
+
+def _key_marks(group: KeyGroup, coupling: dict[str, Tensor], like: Tensor) -> Tensor:
+    """[M, H, COUPLING_DIMS]: dimension i holds what queries of BRANCHES[i] add for these keys."""
+    tokens, heads, content = group.key.shape[2:]
+    scale = (content + COUPLING_DIMS) ** 0.5
+    columns = [
+        coupling[name] * scale
+        if name in coupling and name != group.branch
+        else like.new_zeros(heads)
+        for name in BRANCHES
+    ]
+    padding = like.new_zeros(heads, COUPLING_DIMS - len(BRANCHES))
+    marks = torch.cat([torch.stack(columns, -1).to(like.dtype), padding], -1)
+    return marks.expand(tokens, -1, -1)
 
 
 def _validity(groups: list[KeyGroup], chunks: int) -> Tensor | None:
@@ -123,18 +147,3 @@ def _validity(groups: list[KeyGroup], chunks: int) -> Tensor | None:
         for g in groups
     ]
     return torch.cat(parts, 1)
-
-
-def _bias(
-    name: str, groups: list[KeyGroup], coupling: Tensor, valid: Tensor | None, query: Tensor
-) -> Tensor | None:
-    """Additive bias, [1 or K, H, N, M]: coupling towards the other branch, -inf where nothing is."""
-    foreign = torch.cat(
-        [torch.full((g.key.shape[2],), float(g.branch != name)) for g in groups]
-    ).to(query.device)
-    if valid is None and not foreign.any():
-        return None
-    bias = (coupling[:, None] * foreign)[None, :, None].to(query.dtype)
-    if valid is not None:
-        bias = bias.masked_fill(~valid[:, None, None], float("-inf"))
-    return bias.expand(-1, -1, query.shape[2], -1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..chunks import AUDIO_LATENTS_PER_SECOND, FRAMES_PER_LATENT, TOKENS_PER_VIDEO_LATENT
 from ..config import FPS, BranchConfig, ModelConfig
 from ..types import AVLatents, References, TextTokens
-from .attention import KeyGroup, RotaryTables, attend, past_keys, reference_keys
+from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
 from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past
 from .layers import FeedForward, NoiseEmbedding, modulate, rotary_table, rotate
 from .text_encoder import EncodedText, TextEncoder
@@ -43,19 +43,20 @@ class BranchLayer(nn.Module):
     def __init__(self, branch: BranchConfig, config: ModelConfig) -> None:
         super().__init__()
         width, inner = branch.width, config.heads * config.head_dim
-        self.heads = config.heads
+        content = config.head_dim - COUPLING_DIMS
+        self.heads, self.widths = config.heads, (content, content, config.head_dim)
         self.table = nn.Parameter(torch.zeros(MODULATIONS, width))
         self.attention_norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.qkv = nn.Linear(width, 3 * inner)
-        self.query_norm = nn.RMSNorm(config.head_dim)
-        self.key_norm = nn.RMSNorm(config.head_dim)
+        self.qkv = nn.Linear(width, config.heads * sum(self.widths))
+        self.query_norm = nn.RMSNorm(content)
+        self.key_norm = nn.RMSNorm(content)
         self.attention_out = nn.Linear(inner, width)
         self.cross_norm = nn.LayerNorm(width)
-        self.cross_query = nn.Linear(width, inner)
-        self.cross_key_value = nn.Linear(config.text_width, 2 * inner)
-        self.cross_query_norm = nn.RMSNorm(config.head_dim)
-        self.cross_key_norm = nn.RMSNorm(config.head_dim)
-        self.cross_out = nn.Linear(inner, width)
+        self.cross_query = nn.Linear(width, config.heads * content)
+        self.cross_key_value = nn.Linear(config.text_width, 2 * config.heads * content)
+        self.cross_query_norm = nn.RMSNorm(content)
+        self.cross_key_norm = nn.RMSNorm(content)
+        self.cross_out = nn.Linear(config.heads * content, width)
         self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.ffn = FeedForward(width, branch.ffn_multiple)
         nn.init.zeros_(self.cross_out.weight)
@@ -66,9 +67,9 @@ class BranchLayer(nn.Module):
         return (noise + self.table.flatten()).chunk(MODULATIONS, -1)
 
     def project(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised, unrotated queries, keys and values [B, K, N, H, D]."""
+        """Normalised, unrotated queries and keys [B, K, N, H, C], and values [B, K, N, H, D]."""
         qkv = self.qkv(modulate(self.attention_norm(x), shift, scale))
-        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        query, key, value = qkv.unflatten(-1, (self.heads, -1)).split(self.widths, -1)
         return self.query_norm(query), self.key_norm(key), value
 
     def read_text(self, x: Tensor, text: EncodedText, rotary: CrossRotary) -> Tensor:
@@ -226,7 +227,9 @@ class AVTransformer(nn.Module):
     def _rotary(self, device: torch.device) -> RotaryTables:
         if self._tables is None or self._tables.own["video"].device != device:
             config = self.config
-            self._tables = RotaryTables.build(config.head_dim, config.voice_latents, device)
+            self._tables = RotaryTables.build(
+                config.head_dim - COUPLING_DIMS, config.voice_latents, device
+            )
         return self._tables
 
     def _noise(self, sigma: dict[str, Tensor], delta: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,9 +3,8 @@
 The encoder looks at each group of four frames alone. The decoder carries two small feature maps from
 the previous latent and the previous frame, so decoding chunk by chunk equals decoding at once.
 
-With `use_reference` the decoder predicts, per frame, a flow and a blending mask, and mixes warped
-pixels and features of the reference picture into its own output: the latents then need only say
-what moved. Shape letters: B batch, F frames, T latents (F / 4), S picture size, C channels.
+With `use_reference` the decoder reads features of the reference picture and predicts, per frame, a mask
+that lets the picture's own pixels through where nothing moved. Shape letters: B batch, F frames, T latents (F / 4), S picture size, C channels.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from ..config import VideoAutoencoderConfig
 
 STEM = 4
 """The pictures enter and leave the convolutions at 1/4 of their size."""
-MAX_FLOW = 0.5
-"""Largest displacement of a reference pixel, as a fraction of the picture's size."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +76,17 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double the picture by pixel shuffle."""
+    """Double the picture by pixel shuffle; the shortcut repeats channels before it (DC-AE)."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width_in, width_out * 4, 3, padding=1)
+        self.repeats = -(-width_out * 4 // width_in)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(x), 2)
+        hidden = self.conv(x)
+        shortcut = x.repeat_interleave(self.repeats, 1)[:, : hidden.shape[1]]
+        return F.pixel_shuffle(hidden + shortcut, 2)
 
 
 def _blocks(width: int, count: int) -> nn.Sequential:
@@ -152,20 +152,21 @@ class VideoDecoder(nn.Module):
         self.stages = nn.Sequential(*stages)
         width = widths[-1]
         if config.use_reference:
-            self.motion = nn.Conv2d(width + config.reference_width, 3, 3, padding=1)
             self.absorb = nn.Conv2d(width + config.reference_width, width, 1)
-            nn.init.zeros_(self.motion.weight)
-            nn.init.zeros_(self.motion.bias)
         fine = max(16, width // 3 // 8 * 8)
         self.fine = nn.Sequential(_blocks(width, 1), Upsample(width, fine), _blocks(fine, 1))
         self.to_pixels = nn.Conv2d(fine, 3 * 4 + (4 if config.use_reference else 0), 3, padding=1)
 
     def forward(
         self, latents: Tensor, reference: ReferenceFeatures | None, state: VideoDecoderState | None
-    ) -> tuple[Tensor, VideoDecoderState]:
+    ) -> tuple[Tensor, Tensor, VideoDecoderState]:
+        """Frames, the frames before the reference's pixels are let through, and the state."""
         hidden, state = self._trunk(latents, reference, state)
-        frames = self._paint(hidden, reference, latents.shape[2] * FRAMES_PER_LATENT)
-        return frames.unflatten(0, (latents.shape[0], -1)).transpose(1, 2), state
+        frames, painted = self._paint(hidden, reference, latents.shape[2] * FRAMES_PER_LATENT)
+        frames, painted = (
+            part.unflatten(0, (latents.shape[0], -1)).transpose(1, 2) for part in (frames, painted)
+        )
+        return frames, painted, state
 
     def _trunk(
         self, latents: Tensor, reference: ReferenceFeatures | None, state: VideoDecoderState | None
@@ -184,19 +185,18 @@ class VideoDecoder(nn.Module):
         hidden = self.stages(self.frame_history(hidden))
         return hidden, VideoDecoderState(last_latent, last_frame)
 
-    def _paint(self, hidden: Tensor, reference: ReferenceFeatures | None, count: int) -> Tensor:
+    def _paint(
+        self, hidden: Tensor, reference: ReferenceFeatures | None, count: int
+    ) -> tuple[Tensor, Tensor]:
         if reference is None or not self.use_reference:
-            return F.pixel_shuffle(self.to_pixels(self.fine(hidden)), 2)
+            painted = F.pixel_shuffle(self.to_pixels(self.fine(hidden)), 2)
+            return painted, painted
         features = reference.features.repeat_interleave(count, 0)
-        motion = self.motion(torch.cat([hidden, features], 1))
-        flow = torch.tanh(motion[:, :2]) * (2 * MAX_FLOW)
-        warped = _warp(features, flow)
-        hidden = self.absorb(torch.cat([hidden, warped], 1))
+        hidden = self.absorb(torch.cat([hidden, features], 1))
         painted = F.pixel_shuffle(self.to_pixels(self.fine(hidden)), 2)
-        pixels = reference.pixels.repeat_interleave(count, 0)
-        flow = F.interpolate(flow, scale_factor=STEM, mode="bilinear", align_corners=False)
         mask = torch.sigmoid(painted[:, 3:])
-        return painted[:, :3] * (1 - mask) + _warp(pixels, flow) * mask
+        pixels = reference.pixels.repeat_interleave(count, 0)
+        return painted[:, :3] * (1 - mask) + pixels * mask, painted[:, :3]
 
 
 def _look_back(features: Tensor, batch: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -206,15 +206,6 @@ def _look_back(features: Tensor, batch: int, previous: Tensor | None) -> tuple[T
         previous = torch.zeros_like(sequence[:, 0])
     shifted = torch.cat([previous[:, None], sequence[:, :-1]], 1)
     return torch.cat([sequence, shifted], 2).flatten(0, 1), sequence[:, -1]
-
-
-def _warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """Sample `picture` [B, C, H, W] displaced by `flow` [B, 2, H, W] (x, y; 2 = the whole width)."""
-    height, width = picture.shape[2:]
-    ys = (torch.arange(height, device=flow.device, dtype=flow.dtype) + 0.5) * 2 / height - 1
-    xs = (torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5) * 2 / width - 1
-    grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1) + flow.permute(0, 2, 3, 1)
-    return F.grid_sample(picture, grid.to(picture.dtype), padding_mode="border", align_corners=False)
 
 
 class VideoAutoencoder(nn.Module):
@@ -255,6 +246,16 @@ class VideoAutoencoder(nn.Module):
         state: VideoDecoderState | None = None,
     ) -> tuple[Tensor, VideoDecoderState]:
         """Standardised latents [B, C, T, 8, 8] to frames [B, 3, 4 T, S, S] and the state to go on."""
+        frames, _, state = self.decode_layers(latents, reference, state)
+        return frames, state
+
+    def decode_layers(
+        self,
+        latents: Tensor,
+        reference: ReferenceFeatures | None,
+        state: VideoDecoderState | None = None,
+    ) -> tuple[Tensor, Tensor, VideoDecoderState]:
+        """As `decode`, with the frames as painted without the reference's pixels in second place."""
         raw = latents * self.latent_std + self.latent_mean
         if reference is not None:
             latent = (reference.latent[:, :, None] * self.latent_std + self.latent_mean)[:, :, 0]

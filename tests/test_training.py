@@ -1,0 +1,125 @@
+"""Every stage runs on a real corpus, and resuming is exact."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mutual_forcing import GenerationRequest, StreamingGenerator
+from training.recipes import STAGES
+from training.stages import Workspace
+from training.trainer import Interrupted, Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def workspace(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A run of the smoke scale with everything before the transformer done."""
+    root = tmp_path_factory.mktemp("run")
+    (root / "corpus").symlink_to(corpus_folder)
+    workspace = Workspace(root, "smoke", CPU)
+    for name in STAGES[:3]:
+        workspace.train(name)
+    for branch in ("audio", "video"):
+        workspace.encode(branch)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def trained(workspace: Workspace) -> Workspace:
+    """Every stage of the transformer done, two steps each."""
+    for name in STAGES[3:]:
+        workspace.train(name)
+    return workspace
+
+
+def test_stages_leave_records_metrics_and_samples(trained: Workspace) -> None:
+    for name in STAGES:
+        folder = trained.stage_folder(name)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert any(row.get("loss", 0) > 0 for row in rows), name
+        assert trained.record(name)["recipe"]["steps"] == 2
+        assert list((folder / "tensorboard").iterdir())
+    assert list((trained.stage_folder("joint") / "samples").glob("*.png"))
+    assert list((trained.stage_folder("joint") / "samples").glob("*.wav"))
+
+
+def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None:
+    from training.export import export
+
+    export(trained, tmp_path)
+    generator = StreamingGenerator.from_pretrained(tmp_path)
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["model_stage"] == "mutual_forcing" and set(record["stages"]) == set(STAGES)
+    chunk = next(generator.stream(GenerationRequest(picture, text="Hello.", steps=1)))
+    assert chunk.frames.shape == (16, 128, 128, 3)
+
+
+@pytest.mark.parametrize("name", ["audio_autoencoder", "joint", "mutual_forcing"])
+def test_resumed_training_equals_uninterrupted(
+    trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Stopped by Ctrl-C after two of four steps and started again: the same weights, bit by bit."""
+    from training.config import Recipe
+    from training.recipes import recipe
+
+    plan = Recipe(**{**recipe(name, "smoke").__dict__, "steps": 4, "sample_every": 100})
+
+    def build(folder: Path) -> Trainer:
+        torch.manual_seed(0)
+        return Trainer(plan, trained._objective(plan), folder, CPU)
+
+    whole = build(tmp_path / "whole")
+    whole.run()
+    stopped = build(tmp_path / "stopped")
+    take_step = Trainer._train_step
+
+    def interrupt(self: Trainer, batch: object) -> dict[str, float]:
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return take_step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", interrupt)
+        with pytest.raises(Interrupted, match="step 2"):
+            stopped.run()
+    resumed = build(tmp_path / "stopped")
+    assert resumed.step == 2
+    resumed.run()
+    for (key, a), b in zip(
+        whole.ema.state_dict().items(), resumed.ema.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), key
+
+
+def test_corpus_is_deterministic_and_refuses_other_options(corpus_folder: Path, tmp_path) -> None:
+    from training.data.synthesize import CorpusOptions, make_identity, synthesize
+
+    options = CorpusOptions(hours=0.001, seed=5, size=128, heldout=0.5, clips_per_identity=2)
+    (tmp_path / "parts").mkdir()
+    make_identity(options, 0, tmp_path)
+    ours, theirs = (json.loads((f / "parts" / "000000.json").read_text()) for f in (tmp_path, corpus_folder))
+    assert ours == theirs
+    for row in ours:
+        assert (tmp_path / row["path"]).read_bytes() == (corpus_folder / row["path"]).read_bytes()
+    other = CorpusOptions(hours=0.001, seed=6, size=128, heldout=0.5, clips_per_identity=2)
+    with pytest.raises(ValueError, match="other options"):
+        synthesize(other, corpus_folder, 1)
+
+
+def test_corpus_rows_are_whole(corpus_folder: Path) -> None:
+    from training.data.dataset import Corpus
+
+    corpus = Corpus(corpus_folder)
+    assert {c.row["split"] for c in corpus.clips} == {"train", "heldout"}
+    for clip in corpus.clips:
+        row = clip.row
+        assert clip.frames == 16 * clip.chunks == len(row["mouth_openness"])
+        assert clip.read_audio().shape == (clip.frames * 640,)
+        assert clip.read_frames(8, 4).shape == (4, 128, 128, 3)
+        ends = [p.end for p in clip.transcript.phonemes]
+        assert ends == sorted(ends) and ends[-1] <= row["seconds"] + 1e-3
+        voiced = [p for p in clip.transcript.phonemes if p.phoneme != "_"]
+        assert len(voiced) > 10 and len(row["words"]) > 3
