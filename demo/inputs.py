@@ -71,10 +71,11 @@ def caption(emotion: str, motion: str) -> str:
 
 def preflight(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> str:
     """Return the mode's badge and what to expect on this machine, as HTML."""
-    if not pace.known:
-        expect = "Measuring the speed of this machine…"
-    else:
-        expect = _expectation(plan, pace, request)
+    expect = (
+        "Measuring the speed of this machine…"
+        if not pace.known
+        else _expectation(plan, pace, request)
+    )
     return _line(request.steps, f"{plan.nfe_per_chunk} NFE per chunk. {expect}")
 
 

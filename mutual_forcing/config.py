@@ -109,7 +109,9 @@ class SystemConfig:
                 duration=DurationConfig(**values["duration"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"The checkpoint's config does not fit this version: {error}.") from error
+            raise ValueError(
+                f"The checkpoint's config does not fit this version: {error}."
+            ) from error
 
 
 def _tiny() -> SystemConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +61,7 @@ def sample_chunk(
     given = given or {}
     x = dict(noise)
     levels = sigma_schedule(sampler.steps)
-    for sigma, following in zip(levels, levels[1:], strict=False):
+    for sigma, following in itertools.pairwise(levels):
         delta = sigma - following
         velocity = predict_velocity(model, x, given, conditions, history, sampler, sigma, delta)
         x = {name: euler_step(part, velocity[name], delta) for name, part in x.items()}
@@ -88,7 +89,9 @@ def predict_velocity(
     if not sampler.guided:
         return {name: out[name].float() for name in x}
     halves = {name: out[name].float().chunk(2) for name in x}
-    return {name: guide(cond, uncond, sampler.guidance_scale) for name, (cond, uncond) in halves.items()}
+    return {
+        name: guide(cond, uncond, sampler.guidance_scale) for name, (cond, uncond) in halves.items()
+    }
 
 
 def _level(part: Tensor, value: float) -> Tensor:

@@ -277,4 +277,3 @@ def fit_picture(image: np.ndarray, size: int) -> np.ndarray:
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side))
     return np.array(square.resize((size, size), Image.Resampling.LANCZOS))
-

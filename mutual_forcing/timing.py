@@ -25,7 +25,9 @@ _IDS = {phoneme: index + 1 for index, phoneme in enumerate(PHONEMES)}
 def phoneme_id(phoneme: str) -> int:
     """Id of a phoneme (1 and up); raises ValueError for one outside the inventory."""
     if phoneme not in _IDS:
-        raise ValueError(f"Unknown phoneme {phoneme!r}; use the symbols of mutual_forcing.text.PHONEMES.")
+        raise ValueError(
+            f"Unknown phoneme {phoneme!r}; use the symbols of mutual_forcing.text.PHONEMES."
+        )
     return _IDS[phoneme]
 
 

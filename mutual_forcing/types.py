@@ -224,5 +224,8 @@ def _check_numbers(request: GenerationRequest) -> None:
 def stack_conditions(first: TextTokens, second: TextTokens) -> TextTokens:
     """Concatenate along the batch (conditional rows first, as guidance uses them)."""
     return TextTokens(
-        *(torch.cat([getattr(first, f), getattr(second, f)]) for f in ("ids", "start", "end", "caption"))
+        *(
+            torch.cat([getattr(first, f), getattr(second, f)])
+            for f in ("ids", "start", "end", "caption")
+        )
     )

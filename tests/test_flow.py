@@ -1,5 +1,7 @@
 """The flow against answers known in closed form."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def test_one_point_is_reached_in_one_step() -> None:
     for steps in (1, 3):
         moved = x.clone()
         levels = sigma_schedule(steps)
-        for sigma, following in zip(levels, levels[1:], strict=False):
+        for sigma, following in itertools.pairwise(levels):
             moved = euler_step(moved, (moved - data) / sigma, sigma - following)
         assert torch.allclose(moved, data, atol=1e-5)
 
@@ -35,7 +37,7 @@ def test_gaussian_data_keep_their_deviation() -> None:
     torch.manual_seed(0)
     deviation, x = 0.5, torch.randn(20_000)
     levels = sigma_schedule(200)
-    for sigma, following in zip(levels, levels[1:], strict=False):
+    for sigma, following in itertools.pairwise(levels):
         variance = (1 - sigma) ** 2 * deviation**2 + sigma**2
         velocity = x * (sigma - (1 - sigma) * deviation**2) / variance
         x = euler_step(x, velocity, sigma - following)

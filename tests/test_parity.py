@@ -64,7 +64,9 @@ def make_text(first: int, conditional: bool) -> TextTokens:
     names = ["h", "ə", "l", "oʊ"]
     spoken = Transcript(tuple(TimedPhoneme(names[k % 4], t, t + 0.08) for k, t in enumerate(times)))
     parts = [
-        text_tokens(spoken if conditional else None, "happy man" if conditional else "", first, CHUNKS)
+        text_tokens(
+            spoken if conditional else None, "happy man" if conditional else "", first, CHUNKS
+        )
     ] * 2
     return TextTokens(
         *(torch.cat([getattr(p, f) for p in parts]) for f in ("ids", "start", "end", "caption"))

@@ -127,7 +127,11 @@ def test_bad_requests_get_one_clear_sentence(picture, change, message) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((8, 8, 3), np.uint8)],
+    [
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+    ],
 )
 def test_bad_pictures_are_refused(image) -> None:
     with pytest.raises(ValueError, match="picture"):

@@ -100,7 +100,9 @@ def test_corpus_is_deterministic_and_refuses_other_options(corpus_folder: Path, 
     options = CorpusOptions(hours=0.001, seed=5, size=128, heldout=0.5, clips_per_identity=2)
     (tmp_path / "parts").mkdir()
     make_identity(options, 0, tmp_path)
-    ours, theirs = (json.loads((f / "parts" / "000000.json").read_text()) for f in (tmp_path, corpus_folder))
+    ours, theirs = (
+        json.loads((f / "parts" / "000000.json").read_text()) for f in (tmp_path, corpus_folder)
+    )
     assert ours == theirs
     for row in ours:
         assert (tmp_path / row["path"]).read_bytes() == (corpus_folder / row["path"]).read_bytes()

@@ -36,7 +36,7 @@ SCALES = {
             "video_autoencoder": 850,
             "audio_autoencoder": 1400,
             "duration": 600,
-            "audio_pretrain": 500,
+            "audio_pretrain": 450,
             "video_pretrain": 80,
             "joint": 150,
             "mutual_forcing": 25,

@@ -53,9 +53,7 @@ def parts(workspace: Workspace, seed: int, out: Path) -> list[Part]:
     shares = dict(zip(STAGES, (0.26, 0.12, 0.01, 0.1, 0.12, 0.14, 0.1), strict=True))
 
     def stage(name: str) -> Part:
-        return Part(
-            name, lambda: workspace.done(name), lambda: workspace.train(name), shares[name]
-        )
+        return Part(name, lambda: workspace.done(name), lambda: workspace.train(name), shares[name])
 
     def encoding(branch: str) -> Part:
         name = f"encode_{branch}"
@@ -86,7 +84,9 @@ def reproduce(workspace: Workspace, seed: int, out: Path) -> None:
             if done_now:
                 seconds = (time.monotonic() - began) / done_now * (total - spent)
                 left = f", about {seconds / 60:.0f} min left"
-            log.info("[%d/%d] %s (%.0f %%%s)", number, len(every), part.name, 100 * spent / total, left)
+            log.info(
+                "[%d/%d] %s (%.0f %%%s)", number, len(every), part.name, 100 * spent / total, left
+            )
             part.run()
             done_now += part.share
         spent += part.share

@@ -61,7 +61,8 @@ class LogMel(nn.Module):
             audio.float(), self.window_length, self.hop, window=self.window, return_complex=True
         )
         magnitude = spectrum[..., : audio.shape[-1] // self.hop].abs()
-        return torch.log(self.filters @ magnitude + 1e-3)
+        with torch.autocast(audio.device.type, enabled=False):  # a logarithm needs fp32
+            return torch.log(self.filters @ magnitude + 1e-3)
 
 
 class ConvNeXtBlock(nn.Module):

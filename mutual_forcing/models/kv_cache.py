@@ -77,7 +77,9 @@ class KVCache:
         ]
 
     def _join(self, old: KeyValue, new: KeyValue) -> KeyValue:
-        key, value = (torch.cat([o, n], 1)[:, -self.window :] for o, n in zip(old, new, strict=True))
+        key, value = (
+            torch.cat([o, n], 1)[:, -self.window :] for o, n in zip(old, new, strict=True)
+        )
         return key, value
 
     @property

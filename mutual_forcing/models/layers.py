@@ -24,7 +24,9 @@ def rotary_frequencies(head_dim: int) -> Tensor:
     sizes = [pairs - 2 * space, space, space]
     table = torch.zeros(3, pairs, dtype=torch.float64)
     offset = 0
-    for axis, (size, base) in enumerate(zip(sizes, (TIME_BASE, SPACE_BASE, SPACE_BASE), strict=True)):
+    for axis, (size, base) in enumerate(
+        zip(sizes, (TIME_BASE, SPACE_BASE, SPACE_BASE), strict=True)
+    ):
         exponent = torch.arange(size, dtype=torch.float64) / size
         table[axis, offset : offset + size] = base**-exponent
         offset += size

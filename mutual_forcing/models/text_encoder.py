@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import CHUNK_SECONDS, POSITIONS_PER_SECOND
 from ..caption import CAPTION_WORDS
+from ..chunks import CHUNK_SECONDS, POSITIONS_PER_SECOND
 from ..text import PHONEMES
 from ..types import TextTokens
 
@@ -55,7 +55,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, text: TextTokens) -> EncodedText:
         """See EncodedText."""
-        batch, chunks, count = text.ids.shape
+        batch, chunks, _count = text.ids.shape
         real = text.ids > 0
         seconds = (text.end - text.start)[..., None]
         hidden = self.phoneme(text.ids) + self.length(torch.log(seconds.clamp_min(0.01)))

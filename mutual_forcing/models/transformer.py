@@ -123,13 +123,17 @@ class Branch(nn.Module):
 
     def embed_tokens(self, tokens: Tensor, text: EncodedText) -> Tensor:
         """[B, K, N, token_dim] to [B, K, N, W], the phonemes spoken at each token added."""
-        return self.embed(tokens) + self.embed_phonemes(text.aligned(self.token_start, self.token_end))
+        return self.embed(tokens) + self.embed_phonemes(
+            text.aligned(self.token_start, self.token_end)
+        )
 
     def embed_references(self, tokens: Tensor, present: Tensor | None) -> Tensor:
         """[B, R, token_dim] to [B, 1, R, W]; absent rows become the learned null reference."""
         hidden = self.embed_reference(tokens)
         if present is not None:
-            hidden = torch.where(present[:, None, None], hidden, self.null_reference.to(hidden.dtype))
+            hidden = torch.where(
+                present[:, None, None], hidden, self.null_reference.to(hidden.dtype)
+            )
         return hidden[:, None]
 
     def project_out(self, x: Tensor, features: Tensor) -> Tensor:
@@ -233,7 +237,9 @@ class AVTransformer(nn.Module):
         return self._tables
 
     def _noise(self, sigma: dict[str, Tensor], delta: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self.branches[name].noise_features(sigma[name], delta[name]) for name in sigma}
+        return {
+            name: self.branches[name].noise_features(sigma[name], delta[name]) for name in sigma
+        }
 
     def _chunks(
         self,
@@ -292,9 +298,7 @@ class AVTransformer(nn.Module):
                 hidden[name] = x + layer.ffn(inner) * mods[name][5][:, :, None]
         return hidden, stored
 
-    def _cross_rotary(
-        self, text: EncodedText, rotary: dict[str, Tensor]
-    ) -> dict[str, CrossRotary]:
+    def _cross_rotary(self, text: EncodedText, rotary: dict[str, Tensor]) -> dict[str, CrossRotary]:
         frequencies = self._rotary(text.positions.device).frequencies.to(text.positions.device)
         key = rotary_table(text.positions, frequencies)
         return {name: CrossRotary(table, key) for name, table in rotary.items()}

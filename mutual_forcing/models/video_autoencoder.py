@@ -9,6 +9,7 @@ that lets the picture's own pixels through where nothing moved. Shape letters: B
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
@@ -101,7 +102,7 @@ class VideoEncoder(nn.Module):
         widths = config.encoder_widths
         self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
         stages: list[nn.Module] = [_blocks(widths[0], config.blocks)]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in itertools.pairwise(widths):
             stages += [Downsample(width_in, width_out), _blocks(width_out, config.blocks)]
         self.stages = nn.Sequential(*stages)
         merged = widths[-1] * 2
@@ -147,7 +148,7 @@ class VideoDecoder(nn.Module):
         self.up_first = Upsample(widths[0], widths[1])
         self.frame_history = nn.Conv2d(widths[1] * 2, widths[1], 1)
         stages: list[nn.Module] = [_blocks(widths[1], config.blocks)]
-        for width_in, width_out in zip(widths[1:], widths[2:], strict=False):
+        for width_in, width_out in itertools.pairwise(widths):
             stages += [Upsample(width_in, width_out), _blocks(width_out, config.blocks)]
         self.stages = nn.Sequential(*stages)
         width = widths[-1]

@@ -110,7 +110,9 @@ class LatentDataset:
         pool = [clip for clip in self.corpus.split(split) if clip.chunks >= chunks]
         if not pool:
             raise ValueError(f"The corpus has no {split} clip of {chunks} chunks.")
-        items = [self._item(pool[rng.integers(len(pool))], rng, chunks, dropout) for _ in range(size)]
+        items = [
+            self._item(pool[rng.integers(len(pool))], rng, chunks, dropout) for _ in range(size)
+        ]
         return join_batches(items)
 
     def _item(

@@ -24,7 +24,9 @@ def write_preview(root: Path) -> None:
     rows = [_row(clip) for clip in chosen]
     blank = np.zeros_like(rows[0])
     pairs = zip(rows[:half], [*rows[half:], *[blank] * (2 * half - len(rows))], strict=True)
-    Image.fromarray(np.concatenate([np.concatenate(p, 1) for p in pairs])).save(root / "preview.png")
+    Image.fromarray(np.concatenate([np.concatenate(p, 1) for p in pairs])).save(
+        root / "preview.png"
+    )
     film = chosen[:FILM_CLIPS]
     frames = np.concatenate([clip.read_frames(0, clip.frames) for clip in film])
     write_mp4(root / "preview.mp4", frames, np.concatenate([clip.read_audio() for clip in film]))

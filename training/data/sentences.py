@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sqlite3
 from collections import Counter
@@ -17,7 +18,9 @@ HELDOUT_SHARE = 0.08
 DENSE_SHARE = 0.35
 COMMON_DIPHONE = 20
 """Diphones rarer than this in the lexicon are names and abbreviations; they do not count."""
-_AVOID = re.compile(r"fuck|shit|cunt|nigg|rape|slut|whore|bitch|penis|vagin|porn|nazi|faggot|cock|dick")
+_AVOID = re.compile(
+    r"fuck|shit|cunt|nigg|rape|slut|whore|bitch|penis|vagin|porn|nazi|faggot|cock|dick"
+)
 
 _WORDS = {
     "noun": """apple answer arm artist aunt baby bag ball banana basket beach bear bed bell bird boat
@@ -208,9 +211,7 @@ def _lexicon() -> dict[str, tuple[str, ...]]:
 def lexicon_words() -> list[str]:
     """Plain lower-case words of 4 to 9 letters of the lexicon, sorted."""
     return sorted(
-        word
-        for word in _lexicon()
-        if re.fullmatch(r"[a-z]{4,9}", word) and not _AVOID.search(word)
+        word for word in _lexicon() if re.fullmatch(r"[a-z]{4,9}", word) and not _AVOID.search(word)
     )
 
 
@@ -219,7 +220,11 @@ def _cumulative(words: Sequence[str]) -> np.ndarray:
     lexicon, counts = _lexicon(), _diphone_counts()
     weights = np.array(
         [
-            sum(1 / counts[pair] for pair in _diphones(lexicon[word]) if counts[pair] >= COMMON_DIPHONE)
+            sum(
+                1 / counts[pair]
+                for pair in _diphones(lexicon[word])
+                if counts[pair] >= COMMON_DIPHONE
+            )
             for word in words
         ]
     )
@@ -227,7 +232,7 @@ def _cumulative(words: Sequence[str]) -> np.ndarray:
 
 
 def _diphones(phonemes: Sequence[str]) -> Iterable[tuple[str, str]]:
-    return zip(phonemes, phonemes[1:], strict=False)
+    return itertools.pairwise(phonemes)
 
 
 @functools.lru_cache(maxsize=1)

@@ -80,9 +80,7 @@ class AudioAutoencoderObjective:
     def batch(self, step: int) -> Tensor:
         """Random segments [B, N], with a random gain."""
         rng = np.random.default_rng([self.seed, step])
-        return torch.from_numpy(
-            np.stack([self._segment(rng) for _ in range(self.count)])
-        )
+        return torch.from_numpy(np.stack([self._segment(rng) for _ in range(self.count)]))
 
     def _segment(self, rng: np.random.Generator) -> np.ndarray:
         clips = self.clips["train"]
@@ -140,7 +138,9 @@ class AudioAutoencoderObjective:
         target, output = self._pair
         loss = target.new_zeros(())
         for critic in self.critics:
-            loss = loss + F.relu(1 - critic(target)[-1]).mean() + F.relu(1 + critic(output)[-1]).mean()
+            loss = (
+                loss + F.relu(1 - critic(target)[-1]).mean() + F.relu(1 + critic(output)[-1]).mean()
+            )
         return {"loss": loss / len(self.critics)}
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:

@@ -39,7 +39,8 @@ def spread(level: Tensor) -> Tensor:
 def draw_noise(parts: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
     """Standard normal noise like every part."""
     return {
-        name: torch.randn(p.shape, generator=generator, device=p.device) for name, p in parts.items()
+        name: torch.randn(p.shape, generator=generator, device=p.device)
+        for name, p in parts.items()
     }
 
 
@@ -97,9 +98,7 @@ def split_target(
     first = teacher(x, s, s - m)
     middle = {name: euler_step(x[name], first[name], spread(s - m)) for name in x}
     second = teacher(middle, m, m - r)
-    return {
-        n: (spread(s - m) * first[n] + spread(m - r) * second[n]) / spread(s - r) for n in x
-    }
+    return {n: (spread(s - m) * first[n] + spread(m - r) * second[n]) / spread(s - r) for n in x}
 
 
 def guided_teacher(

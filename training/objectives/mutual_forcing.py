@@ -65,8 +65,8 @@ class MutualForcingObjective(TransformerObjective):
         values = {f"flow_{n}": v for n, v in flow.items()}
         values |= {f"consistency_{n}": v for n, v in consistency.items()}
         values["drift"] = _distance(history, clean)
-        values["loss"] = (
-            sum(flow.values()) / len(flow) + 2 / 3 * sum(consistency.values()) / len(consistency)
+        values["loss"] = sum(flow.values()) / len(flow) + 2 / 3 * sum(consistency.values()) / len(
+            consistency
         )
         return values
 
@@ -91,15 +91,17 @@ class MutualForcingObjective(TransformerObjective):
             here = chunk_conditions(conditions, model, head.text, k)
             chunk = {name: part[:, k : k + 1] for name, part in parts.items()}
             if k >= first:
-                chunk = sample_chunk(model, draw_noise(chunk, generator), here, cache, ROLLOUT).parts
+                chunk = sample_chunk(
+                    model, draw_noise(chunk, generator), here, cache, ROLLOUT
+                ).parts
             made.append(chunk)
             if k + 1 < first + length:
                 remember_chunk(model, AVLatents.of(chunk), here, cache, ROLLOUT)
-        return AVLatents.of({n: self._replace(full, made, rows, n) for n, full in clean.parts.items()})
+        return AVLatents.of(
+            {n: self._replace(full, made, rows, n) for n, full in clean.parts.items()}
+        )
 
-    def _replace(
-        self, full: Tensor, made: list[dict[str, Tensor]], rows: int, name: str
-    ) -> Tensor:
+    def _replace(self, full: Tensor, made: list[dict[str, Tensor]], rows: int, name: str) -> Tensor:
         generated = torch.cat([chunk[name] for chunk in made], 1).to(full.dtype)
         mixed = torch.cat([generated, full[:rows, len(made) :]], 1)
         return torch.cat([mixed, full[rows:]])

@@ -66,9 +66,7 @@ class VideoAutoencoderObjective:
         short = step % 2
         return self._draw(rng, "train", self.count << short, self.frames >> short)
 
-    def _draw(
-        self, rng: np.random.Generator, split: str, count: int, length: int
-    ) -> VideoBatch:
+    def _draw(self, rng: np.random.Generator, split: str, count: int, length: int) -> VideoBatch:
         items = []
         for _ in range(count):
             if split == "train" and rng.random() < self.unrelated:
@@ -141,8 +139,16 @@ class VideoAutoencoderObjective:
         output, _ = ema.decode(ema.encode(target), ema.encode_reference(reference_pixels))
         still = reference_pixels[:, :, None].expand_as(target)
         mouth = batch.mouth.to(device)
-        _write_sheet([reference_pixels, target[:, :, 0], output[:, :, 0], target[:, :, -1],
-                      output[:, :, -1]], folder / f"{step:06d}.png")
+        _write_sheet(
+            [
+                reference_pixels,
+                target[:, :, 0],
+                output[:, :, 0],
+                target[:, :, -1],
+                output[:, :, -1],
+            ],
+            folder / f"{step:06d}.png",
+        )
         return {
             "heldout/psnr": psnr(output, target),
             "heldout/psnr_mouth": psnr(output, target, mouth),
