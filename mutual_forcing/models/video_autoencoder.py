@@ -3,8 +3,9 @@
 The encoder looks at each group of four frames alone. The decoder carries two small feature maps from
 the previous latent and the previous frame, so decoding chunk by chunk equals decoding at once.
 
-With `use_reference` the decoder reads features of the reference picture and predicts, per frame, a mask
-that lets the picture's own pixels through where nothing moved. Shape letters: B batch, F frames, T latents (F / 4), S picture size, C channels.
+With `use_reference` the decoder reads features of the reference picture and predicts, per frame, a
+mask that lets the picture's own pixels through where nothing moved. Shape letters: B batch, F frames,
+T latents (F / 4), S picture size, C channels.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class VideoDecoder(nn.Module):
         self.up_first = Upsample(widths[0], widths[1])
         self.frame_history = nn.Conv2d(widths[1] * 2, widths[1], 1)
         stages: list[nn.Module] = [_blocks(widths[1], config.blocks)]
-        for width_in, width_out in itertools.pairwise(widths):
+        for width_in, width_out in itertools.pairwise(widths[1:]):
             stages += [Upsample(width_in, width_out), _blocks(width_out, config.blocks)]
         self.stages = nn.Sequential(*stages)
         width = widths[-1]

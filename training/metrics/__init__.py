@@ -1,0 +1,1 @@
+"""Independent judges: none of them is used in training."""

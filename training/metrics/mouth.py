@@ -1,0 +1,161 @@
+"""Do the lips say it? A small network reads mouth openness from pixels; sync compares it with phonemes.
+
+Trained on the renderer's truth over training identities, with blur, noise, colour and crops, so that it
+reads generated frames too: python -m training.metrics.mouth --run DIR. Its calibration on held-out
+identities is in weights/mouth.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import trange
+
+from ..data.dataset import Clip, Corpus
+
+SIZE = 64
+WEIGHTS = Path(__file__).parent / "weights" / "mouth.safetensors"
+MAX_LAG = 5
+_CHANNELS = (3, 16, 32, 48, 64)
+
+
+class MouthReader(nn.Module):
+    """Frames [B, 3, 64, 64] within -1..1 to openness [B]: convolutions, then a soft search for the mouth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for number, (i, o) in enumerate(itertools.pairwise(_CHANNELS)):
+            stride = 2 if number < 3 else 1
+            layers += [nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(8, o), nn.SiLU()]
+        self.features = nn.Sequential(*layers)
+        self.where = nn.Conv2d(_CHANNELS[-1], 1, 1)
+        self.out = nn.Sequential(nn.Linear(_CHANNELS[-1], 64), nn.SiLU(), nn.Linear(64, 1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        hidden = self.features(frames)
+        weight = self.where(hidden).flatten(2).softmax(-1)
+        return self.out((hidden.flatten(2) * weight).sum(-1))[:, 0]
+
+
+def _prepare(frames: np.ndarray) -> Tensor:
+    """uint8 [T, S, S, 3] to [T, 3, 64, 64] within -1..1."""
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return F.interpolate(pixels, (SIZE, SIZE), mode="area")
+
+
+def load_reader(path: Path = WEIGHTS) -> MouthReader:
+    """The trained reader."""
+    reader = MouthReader()
+    reader.load_state_dict(load_file(path))
+    return reader.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def read_openness(reader: MouthReader, frames: np.ndarray) -> np.ndarray:
+    """Openness float [T] of frames uint8 [T, S, S, 3]."""
+    return torch.cat([reader(part) for part in _prepare(frames).split(64)]).numpy()
+
+
+def sync(openness: np.ndarray, wanted: np.ndarray) -> tuple[float, int, float]:
+    """Correlation at lag 0; the lag in frames (positive: lips late) of the best one; that one."""
+    scores = {lag: _correlation(openness, wanted, lag) for lag in range(-MAX_LAG, MAX_LAG + 1)}
+    best = max(scores, key=lambda lag: scores[lag])
+    return scores[0], best, scores[best]
+
+
+def _correlation(openness: np.ndarray, wanted: np.ndarray, lag: int) -> float:
+    count = len(wanted) - abs(lag)
+    first = openness[max(0, lag) :][:count]
+    second = wanted[max(0, -lag) :][:count]
+    if first.std() < 1e-6 or second.std() < 1e-6:
+        return 0.0  # frozen lips follow nothing
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _augment(frames: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur, contrast, colour, noise and a random crop, one draw per batch or per frame."""
+    count = len(frames)
+    draw = torch.from_numpy(rng.random((4, count, 1, 1, 1))).float()
+    size = int(rng.integers(20, SIZE + 1))
+    soft = F.interpolate(
+        F.interpolate(frames, (size, size), mode="area"), (SIZE, SIZE), mode="bilinear"
+    )
+    frames = torch.where(draw[0] < 0.6, soft, frames)
+    tint = torch.from_numpy(rng.normal(0, 0.1, (count, 3, 1, 1))).float()
+    frames = frames * (0.7 + 0.6 * draw[1]) + tint
+    frames = frames + torch.from_numpy(rng.normal(0, 0.05, frames.shape)).float() * draw[2]
+    shift = rng.integers(-6, 7, 2)
+    return torch.roll(frames, tuple(int(s) for s in shift), (2, 3))
+
+
+def _load(clips: list[Clip], stride: int) -> tuple[Tensor, Tensor]:
+    pictures, values = [], []
+    for clip in clips:
+        frames = clip.read_frames(0, clip.frames)[::stride]
+        pictures.append((_prepare(frames) * 127).to(torch.int8))
+        values.append(torch.tensor(clip.row["mouth_openness"][::stride]))
+    return torch.cat(pictures), torch.cat(values)
+
+
+def train_reader(corpus: Corpus, steps: int, seed: int = 0) -> dict[str, float]:
+    """Train on training identities, calibrate on held-out ones, write the weights."""
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    pictures, values = _load(corpus.split("train"), 5)
+    reader = MouthReader()
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in trange(steps, desc="mouth reader"):
+        rows = torch.from_numpy(rng.integers(len(pictures), size=64))
+        frames = _augment(pictures[rows].float() / 127, rng)
+        loss = (reader(frames) - values[rows]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    WEIGHTS.parent.mkdir(exist_ok=True)
+    save_file(reader.state_dict(), WEIGHTS)
+    record = {"steps": steps, "seed": seed, **calibrate(load_reader(), corpus)}
+    WEIGHTS.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return record
+
+
+def calibrate(reader: MouthReader, corpus: Corpus) -> dict[str, float]:
+    """On held-out identities: error, correlation per clip, and sync of the truth against phonemes."""
+    errors, correlations, syncs = [], [], []
+    for clip in corpus.split("heldout")[:40]:
+        read = read_openness(reader, clip.read_frames(0, clip.frames))
+        truth = np.asarray(clip.row["mouth_openness"])
+        errors.append(np.abs(read - truth).mean())
+        correlations.append(_correlation(read, truth, 0))
+        syncs.append(sync(read, np.asarray(clip.row["viseme_openness"]))[0])
+    return {
+        "heldout_mean_absolute_error": round(float(np.mean(errors)), 4),
+        "heldout_correlation": round(float(np.mean(correlations)), 4),
+        "heldout_sync_of_truth": round(float(np.mean(syncs)), 4),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    import sys
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="folder of training.reproduce")
+    parser.add_argument("--steps", type=int, default=1500)
+    options = parser.parse_args()
+    record = train_reader(Corpus(options.run / "corpus"), options.steps)
+    sys.stdout.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
