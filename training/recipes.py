@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .config import OptimizerConfig, Recipe
 
@@ -36,19 +36,19 @@ SCALES = {
             "video_autoencoder": 850,
             "audio_autoencoder": 1400,
             "duration": 600,
-            "audio_pretrain": 450,
-            "video_pretrain": 80,
+            "audio_pretrain": 560,
+            "video_pretrain": 90,
             "joint": 150,
-            "mutual_forcing": 25,
+            "mutual_forcing": 16,
         },
         batch={
             "video_autoencoder": 4,
             "audio_autoencoder": 16,
             "duration": 32,
-            "audio_pretrain": 16,
-            "video_pretrain": 8,
-            "joint": 8,
-            "mutual_forcing": 6,
+            "audio_pretrain": 32,
+            "video_pretrain": 12,
+            "joint": 12,
+            "mutual_forcing": 8,
         },
     ),
     "small": Scale(
@@ -108,7 +108,7 @@ def _audio_pretrain(scale: Scale) -> Recipe:
         "audio_pretrain",
         OptimizerConfig(lr=1e-3, final_lr=3e-4),
         objective="teacher_forcing",
-        options={"branches": ("audio",), "chunks": 8},
+        options={"branches": ("audio",), "chunks": 4},
     )
 
 
@@ -118,7 +118,7 @@ def _video_pretrain(scale: Scale) -> Recipe:
         "video_pretrain",
         OptimizerConfig(lr=1e-3, final_lr=3e-4),
         objective="teacher_forcing",
-        options={"branches": ("video",), "chunks": 6, "freeze_text": True},
+        options={"branches": ("video",), "chunks": 4, "freeze_text": True},
         init=("audio_pretrain",),
     )
 
@@ -130,7 +130,7 @@ def _joint(scale: Scale) -> Recipe:
         "joint",
         OptimizerConfig(lr=6e-4, final_lr=1e-4),
         objective="teacher_forcing",
-        options={"chunks": 6, "audio_driven": 0.2, "consistency_from": steps * 2 // 5},
+        options={"chunks": 4, "audio_driven": 0.2, "consistency_from": steps * 2 // 5},
         init=("video_pretrain",),
     )
 
@@ -140,7 +140,7 @@ def _mutual_forcing(scale: Scale) -> Recipe:
         scale,
         "mutual_forcing",
         OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50),
-        options={"chunks": 6, "max_rollout": 4},
+        options={"chunks": 4, "max_rollout": 3},
         init=("joint",),
         ema=0.99,
     )
@@ -164,12 +164,16 @@ def _recipe(
     objective: str | None = None,
     options: dict | None = None,
     init: tuple[str, ...] = (),
-    ema: float = 0.998,
+    ema: float | None = None,
 ) -> Recipe:
+    # Average over the last twentieth of a stage: a longer memory would still hold its beginning.
+    steps = scale.steps[name]
+    optimizer = replace(optimizer, warmup=min(optimizer.warmup, steps // 8))
+    ema = ema or min(0.999, max(0.9, 1 - 20 / steps))
     return Recipe(
         name=name,
         objective=objective or name,
-        steps=scale.steps[name],
+        steps=steps,
         batch=scale.batch[name],
         optimizer=optimizer,
         ema=ema,
