@@ -28,8 +28,8 @@ from .chunks import (
 )
 from .config import SystemConfig, preset
 from .models.audio_autoencoder import AudioDecoderState
-from .models.kv_cache import KVCache, LayerKeyValues
-from .models.transformer import Conditions
+from .models.kv_cache import KVCache
+from .models.transformer import Conditions, EncodedReferences
 from .models.video_autoencoder import ReferenceFeatures, VideoDecoderState
 from .sampling import Sampler, remember_chunk, sample_chunk
 from .timing import text_tokens, time_text
@@ -55,7 +55,7 @@ class StreamState:
     request: GenerationRequest
     sampler: Sampler
     transcript: Transcript | None
-    references: list[LayerKeyValues]
+    references: EncodedReferences
     reference_features: ReferenceFeatures | None
     driving: Tensor | None
     cache: KVCache
@@ -239,7 +239,7 @@ class StreamingGenerator:
 
     def _references(
         self, picture: Tensor, voice: np.ndarray | None, rows: int
-    ) -> list[LayerKeyValues]:
+    ) -> EncodedReferences:
         still = still_to_tokens(self.system.video_autoencoder.encode_still(picture))
         count = self.config.model.voice_latents
         if voice is None:

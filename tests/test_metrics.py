@@ -40,7 +40,9 @@ def test_sync_finds_a_planted_lag_and_frozen_lips() -> None:
 
 def test_identity_tells_pictures_apart() -> None:
     rng = np.random.default_rng(0)
-    first, second = (rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8).repeat(4, 1) for _ in "ab")
+    first, second = (
+        rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8).repeat(4, 1) for _ in "ab"
+    )
     noisy = np.clip(first.astype(int) + rng.integers(-20, 20, first.shape), 0, 255).astype(np.uint8)
     assert similarity(signature(noisy), signature(first)) > 0.9
     assert similarity(signature(noisy), signature(second)) < 0.5

@@ -72,7 +72,7 @@ def test_a_voice_sample_changes_the_sound(random_generator, picture) -> None:
 
     def make(**extra: np.ndarray) -> np.ndarray:
         request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1, **extra)
-        return random_generator.start(request).references
+        return random_generator.start(request).references.layers
 
     with_voice, without = make(voice=voice), make()
     assert not np.allclose(with_voice[0]["audio"][0], without[0]["audio"][0])

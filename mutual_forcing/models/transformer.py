@@ -30,11 +30,23 @@ SIGMA_OF_CLEAN = 0.0
 
 
 @dataclass(frozen=True)
+class EncodedReferences:
+    """References, encoded once per stream.
+
+    layers: keys and values [B, 1, R, H, D] per layer and branch. anchor [B, 1, 64, W]: the picture laid
+    under the video tokens of every chunk, so that what stands still need not be found by attention.
+    """
+
+    layers: list[LayerKeyValues]
+    anchor: Tensor | None
+
+
+@dataclass(frozen=True)
 class Conditions:
-    """What a pass is conditioned on, encoded once: text per chunk, references per layer."""
+    """What a pass is conditioned on: text per chunk, references per stream."""
 
     text: EncodedText
-    references: list[LayerKeyValues]
+    references: EncodedReferences
 
 
 class BranchLayer(nn.Module):
@@ -103,6 +115,8 @@ class Branch(nn.Module):
         self.embed = nn.Linear(branch.token_dim, width)
         self.embed_reference = nn.Linear(branch.token_dim, width)
         self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
+        self.embed_anchor = nn.Linear(branch.token_dim, width)
+        self.null_anchor = nn.Parameter(torch.zeros(width))
         self.embed_phonemes = nn.Linear(config.text_width, width)
         self.sigma = NoiseEmbedding(width)
         self.delta = NoiseEmbedding(width, zero=True)
@@ -135,6 +149,13 @@ class Branch(nn.Module):
                 present[:, None, None], hidden, self.null_reference.to(hidden.dtype)
             )
         return hidden[:, None]
+
+    def lay_anchor(self, tokens: Tensor, present: Tensor | None) -> Tensor:
+        """One latent's tokens [B, R, token_dim], repeated for every latent of a chunk: [B, 1, N, W]."""
+        hidden = self.embed_anchor(tokens)
+        if present is not None:
+            hidden = torch.where(present[:, None, None], hidden, self.null_anchor.to(hidden.dtype))
+        return hidden.repeat(1, len(self.token_start) // hidden.shape[1], 1)[:, None]
 
     def project_out(self, x: Tensor, features: Tensor) -> Tensor:
         """[B, K, N, W] to velocities [B, K, N, token_dim]."""
@@ -181,8 +202,15 @@ class AVTransformer(nn.Module):
         """Encode text [B, K, P] and references; the result serves every pass over these K chunks."""
         return Conditions(self.text_encoder(text), self.encode_references(references))
 
-    def encode_references(self, references: References) -> list[LayerKeyValues]:
-        """Keys and values [B, 1, R, H, D] of the reference tokens, per layer and branch."""
+    def encode_references(self, references: References) -> EncodedReferences:
+        """See EncodedReferences."""
+        anchor = None
+        if references.picture is not None:
+            video = self.branches["video"]
+            anchor = video.lay_anchor(references.picture, references.has_picture)
+        return EncodedReferences(self._reference_layers(references), anchor)
+
+    def _reference_layers(self, references: References) -> list[LayerKeyValues]:
         parts: dict[str, Tensor] = {}
         if references.picture is not None:
             parts["video"] = self.branches["video"].embed_references(
@@ -253,11 +281,13 @@ class AVTransformer(nn.Module):
             name: self.branches[name].embed_tokens(part, text)
             for name, part in latents.parts.items()
         }
+        if "video" in hidden and conditions.references.anchor is not None:
+            hidden["video"] = hidden["video"] + conditions.references.anchor
         first = next(iter(hidden.values()))
         tables, chunks = self._rotary(first.device), first.shape[1]
 
         def context(layer: int, own: LayerKeyValues) -> list[KeyGroup]:
-            groups = reference_keys(_only(conditions.references[layer], own), tables, chunks)
+            groups = reference_keys(_only(conditions.references.layers[layer], own), tables, chunks)
             past = history.past(layer, own)
             if past is not None:
                 groups += past_keys(Past(_only(past.branches, own), past.valid), tables)
