@@ -1,13 +1,17 @@
 """Held-out evaluation: python -m training.evaluate --checkpoint tiny --corpus DIR --out DIR.
 
 For held-out identities saying held-out sentences: word error rate, mouth correlation, identity and speed of
-the truth, of the autoencoders, and of every mode. Results are kept per clip, so it resumes.
+the truth, of the autoencoders, and of every mode, beside the same weights before Mutual Forcing when
+--before names them. Rows are kept per clip, so it resumes; a row is made again when the weights, the seed
+or the judges changed. The table is written anew after each system.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +25,10 @@ from tqdm import tqdm
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.chunks import FRAMES_PER_CHUNK
+from mutual_forcing.config import FPS, SAMPLE_RATE
 
 from .data.dataset import Clip, Corpus
-from .metrics.identity import signature, similarity
-from .metrics.mouth import load_reader, read_openness, sync
-from .metrics.words import edit_distance, normalise, transcribe
+from .metrics import drift, identity, mouth, report, words
 
 Material = tuple[np.ndarray, np.ndarray, float]
 """Frames uint8 [T, S, S, 3], audio float [N], seconds it took."""
@@ -33,11 +36,22 @@ Material = tuple[np.ndarray, np.ndarray, float]
 
 @dataclass(frozen=True)
 class System:
-    """Something that is measured: a name, how to make a clip, and its network evaluations per chunk."""
+    """Something that is measured: a name, how to make a clip, its network evaluations per chunk.
+
+    made_by: what a kept row must have been made by to be used again. clips: which ones are made.
+    """
 
     name: str
     make: Callable[[Clip], Material]
     nfe: int
+    made_by: str
+    clips: tuple[Clip, ...]
+
+
+def evenly(items: list[Clip], count: int) -> tuple[Clip, ...]:
+    """`count` of `items` (or all), spread evenly."""
+    picks = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return tuple(items[pick] for pick in picks)
 
 
 def reference_picture(corpus: Corpus, clip: Clip) -> np.ndarray:
@@ -68,9 +82,15 @@ def truth(clip: Clip) -> Material:
     return clip.read_frames(0, clip.frames), clip.read_audio(), 0.0
 
 
+def still(corpus: Corpus, clip: Clip) -> Material:
+    """The reference held still, in silence: what a figure must not reward."""
+    frames = reference_picture(corpus, clip)[None].repeat(clip.frames, 0)
+    return frames, np.zeros(clip.frames * SAMPLE_RATE // FPS, np.float32), 0.0
+
+
 def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
     """Both autoencoders: the ceiling of every mode."""
-    system, began = generator.system, time.perf_counter()
+    system = generator.system
     with torch.inference_mode():
         pixels = torch.from_numpy(clip.read_frames(0, clip.frames)).permute(3, 0, 1, 2)[None]
         picture = torch.from_numpy(reference_picture(corpus, clip)).permute(2, 0, 1)[None]
@@ -79,12 +99,11 @@ def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) ->
         state, frames = None, []
         for part in (pixels.float() / 127.5 - 1).split(FRAMES_PER_CHUNK, 2):
             decoded, state = video.decode(video.encode(part), reference, state)
-            frames.append(
-                ((decoded[0].clamp(-1, 1) + 1) * 127.5).byte().permute(1, 2, 3, 0).numpy()
-            )
+            scaled = ((decoded[0].clamp(-1, 1) + 1) * 127.5).round().byte()
+            frames.append(scaled.permute(1, 2, 3, 0).numpy())
         audio = system.audio_autoencoder
         heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
-    return np.concatenate(frames), heard[0].numpy(), time.perf_counter() - began
+    return np.concatenate(frames), heard[0].clamp(-1, 1).numpy(), 0.0
 
 
 def generation(
@@ -93,11 +112,12 @@ def generation(
     """One mode of one checkpoint."""
 
     def make(clip: Clip) -> Material:
+        request = request_for(corpus, clip, steps, seed)
         began = time.perf_counter()
-        chunks = list(generator.stream(request_for(corpus, clip, steps, seed)))
+        chunks = list(generator.stream(request))
+        seconds = time.perf_counter() - began
         frames = np.concatenate([c.frames for c in chunks])
-        audio = np.concatenate([c.audio for c in chunks])
-        return frames, audio, time.perf_counter() - began
+        return frames, np.concatenate([c.audio for c in chunks]), seconds
 
     return make
 
@@ -105,101 +125,173 @@ def generation(
 class Judge:
     """Measures material against what was asked for."""
 
-    def __init__(self, corpus: Corpus, clips: list[Clip]) -> None:
-        self.corpus, self.reader = corpus, load_reader()
-        identities = {clip.identity: clip for clip in clips}
-        self.gallery = {
-            name: signature(reference_picture(corpus, clip)[None])
-            for name, clip in identities.items()
-        }
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus, self.reader = corpus, mouth.load_reader()
+        self.seen = {w for c in corpus.split("train") for w in words.normalise(c.row["text"])}
+        firsts = {clip.identity: clip for clip in reversed(corpus.split("heldout"))}
+        self.pictures = {name: clip.read_frames(0, 1) for name, clip in firsts.items()}
 
     def measure(self, clip: Clip, material: Material) -> dict[str, Any]:
         """The row of one clip."""
         frames, audio, seconds = material
         wanted = np.asarray(clip.row["viseme_openness"])
-        correlation, lag, best = sync(read_openness(self.reader, frames), wanted)
-        heard = transcribe(audio)
-        words = normalise(clip.row["text"])
-        scores = {n: similarity(signature(frames), s) for n, s in self.gallery.items()}
+        correlation, lag, best = mouth.sync(mouth.read_openness(self.reader, frames), wanted)
         return {
             "index": clip.index,
-            "errors": edit_distance(words, normalise(heard)),
-            "words": len(words),
-            "heard": heard,
+            **self._words(clip, audio),
             "mouth": correlation,
             "lag": lag,
             "mouth_best": best,
-            "identity": float(max(scores, key=lambda name: scores[name]) == clip.identity),
-            "loudness": float(np.sqrt(np.mean(audio**2))),
-            "motion": float(np.abs(np.diff(frames.astype(np.int16), axis=0)).mean()),
-            "real_time": len(frames) / 25 / seconds if seconds else None,
+            **self._identity(clip, frames),
+            **drift.describe(frames, audio),
+            "real_time": len(frames) / FPS / seconds if seconds else None,
         }
 
+    def _words(self, clip: Clip, audio: np.ndarray) -> dict[str, Any]:
+        heard = words.transcribe(audio)
+        asked, got = words.normalise(clip.row["text"]), words.normalise(heard)
+        unseen = [
+            found
+            for word, found in zip(asked, words.recognised(asked, got), strict=True)
+            if word not in self.seen
+        ]
+        return {
+            "errors": words.edit_distance(asked, got),
+            "words": len(asked),
+            "unseen": len(unseen),
+            "unseen_missed": unseen.count(False),
+            "heard": heard,
+        }
 
-def evaluate(systems: list[System], judge: Judge, clips: list[Clip], out: Path) -> dict[str, Any]:
-    """Measure every system on every clip and summarise; rows in `out` are not made again."""
+    def _identity(self, clip: Clip, frames: np.ndarray) -> dict[str, float]:
+        """Whether the reference that the clip was made from is the nearest of all identities'."""
+        pictures = {**self.pictures, clip.identity: reference_picture(self.corpus, clip)[None]}
+        figures = {}
+        views = {"identity": lambda part: part, "identity_face": identity.middle}
+        for name, view in views.items():
+            own = identity.signature(view(frames))
+            scores = {
+                who: identity.similarity(own, identity.signature(view(picture)))
+                for who, picture in pictures.items()
+            }
+            figures[name] = float(max(scores, key=lambda who: scores[who]) == clip.identity)
+        return figures
+
+
+def evaluate(systems: list[System], judge: Judge, out: Path, notes: str = "") -> str:
+    """Measure every system on its clips; write results.json and results.md; return the Markdown.
+
+    Rows in `out` that were made by the same system are not made again.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    results = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    written = ""
     for system in systems:
-        rows = list(_rows(system, judge, clips, out / f"{system.name.replace(' ', '_')}.jsonl"))
-        results[system.name] = {"nfe_per_chunk": system.nfe, **summarise(rows)}
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (out / "results.md").write_text(table(results), encoding="utf-8")
-    return results
+        path = out / f"{system.name.replace(' ', '_')}.jsonl"
+        rows[system.name] = list(_rows(system, judge, path))
+        written = _write(systems[: len(rows)], rows, out, notes)
+    return written
 
 
-def _rows(system: System, judge: Judge, clips: list[Clip], path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    done = {row["index"]: row for row in map(json.loads, lines)}
+def _write(
+    systems: list[System], rows: dict[str, list[dict[str, Any]]], out: Path, notes: str
+) -> str:
+    figures = {s.name: {"nfe_per_chunk": s.nfe, **report.summarise(rows[s.name])} for s in systems}
+    pairs = {
+        f"{name} minus {other}": report.compare(rows[name], rows[other])
+        for name, other in ((name, f"{name} before") for name in rows)
+        if other in rows
+    }
+    values = {"systems": figures, "differences": pairs, "notes": notes}
+    text = json.dumps(values, indent=1) + "\n"
+    (out / "results.json").write_text(text, encoding="utf-8")
+    written = report.table(figures) + report.comparisons(pairs) + f"\n{notes}\n"
+    (out / "results.md").write_text(written, encoding="utf-8")
+    return written
+
+
+def _rows(system: System, judge: Judge, path: Path) -> Iterator[dict[str, Any]]:
+    done = _kept(path, system.made_by)
     with path.open("a", encoding="utf-8") as file:
-        for clip in tqdm(clips, desc=system.name):
+        for clip in tqdm(system.clips, desc=system.name):
             if clip.index not in done:
-                done[clip.index] = judge.measure(clip, system.make(clip))
-                file.write(json.dumps(done[clip.index]) + "\n")
+                row = {**judge.measure(clip, system.make(clip)), "made_by": system.made_by}
+                file.write(json.dumps(row) + "\n")
                 file.flush()
+                done[clip.index] = row
             yield done[clip.index]
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means with bootstrapped 95 % intervals; the word error rate is over all words."""
-    rng = np.random.default_rng(0)
-    errors, words = (np.array([row[key] for row in rows]) for key in ("errors", "words"))
-    picks = rng.integers(len(rows), size=(1000, len(rows)))
-    rates = errors[picks].sum(1) / words[picks].sum(1)
-    mouths = np.array([row["mouth"] for row in rows])
-    speeds = [row["real_time"] for row in rows if row["real_time"]]
-    return {
-        "clips": len(rows),
-        "wer": _interval(errors.sum() / words.sum(), rates),
-        "mouth": _interval(mouths.mean(), mouths[picks].mean(1)),
-        "lag": float(np.median([row["lag"] for row in rows])),
-        "identity": float(np.mean([row["identity"] for row in rows])),
-        "loudness": float(np.mean([row["loudness"] for row in rows])),
-        "motion": float(np.mean([row["motion"] for row in rows])),
-        "real_time": float(np.median(speeds)) if speeds else None,
-    }
+def _kept(path: Path, made_by: str) -> dict[int, dict[str, Any]]:
+    """Rows by clip that were made by this system; what an interruption cut off is dropped."""
+    rows, text = [], path.read_text(encoding="utf-8") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    rows = [row for row in rows if row.get("made_by") == made_by]
+    if text:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {row["index"]: row for row in rows}
 
 
-def _interval(mean: float, samples: np.ndarray) -> list[float]:
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return [round(float(value), 3) for value in (mean, low, high)]
+def _judges(corpus: Corpus) -> str:
+    """What the figures depend on besides the system: corpus and mouth reader."""
+    manifest = (corpus.clips[0].root / "manifest.jsonl").read_bytes()
+    return hashlib.sha256(manifest + mouth.WEIGHTS.read_bytes()).hexdigest()[:8]
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown, one row per system."""
-    columns = ("system", "clips", "NFE a chunk", "WER", "mouth correlation", "lag (frames)")
-    columns += ("identity", "loudness", "motion", "x real time")
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    for name, r in results.items():
-        wer, mouth = (
-            f"{m:.2f} ({low:.2f} to {high:.2f})" for m, low, high in (r["wer"], r["mouth"])
-        )
-        speed = f"{r['real_time']:.2f}" if r["real_time"] else ""
-        lines.append(
-            f"| {name} | {r['clips']} | {r['nfe_per_chunk'] or ''} | {wer} | {mouth} | {r['lag']:+.0f} "
-            f"| {r['identity']:.2f} | {r['loudness']:.3f} | {r['motion']:.2f} | {speed} |"
-        )
-    return "\n".join(lines) + "\n"
+def build_systems(options: argparse.Namespace, corpus: Corpus) -> list[System]:
+    """The rows of the table, in order."""
+    pool = [clip for clip in corpus.split("heldout") if len(corpus.siblings[clip.identity]) > 1]
+    if not pool:
+        raise ValueError("No held-out identity of the corpus has a second clip as its reference.")
+    clips = evenly(pool, options.clips)
+    few = evenly(list(clips), options.multi_clips or len(clips))
+    judges = _judges(corpus)
+    generator = StreamingGenerator.from_pretrained(options.checkpoint, device="cpu")
+    digest = generator.system.digest
+
+    def rebuilt(clip: Clip) -> Material:
+        return reconstruction(generator, corpus, clip)
+
+    systems = [
+        System("ground truth", truth, 0, judges, clips),
+        System("still reference", lambda clip: still(corpus, clip), 0, judges, clips),
+        System("autoencoders", rebuilt, 0, f"{judges} {digest}", clips),
+    ]
+    sources = {"": generator}
+    if options.before:
+        sources[" before"] = StreamingGenerator.from_pretrained(options.before, device="cpu")
+    for steps in map(int, options.steps.split(",")):
+        for suffix, source in sources.items():
+            plan = source.plan(request_for(corpus, clips[0], steps, 0))
+            made_by = f"{judges} {source.system.digest} seed {options.seed}"
+            make = generation(source, corpus, steps, options.seed)
+            chosen = few if plan.mode == "multi" else clips
+            name = f"{plan.mode} {steps}{suffix}"
+            systems.append(System(name, make, plan.nfe_per_chunk, made_by, chosen))
+    return systems
+
+
+def describe_run(systems: list[System], judge: Judge, seed: int) -> str:
+    """What a reader of the table has to know."""
+    count, heldout = len(systems[0].clips), len(judge.pictures)
+    fewer = [f"{s.name} only {len(s.clips)}" for s in systems if len(s.clips) < count]
+    parts = [
+        f"{count} held-out clips ({heldout} held-out identities; every sentence has words that never "
+        f"occur in training), seed {seed}.",
+        f"Fewer clips, spread evenly: {', '.join(fewer)}." if fewer else "",
+        "WER by pocketsphinx without a grammar, over all words, 95 % intervals over clips.",
+        "Lag: median of the best within 5 frames, positive when the lips are late.",
+        f"Identity: how often the reference is the nearest of {heldout} (chance {1 / heldout:.2f}), "
+        "whole picture and middle half. It says that the picture kept its identity, not that it was "
+        "made well: the still reference has it too, and the decoder is shown the reference.",
+        f"x real time: median over clips, decoding included, muxing not, {torch.get_num_threads()} "
+        f"threads, load {os.getloadavg()[0]:.1f} at the start.",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def main() -> int:
@@ -210,27 +302,22 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=50)
-    parser.add_argument("--steps", default="4,8,50", help="step counts, commas between")
+    parser.add_argument("--multi-clips", type=int, help="clips for Multi mode; default: all")
+    parser.add_argument("--steps", default="4,8,50", help="up to 8 is Few mode, above Multi mode")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    corpus = Corpus(options.corpus)
-    pool = corpus.split("heldout")
-    clips = pool[:: max(1, len(pool) // options.clips)][: options.clips]
-    generator = StreamingGenerator.from_pretrained(options.checkpoint, device="cpu")
-    systems = [
-        System("ground truth", truth, 0),
-        System("autoencoders", lambda clip: reconstruction(generator, corpus, clip), 0),
-    ]
-    sources = {"": generator}
-    if options.before:
-        sources[" before"] = StreamingGenerator.from_pretrained(options.before, device="cpu")
-    for suffix, source in sources.items():
-        for steps in map(int, options.steps.split(",")):
-            plan = source.plan(request_for(corpus, clips[0], steps, 0))
-            make = generation(source, corpus, steps, options.seed)
-            systems.append(System(f"{plan.mode} {steps}{suffix}", make, plan.nfe_per_chunk))
-    results = evaluate(systems, Judge(corpus, clips), clips, options.out)
-    sys.stdout.write(table(results))
+    try:
+        corpus = Corpus(options.corpus)
+        systems = build_systems(options, corpus)
+        judge = Judge(corpus)
+        notes = describe_run(systems, judge, options.seed)
+        sys.stdout.write(evaluate(systems, judge, options.out, notes))
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; run the same command again to go on.\n")
+        return 130
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 

@@ -39,7 +39,7 @@ SCALES = {
             "audio_pretrain": 560,
             "video_pretrain": 90,
             "joint": 150,
-            "mutual_forcing": 12,
+            "mutual_forcing": 8,
         },
         batch={
             "video_autoencoder": 4,

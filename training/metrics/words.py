@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,21 +11,20 @@ from mutual_forcing.config import SAMPLE_RATE
 
 
 def transcribe(audio: np.ndarray) -> str:
-    """What pocketsphinx (English model of its wheel) hears in float mono 16 kHz [N]."""
-    decoder = _decoder()
+    """What pocketsphinx (English model of its wheel) hears in float mono 16 kHz [N].
+
+    A decoder of its own for each call (0.3 s): one that is used again carries its noise estimate and
+    cepstral mean along, and a clip's transcript then depends on the clips before it.
+    """
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
     pcm = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
     decoder.start_utt()
     decoder.process_raw(pcm.tobytes(), full_utt=True)
     decoder.end_utt()
     hypothesis = decoder.hyp()
     return hypothesis.hypstr if hypothesis else ""
-
-
-@functools.lru_cache(maxsize=1)
-def _decoder() -> Any:
-    from pocketsphinx import Decoder
-
-    return Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
 
 
 def normalise(text: str) -> list[str]:
@@ -44,6 +41,29 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
     if not wanted:
         raise ValueError("The reference has no words.")
     return edit_distance(wanted, heard) / len(wanted)
+
+
+def recognised(reference: Sequence[str], hypothesis: Sequence[str]) -> list[bool]:
+    """Which words of `reference` the hypothesis has in their place, by one best alignment."""
+    i, j = len(reference), len(hypothesis)
+    costs = [[*range(j + 1)]]
+    for a, word in enumerate(reference, 1):
+        row = [a]
+        for b, other in enumerate(hypothesis, 1):
+            above = costs[-1]
+            row.append(min(above[b] + 1, row[-1] + 1, above[b - 1] + (word != other)))
+        costs.append(row)
+    found = [False] * i
+    while i and j:
+        equal = reference[i - 1] == hypothesis[j - 1]
+        if costs[i][j] == costs[i - 1][j - 1] + (not equal):
+            i, j = i - 1, j - 1
+            found[i] = equal
+        elif costs[i][j] == costs[i - 1][j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return found
 
 
 def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
