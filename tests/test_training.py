@@ -95,16 +95,13 @@ def test_resumed_training_equals_uninterrupted(
 
 
 def test_corpus_is_deterministic_and_refuses_other_options(corpus_folder: Path, tmp_path) -> None:
-    from training.data.synthesize import CorpusOptions, make_identity, synthesize
+    from training.data.synthesize import CorpusOptions, synthesize
 
     options = CorpusOptions(hours=0.001, seed=5, size=128, heldout=0.5, clips_per_identity=2)
-    (tmp_path / "parts").mkdir()
-    make_identity(options, 0, tmp_path)
-    ours, theirs = (
-        json.loads((f / "parts" / "000000.json").read_text()) for f in (tmp_path, corpus_folder)
-    )
+    synthesize(options, tmp_path, workers=1)  # the fixture used two
+    ours, theirs = ((f / "manifest.jsonl").read_text() for f in (tmp_path, corpus_folder))
     assert ours == theirs
-    for row in ours:
+    for row in map(json.loads, ours.splitlines()):
         assert (tmp_path / row["path"]).read_bytes() == (corpus_folder / row["path"]).read_bytes()
     other = CorpusOptions(hours=0.001, seed=6, size=128, heldout=0.5, clips_per_identity=2)
     with pytest.raises(ValueError, match="other options"):
