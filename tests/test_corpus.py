@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -129,3 +130,19 @@ def test_an_interrupted_corpus_goes_on(corpus_folder: Path, tmp_path: Path) -> N
         assert (folder / path.relative_to(corpus_folder)).read_bytes() == path.read_bytes()
     manifest = "manifest.jsonl"
     assert (folder / manifest).read_bytes() == (corpus_folder / manifest).read_bytes()
+
+
+def test_preview_shows_and_plays_the_corpus(corpus_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from training.data.dataset import Corpus
+    from training.data.preview import write_preview
+
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus_folder, folder)
+    write_preview(folder)
+    assert (folder / "preview.png").stat().st_size > 10_000
+    firsts = [clips[0] for clips in Corpus(folder).siblings.values()]
+    with av.open(str(folder / "preview.mp4")) as film:
+        frames = sum(1 for _ in film.decode(video=0))
+    assert frames == sum(clip.frames for clip in firsts)

@@ -55,7 +55,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, text: TextTokens) -> EncodedText:
         """See EncodedText."""
-        batch, chunks, _count = text.ids.shape
+        batch, chunks = text.ids.shape[:2]
         real = text.ids > 0
         seconds = (text.end - text.start)[..., None]
         hidden = self.phoneme(text.ids) + self.length(torch.log(seconds.clamp_min(0.01)))

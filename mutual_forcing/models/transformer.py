@@ -26,7 +26,6 @@ MODULATIONS = 6
 """Shift, scale and gate before attention and before the feed-forward (adaLN-single)."""
 
 History = KVCache | ParallelHistory
-SIGMA_OF_CLEAN = 0.0
 
 
 @dataclass(frozen=True)

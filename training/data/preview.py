@@ -28,8 +28,7 @@ def write_preview(root: Path) -> None:
         root / "preview.png"
     )
     film = chosen[:FILM_CLIPS]
-    frames = np.concatenate([clip.read_frames(0, clip.frames) for clip in film])
-    write_mp4(root / "preview.mp4", frames, np.concatenate([clip.read_audio() for clip in film]))
+    write_mp4(root / "preview.mp4", ((c.read_frames(0, c.frames), c.read_audio()) for c in film))
 
 
 def _row(clip: Clip) -> np.ndarray:
