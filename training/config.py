@@ -8,7 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay from `lr` to `final_lr` (method.md, Optimiser)."""
+    """Linear warm-up, then cosine decay from `lr` to `final_lr` (method.md, Optimiser).
+
+    Hidden matrices are updated by Muon with `muon` times the learning rate, everything else by AdamW;
+    at 0 AdamW does it all.
+    """
 
     lr: float = 8e-4
     final_lr: float = 1e-4
@@ -16,6 +20,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.02
     clip: float = 0.5
+    muon: float = 4.0
 
 
 @dataclass(frozen=True)

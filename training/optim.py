@@ -1,23 +1,102 @@
-"""Optimiser, learning-rate schedule and the moving average of the weights."""
+"""Optimisers (Muon for hidden matrices, AdamW for the rest), learning rate, weight averaging."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config import OptimizerConfig
+from .train_state import optimizer_tensors, prefixed, restore_optimizer, under
+
+EDGES = frozenset(
+    {
+        "stem",
+        "embed",
+        "embed_reference",
+        "embed_anchor",
+        "embed_phonemes",
+        "noise",
+        "out_noise",
+        "out",
+        "to_pixels",
+    }
+)
+"""Layers that meet data, conditions or outputs rather than features: Muon is not made for them."""
 
 
-def build_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that need gradients; matrices decay, vectors do not."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+class Optimizers:
+    """Muon and AdamW as one: Muon on the hidden matrices when the recipe asks for it.
+
+    torch's Muon takes matrices only. A convolution's kernel is handed to it as a matrix [out, rest]
+    that shares the kernel's memory.
+    """
+
+    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
+        hidden = hidden_matrices(module) if config.muon else []
+        chosen = {id(p) for p in hidden}
+        rest = [p for p in module.parameters() if p.requires_grad and id(p) not in chosen]
+        groups = [
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.parts: dict[str, torch.optim.Optimizer] = {
+            "adamw": torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+        }
+        self._scale = {"adamw": 1.0, "muon": config.muon}
+        self._matrices = [(p, nn.Parameter(as_matrix(p.data, p))) for p in hidden]
+        if hidden:
+            self.parts["muon"] = torch.optim.Muon(
+                [matrix for _, matrix in self._matrices],
+                lr=config.lr * config.muon,
+                weight_decay=config.weight_decay / config.muon,
+                # Updates of the size AdamW would make, so that their rates can be compared.
+                adjust_lr_fn="match_rms_adamw",
+            )
+
+    def step(self, lr: float) -> None:
+        """Apply the gradients with AdamW's learning rate `lr`, and drop them."""
+        for parameter, matrix in self._matrices:
+            gradient = parameter.grad
+            matrix.grad = None if gradient is None else as_matrix(gradient, parameter)
+            parameter.grad = None
+        for name, part in self.parts.items():
+            for group in part.param_groups:
+                group["lr"] = lr * self._scale[name]
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that `restore` needs."""
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.parts.items():
+            tensors |= prefixed(name, optimizer_tensors(part))
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Undo `state_tensors`."""
+        for name, part in self.parts.items():
+            restore_optimizer(part, under(name, tensors))
+
+
+def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of linear and (dense) convolution layers between features and features."""
+    found = []
+    for name, layer in module.named_modules():
+        dense = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
+        if not dense or getattr(layer, "groups", 1) > 1 or name.rpartition(".")[2] in EDGES:
+            continue
+        if layer.weight.requires_grad:
+            found.append(layer.weight)
+    return found
+
+
+def as_matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A kernel, or its gradient, as [out, rest]: a view where `tensor` lies as `parameter` does."""
+    if not parameter.is_contiguous():  # channels last
+        tensor = tensor.movedim(1, -1)
+    return tensor.reshape(len(tensor), -1)
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:

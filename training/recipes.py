@@ -33,7 +33,7 @@ SCALES = {
         hours=0.725,
         size=128,
         steps={
-            "video_autoencoder": 850,
+            "video_autoencoder": 4200,
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 560,

@@ -102,7 +102,9 @@ class Workspace:
             "video": video_encoder(system.video_autoencoder, self.device),
             "audio": audio_encoder(system.audio_autoencoder, self.device),
         }
-        precompute(Corpus(self.corpus_folder), branch, encoders[branch], self.latents_folder)
+        precompute(
+            Corpus(self.corpus_folder), branch, encoders[branch], self.latents_folder, self.device
+        )
 
     def train(self, name: str, steps: int | None = None) -> None:
         """Run or resume a stage; a finished one is left alone."""

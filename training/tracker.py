@@ -44,7 +44,8 @@ class Tracker:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        self._bar.set_postfix({"loss": f"{values.get('loss', float('nan')):.4f}"}, refresh=False)
+        if "loss" in values:
+            self._bar.set_postfix({"loss": f"{values['loss']:.4f}"}, refresh=False)
 
     def advance(self) -> None:
         """One step done."""

@@ -18,16 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from .config import Recipe
-from .optim import build_optimizer, learning_rate, update_ema
+from .optim import Optimizers, learning_rate, update_ema
+from .precision import computes_bfloat16, mixed_precision
 from .tracker import Tracker
-from .train_state import (
-    load_tensors,
-    optimizer_tensors,
-    prefixed,
-    restore_optimizer,
-    save_tensors,
-    under,
-)
+from .train_state import load_tensors, prefixed, save_tensors, under
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20
@@ -77,13 +71,13 @@ class Trainer:
         self.recipe, self.objective, self.folder, self.device = recipe, objective, folder, device
         self.step = 0
         self.seconds = 0.0
+        self.validation: dict[str, float] = {}
         self.first = next(iter(objective.players))
         for module in objective.players.values():
             module.to(device)
         self.ema = copy.deepcopy(objective.players[self.first]).requires_grad_(False).eval()
         self.optimizers = {
-            name: build_optimizer(module, recipe.optimizer)
-            for name, module in objective.players.items()
+            name: Optimizers(module, recipe.optimizer) for name, module in objective.players.items()
         }
         folder.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
@@ -115,9 +109,7 @@ class Trainer:
                 self.save()
                 raise Interrupted(f"{recipe.name} stopped at step {self.step}.") from None
         self.objective.finish(self.ema)
-        self._export(tracker_values=self._last_values)
-
-    _last_values: dict[str, float] = {}  # noqa: RUF012 - replaced, never mutated
+        self._export()
 
     def _batches(self) -> Iterator[Any]:
         """Prepare the next batch in a thread while the current one trains."""
@@ -135,7 +127,7 @@ class Trainer:
         for name, module in self.objective.players.items():
             module.train()
             generator = step_generator(recipe.seed, self.step, name, self.device)
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            with mixed_precision(self.device):
                 losses = self.objective.losses(name, batch, self.ema, generator, self.step)
             if not losses:
                 continue
@@ -148,31 +140,28 @@ class Trainer:
         return values
 
     def _descend(self, name: str, module: nn.Module, loss: Tensor, lr: float) -> float:
-        optimizer = self.optimizers[name]
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(module.parameters(), self.recipe.optimizer.clip)
         if not math.isfinite(float(norm)):
             log.warning("%s step %d: gradient is not finite, skipped", name, self.step)
             return float("nan")
-        optimizer.step()
+        self.optimizers[name].step(lr)
         return float(norm)
 
     def _samples(self) -> dict[str, float]:
         samples = self.folder / "samples"
         samples.mkdir(exist_ok=True)
         with torch.no_grad():
-            self._last_values = self.objective.write_samples(self.ema, samples, self.step)
-        return self._last_values
+            self.validation = self.objective.write_samples(self.ema, samples, self.step)
+        return self.validation
 
     def save(self) -> None:
         """Write the resumable state."""
         tensors = prefixed("ema", self.ema.state_dict())
         for name, module in self.objective.players.items():
             tensors |= prefixed(f"player.{name}", module.state_dict())
-            tensors |= prefixed(f"optimizer.{name}", optimizer_tensors(self.optimizers[name]))
+            tensors |= prefixed(f"optimizer.{name}", self.optimizers[name].state_tensors())
         record = {"step": self.step, "seconds": self.seconds, "recipe": asdict(self.recipe)}
         save_tensors(tensors, self._state_path, record)
 
@@ -182,16 +171,17 @@ class Trainer:
         self.ema.load_state_dict(under("ema", tensors))
         for name, module in self.objective.players.items():
             module.load_state_dict(under(f"player.{name}", tensors))
-            restore_optimizer(self.optimizers[name], under(f"optimizer.{name}", tensors))
+            self.optimizers[name].restore(under(f"optimizer.{name}", tensors))
         log.info("%s resumes at step %d", self.recipe.name, self.step)
 
-    def _export(self, tracker_values: dict[str, float]) -> None:
+    def _export(self) -> None:
         """Write the averaged weights and the stage's record; the mark that the stage is done."""
         record = {
             "recipe": asdict(self.recipe),
             "hours": round(self.seconds / 3600, 3),
-            "metrics": tracker_values,
+            "metrics": self.validation,
             "device": str(self.device),
+            "precision": "bf16" if computes_bfloat16(self.device) else "fp32",
         }
         save_tensors(self.ema.state_dict(), self.folder / "weights.safetensors", record)
         (self.folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -26,7 +26,7 @@ COUPLING_DIMS = 8
 """Dimensions of each head that carry the coupling bias; two are used, eight keep kernels aligned."""
 
 RotaryTable = Tensor
-"""complex64 [N, D / 2], see layers.rotary_table."""
+"""float32 [N, D / 2, 2], see layers.rotary_table."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RotaryTables:
         return RotaryTables(tables(own), tables(references), own, frequencies)
 
     def past(self, name: str, slots: int) -> RotaryTable:
-        """Rotations of the `slots` chunks before the attending one: [slots, N, D / 2]."""
+        """Rotations of the `slots` chunks before the attending one: [slots, N, D / 2, 2]."""
         back = torch.arange(-slots, 0, dtype=torch.float64) * CHUNK_SECONDS * POSITIONS_PER_SECOND
         positions = self.positions[name][None].repeat(slots, 1, 1)
         positions[..., 0] += back[:, None]
@@ -109,15 +109,19 @@ def attend(
     batch, chunks = next(iter(queries.values())).shape[:2]
     valid = _validity(groups, chunks)
     mask = None if valid is None else valid.repeat(batch, 1)[:, None, None]
-    out = {}
-    for name, query in queries.items():
-        mark = F.one_hot(torch.tensor(BRANCHES.index(name)), COUPLING_DIMS).to(query)
-        marked = torch.cat([query, mark.expand(*query.shape[:-1], -1)], -1)
-        mixed = F.scaled_dot_product_attention(
-            marked.flatten(0, 1).transpose(1, 2), key, value, attn_mask=mask
-        )
-        out[name] = mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks))
-    return out
+    query = torch.cat([_marked(q, name) for name, q in queries.items()], 2)
+    mixed = F.scaled_dot_product_attention(
+        query.flatten(0, 1).transpose(1, 2), key, value, attn_mask=mask
+    )
+    mixed = mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks))
+    parts = mixed.split([q.shape[2] for q in queries.values()], 2)
+    return dict(zip(queries, parts, strict=True))
+
+
+def _marked(query: Tensor, name: str) -> Tensor:
+    """Append the dimensions that pick this branch's column of the keys' marks."""
+    mark = F.one_hot(torch.tensor(BRANCHES.index(name)), COUPLING_DIMS).to(query)
+    return torch.cat([query, mark.expand(*query.shape[:-1], -1)], -1)
 
 
 def _key_marks(group: KeyGroup, coupling: dict[str, Tensor], like: Tensor) -> Tensor:

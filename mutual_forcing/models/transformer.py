@@ -7,7 +7,7 @@ K chunks, N tokens of a chunk, W residual width, H heads, D head_dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from ..config import FPS, BranchConfig, ModelConfig
 from ..types import AVLatents, References, TextTokens
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
 from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past
-from .layers import FeedForward, NoiseEmbedding, modulate, rotary_table, rotate
+from .layers import FeedForward, HeadNorm, NoiseEmbedding, modulate, rotary_table, rotate
 from .text_encoder import EncodedText, TextEncoder
 
 MODULATIONS = 6
@@ -48,74 +48,129 @@ class Conditions:
     references: EncodedReferences
 
 
-class BranchLayer(nn.Module):
-    """One branch's share of a transformer layer; the joint attention itself is in JointBlock."""
+@dataclass(frozen=True)
+class Projection:
+    """One branch's share of a joint attention: [B, K, N, H, C] but for the value's width D.
+
+    query and turned_key carry the rotation; the unturned key is what a history keeps.
+    """
+
+    query: Tensor
+    key: Tensor
+    turned_key: Tensor
+    value: Tensor
+
+
+class LayerHead(nn.Module):
+    """What one branch does before the joint attention: norm, queries, keys and values."""
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        content = config.head_dim - COUPLING_DIMS
+        self.heads, self.widths = config.heads, (content, content, config.head_dim)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, config.heads * sum(self.widths))
+        self.query_norm, self.key_norm = HeadNorm(content), HeadNorm(content)
+
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor, rotary: Tensor) -> Projection:
+        """x [B, K, N, W], shift and scale [B, K, W], rotary [N, C / 2, 2]."""
+        qkv = self.qkv(modulate(self.norm(x), shift, scale))
+        query, key, value = qkv.unflatten(-1, (self.heads, -1)).split(self.widths, -1)
+        query, key = self.query_norm(query), self.key_norm(key)
+        return Projection(rotate(query, rotary), key, rotate(key, rotary), value)
+
+
+class CrossAttention(nn.Module):
+    """Reading the text tokens of a chunk; starts as nothing."""
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        content = config.head_dim - COUPLING_DIMS
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, config.heads * content)
+        self.key_value = nn.Linear(config.text_width, 2 * config.heads * content)
+        self.query_norm, self.key_norm = HeadNorm(content), HeadNorm(content)
+        self.out = nn.Linear(config.heads * content, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, text: TextView) -> Tensor:
+        """What x [B, K, N, W] reads."""
+        batch, chunks = x.shape[:2]
+        query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))
+        key_value = self.key_value(text.tokens).unflatten(-1, (2, self.heads, -1))
+        key, value = key_value.unbind(-3)
+        query = rotate(self.query_norm(query), text.query_rotary)
+        key = rotate(self.key_norm(key), text.key_rotary)
+        query, key, value = (t.flatten(0, 1).transpose(1, 2) for t in (query, key, value))
+        mask = text.valid.flatten(0, 1)[:, None, None]
+        mixed = F.scaled_dot_product_attention(query, key, value.to(query.dtype), attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks)))
+
+
+class LayerTail(nn.Module):
+    """What one branch does after the joint attention: project, read the text, feed forward."""
 
     def __init__(self, branch: BranchConfig, config: ModelConfig) -> None:
         super().__init__()
-        width, inner = branch.width, config.heads * config.head_dim
-        content = config.head_dim - COUPLING_DIMS
-        self.heads, self.widths = config.heads, (content, content, config.head_dim)
-        self.table = nn.Parameter(torch.zeros(MODULATIONS, width))
-        self.attention_norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.qkv = nn.Linear(width, config.heads * sum(self.widths))
-        self.query_norm = nn.RMSNorm(content)
-        self.key_norm = nn.RMSNorm(content)
-        self.attention_out = nn.Linear(inner, width)
-        self.cross_norm = nn.LayerNorm(width)
-        self.cross_query = nn.Linear(width, config.heads * content)
-        self.cross_key_value = nn.Linear(config.text_width, 2 * config.heads * content)
-        self.cross_query_norm = nn.RMSNorm(content)
-        self.cross_key_norm = nn.RMSNorm(content)
-        self.cross_out = nn.Linear(config.heads * content, width)
-        self.ffn_norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.ffn = FeedForward(width, branch.ffn_multiple)
-        nn.init.zeros_(self.cross_out.weight)
-        nn.init.zeros_(self.cross_out.bias)
+        self.out = nn.Linear(config.heads * config.head_dim, branch.width)
+        self.cross = CrossAttention(branch.width, config)
+        self.norm = nn.LayerNorm(branch.width, elementwise_affine=False)
+        self.ffn = FeedForward(branch.width, branch.ffn_multiple)
+
+    def forward(
+        self, x: Tensor, mixed: Tensor, modulations: Sequence[Tensor], text: TextView | None
+    ) -> Tensor:
+        """x [B, K, N, W], mixed [B, K, N, H * D], modulations: gate, shift, scale, gate [B, K, W]."""
+        gate, shift, scale, ffn_gate = modulations
+        x = x + self.out(mixed) * gate[:, :, None]
+        if text is not None:
+            x = x + self.cross(x, text)
+        return x + self.ffn(modulate(self.norm(x), shift, scale)) * ffn_gate[:, :, None]
+
+
+class BranchLayer(nn.Module):
+    """One branch's share of a transformer layer; the joint attention lies between head and tail."""
+
+    def __init__(self, branch: BranchConfig, config: ModelConfig) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(MODULATIONS, branch.width))
+        self.head = LayerHead(branch.width, config)
+        self.tail = LayerTail(branch, config)
 
     def modulations(self, noise: Tensor) -> tuple[Tensor, ...]:
         """noise [B, K, 6 W] plus this layer's own table: six [B, K, W]."""
         return (noise + self.table.flatten()).chunk(MODULATIONS, -1)
 
-    def project(self, x: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised, unrotated queries and keys [B, K, N, H, C], and values [B, K, N, H, D]."""
-        qkv = self.qkv(modulate(self.attention_norm(x), shift, scale))
-        query, key, value = qkv.unflatten(-1, (self.heads, -1)).split(self.widths, -1)
-        return self.query_norm(query), self.key_norm(key), value
-
-    def read_text(self, x: Tensor, text: EncodedText, rotary: CrossRotary) -> Tensor:
-        """Cross-attention of x [B, K, N, W] to the text tokens of its chunk."""
-        batch, chunks = x.shape[:2]
-        query = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.heads, -1))
-        key_value = self.cross_key_value(text.tokens).unflatten(-1, (2, self.heads, -1))
-        key, value = key_value.unbind(-3)
-        query = rotate(self.cross_query_norm(query), rotary.query)
-        key = rotate(self.cross_key_norm(key), rotary.key)
-        query, key, value = (t.flatten(0, 1).transpose(1, 2) for t in (query, key, value))
-        mask = text.valid.flatten(0, 1)[:, None, None]
-        mixed = F.scaled_dot_product_attention(query, key, value.to(query.dtype), attn_mask=mask)
-        return self.cross_out(mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks)))
-
 
 @dataclass(frozen=True)
-class CrossRotary:
-    """Rotations of one branch's queries and of the text's keys."""
+class TextView:
+    """The text as one branch's cross-attention needs it (see EncodedText), with both rotations."""
 
-    query: Tensor
-    key: Tensor
+    tokens: Tensor
+    valid: Tensor
+    query_rotary: Tensor
+    key_rotary: Tensor
 
 
 class Branch(nn.Module):
-    """One modality: embedding of tokens, noise level, references and phonemes; layers; output."""
+    """One modality: embedding of tokens, noise level, references and phonemes; layers; output.
 
-    def __init__(self, branch: BranchConfig, config: ModelConfig, token_seconds: Tensor) -> None:
+    `anchored`: a reference is also laid under the tokens (`lay_anchor`).
+    """
+
+    def __init__(
+        self, branch: BranchConfig, config: ModelConfig, token_seconds: Tensor, anchored: bool
+    ) -> None:
         super().__init__()
         width = branch.width
         self.embed = nn.Linear(branch.token_dim, width)
         self.embed_reference = nn.Linear(branch.token_dim, width)
         self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
-        self.embed_anchor = nn.Linear(branch.token_dim, width)
-        self.null_anchor = nn.Parameter(torch.zeros(width))
+        if anchored:
+            self.embed_anchor = nn.Linear(branch.token_dim, width)
+            self.null_anchor = nn.Parameter(torch.zeros(width))
         self.embed_phonemes = nn.Linear(config.text_width, width)
         self.sigma = NoiseEmbedding(width)
         self.delta = NoiseEmbedding(width, zero=True)
@@ -184,8 +239,10 @@ class AVTransformer(nn.Module):
         self.text_encoder = TextEncoder(config.text_width, config.text_layers)
         self.branches = nn.ModuleDict(
             {
-                "video": Branch(config.video, config, _token_seconds("video")),
-                "audio": Branch(config.audio, config, _token_seconds("audio")),
+                name: Branch(
+                    getattr(config, name), config, _token_seconds(name), anchored=name == "video"
+                )
+                for name in ("video", "audio")
             }
         )
         shape = (config.layers, config.heads)
@@ -304,33 +361,39 @@ class AVTransformer(nn.Module):
     ) -> tuple[dict[str, Tensor], list[LayerKeyValues]]:
         """All layers over both branches. Returns residual streams and per-layer keys and values."""
         noise = {name: self.branches[name].noise(f) for name, f in features.items()}
-        cross = self._cross_rotary(text, rotary) if text is not None else {}
+        views = self._text_views(text, rotary) if text is not None else {}
         stored = []
         for index in range(self.config.layers):
             layers = {name: self.branches[name].layers[index] for name in hidden}
             mods = {name: layer.modulations(noise[name]) for name, layer in layers.items()}
-            qkv = {n: layers[n].project(x, *mods[n][:2]) for n, x in hidden.items()}
-            own = {name: (key, value) for name, (_, key, value) in qkv.items()}
+            projected = {n: layers[n].head(x, *mods[n][:2], rotary[n]) for n, x in hidden.items()}
+            own = {name: (p.key, p.value) for name, p in projected.items()}
             stored.append(own)
             groups = context(index, own) + [
-                KeyGroup(name, rotate(key, rotary[name]), value)
-                for name, (key, value) in own.items()
+                KeyGroup(name, p.turned_key, p.value) for name, p in projected.items()
             ]
-            queries = {name: rotate(query, rotary[name]) for name, (query, _, _) in qkv.items()}
+            queries = {name: p.query for name, p in projected.items()}
             coupling = {name: self.coupling[name][index] for name in hidden}
             mixed = attend(queries, groups, coupling)
             for name, layer in layers.items():
-                x = hidden[name] + layer.attention_out(mixed[name]) * mods[name][2][:, :, None]
-                if text is not None:
-                    x = x + layer.read_text(x, text, cross[name])
-                inner = modulate(layer.ffn_norm(x), *mods[name][3:5])
-                hidden[name] = x + layer.ffn(inner) * mods[name][5][:, :, None]
+                hidden[name] = layer.tail(
+                    hidden[name], mixed[name], mods[name][2:], views.get(name)
+                )
         return hidden, stored
 
-    def _cross_rotary(self, text: EncodedText, rotary: dict[str, Tensor]) -> dict[str, CrossRotary]:
+    def _text_views(self, text: EncodedText, rotary: dict[str, Tensor]) -> dict[str, TextView]:
         frequencies = self._rotary(text.positions.device).frequencies.to(text.positions.device)
         key = rotary_table(text.positions, frequencies)
-        return {name: CrossRotary(table, key) for name, table in rotary.items()}
+        return {
+            name: TextView(text.tokens, text.valid, table, key) for name, table in rotary.items()
+        }
+
+    def compile_layers(self) -> None:
+        """Compile what lies around the attention: about twice as fast to train, needs a compiler."""
+        for branch in self.branches.values():
+            for layer in branch.layers:
+                layer.head.compile(dynamic=True)
+                layer.tail.compile(dynamic=True)
 
 
 def _only(branches: LayerKeyValues, own: LayerKeyValues) -> LayerKeyValues:

@@ -54,6 +54,19 @@ class Clip:
         """float32 [F, 4]: centre and size of the mouth in fractions of the picture."""
         return np.asarray(self.row["mouth_box"], np.float32)
 
+    def mouth_cover(self, grid: int) -> np.ndarray:
+        """float32 [F, grid, grid]: what share of the mouth's box lies in each cell of the picture."""
+        boxes = self.mouth_boxes
+        edges = np.arange(grid + 1, dtype=np.float32) / grid
+
+        def overlap(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
+            low, high = (centre - size / 2)[:, None], (centre + size / 2)[:, None]
+            inside = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
+            return inside.clip(0) / size[:, None].clip(1e-6)
+
+        across, down = overlap(boxes[:, 0], boxes[:, 2]), overlap(boxes[:, 1], boxes[:, 3])
+        return down[:, :, None] * across[:, None]
+
     @property
     def transcript(self) -> Transcript:
         """Exact phoneme and word times."""

@@ -10,11 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mutual_forcing.chunks import FRAMES_PER_LATENT, TOKEN_GRID, VIDEO_TOKENS_PER_CHUNK
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
 
 from .dataset import Clip, Corpus
+
+MOUTH_WEIGHT = 8.0
+"""The 16 tokens of a latent count 1 each, the mouth as a whole this much on top."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class LatentBatch:
     """Clean latents of K chunks, their text, and references drawn from sibling clips.
 
     video [B, K, 64, Dv], audio [B, K, 16, Da], picture [B, 16, Dv], voice [B, V, Da], has_* bool [B].
-    The tensors of a branch that the dataset does not hold have no tokens.
+    mouth [B, K, 64] is the share of the mouth that a video token shows. The tensors of a branch that the
+    dataset does not hold have no tokens.
     """
 
     video: Tensor
     audio: Tensor
+    mouth: Tensor
     text: TextTokens
     picture: Tensor
     voice: Tensor
@@ -65,6 +71,15 @@ class LatentBatch:
             self.has_picture,
             self.has_voice,
         )
+
+    def weights(self, branches: tuple[str, ...]) -> dict[str, Tensor]:
+        """How much each token [B, K, N] counts in a loss: the mouth is small and matters most."""
+        return {
+            name: 1 + MOUTH_WEIGHT * self.mouth
+            if name == "video"
+            else torch.ones(self.audio.shape[:3], device=self.audio.device)
+            for name in branches
+        }
 
     def head(self, rows: int) -> LatentBatch:
         """The first `rows` rows."""
@@ -136,6 +151,7 @@ class LatentDataset:
         return LatentBatch(
             video=self._chunks(clip, "video", part),
             audio=self._chunks(clip, "audio", part),
+            mouth=self._mouth(clip, part),
             text=text_tokens(
                 None if dropped["transcript"] else clip.transcript,
                 "" if dropped["caption"] else clip.row["caption"],
@@ -152,6 +168,13 @@ class LatentDataset:
         if branch not in self.branches:
             return torch.zeros(1, part.stop - part.start, 0, 0)
         return self.tensors[f"{clip.index}.{branch}"][None, part].float()
+
+    def _mouth(self, clip: Clip, part: slice) -> Tensor:
+        if "video" not in self.branches:
+            return torch.zeros(1, part.stop - part.start, 0)
+        frames = clip.mouth_cover(TOKEN_GRID)
+        latents = torch.from_numpy(frames).unflatten(0, (-1, FRAMES_PER_LATENT)).mean(1)
+        return latents.reshape(clip.chunks, VIDEO_TOKENS_PER_CHUNK)[None, part]
 
     def _picture(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         if "video" not in self.branches:

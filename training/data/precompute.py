@@ -25,6 +25,7 @@ from mutual_forcing.chunks import (
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
 
+from ..precision import mixed_precision
 from .dataset import Clip, Corpus
 
 CLIPS_PER_FILE = 64
@@ -60,7 +61,9 @@ def audio_encoder(model: AudioAutoencoder, device: torch.device) -> ClipEncoder:
 
 
 @torch.no_grad()
-def precompute(corpus: Corpus, branch: str, encode: ClipEncoder, out: Path) -> None:
+def precompute(
+    corpus: Corpus, branch: str, encode: ClipEncoder, out: Path, device: torch.device
+) -> None:
     """Write the latents of every clip under `out`; files that exist are kept."""
     out.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(corpus.clips), CLIPS_PER_FILE)
@@ -68,11 +71,12 @@ def precompute(corpus: Corpus, branch: str, encode: ClipEncoder, out: Path) -> N
         path = out / f"{branch}-{number:05d}.safetensors"
         if path.exists():
             continue
-        tensors = {
-            f"{clip.index}.{name}": tokens.half().cpu().contiguous()
-            for clip in corpus.clips[start : start + CLIPS_PER_FILE]
-            for name, tokens in encode(clip).items()
-        }
+        with mixed_precision(device):
+            tensors = {
+                f"{clip.index}.{name}": tokens.half().cpu().contiguous()
+                for clip in corpus.clips[start : start + CLIPS_PER_FILE]
+                for name, tokens in encode(clip).items()
+            }
         partial = path.with_suffix(".partial")
         save_file(tensors, partial)
         partial.replace(path)

@@ -58,14 +58,14 @@ def velocity(
 
 
 def mean_square(
-    predicted: dict[str, Tensor], target: dict[str, Tensor], where: dict[str, Tensor]
+    predicted: dict[str, Tensor], target: dict[str, Tensor], weights: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Mean squared error per branch over the chunks in `where` (bool [B, K])."""
+    """Mean squared error per branch, every token with its weight [B, K, N]."""
     values = {}
     for name, part in predicted.items():
-        error = (part - target[name]).square().mean((2, 3))
-        mask = where[name].float()
-        values[name] = (error * mask).sum() / mask.sum().clamp_min(1)
+        error = (part - target[name]).square().mean(3)
+        weight = weights[name].to(error.dtype)
+        values[name] = (error * weight).sum() / weight.sum().clamp_min(1)
     return values
 
 
@@ -75,13 +75,13 @@ def flow_matching(
     noise: dict[str, Tensor],
     sigma: Levels,
     context: Context,
-    where: dict[str, Tensor],
+    weights: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """Instantaneous velocity (delta = 0) against noise - clean, per branch."""
     noisy = {n: add_noise(clean[n], noise[n], spread(sigma[n])) for n in clean}
     delta = {n: torch.zeros_like(level) for n, level in sigma.items()}
     target = {n: velocity_target(clean[n], noise[n]) for n in clean}
-    return mean_square(velocity(model, noisy, sigma, delta, context), target, where)
+    return mean_square(velocity(model, noisy, sigma, delta, context), target, weights)
 
 
 def split_target(

@@ -58,7 +58,8 @@ class MutualForcingObjective(TransformerObjective):
         history = self.rollout(ema, batch, clean, generator)
         context = remember_context(self.model, history, batch.conditions(self.model, self.branches))
         given = torch.rand(self.size, generator=generator, device=self.device()) < self.audio_driven
-        flow = self.match(self.model, clean, context, generator, given)
+        weights = batch.weights(self.branches)
+        flow = self.match(self.model, clean, context, generator, weights, given)
         consistency = self_consistency(
             self.model, ema, batch, clean, self.branches, self.guidance_scale, generator, history
         )

@@ -58,8 +58,8 @@ def self_consistency(
     context = _context(model, past, batch, branches)
     levels = dict.fromkeys(parts, start)
     intervals = dict.fromkeys(parts, start - end)
-    everywhere = dict.fromkeys(parts, torch.ones(shape, dtype=torch.bool, device=start.device))
-    return mean_square(velocity(model, x, levels, intervals, context), target, everywhere)
+    weights = batch.weights(branches)
+    return mean_square(velocity(model, x, levels, intervals, context), target, weights)
 
 
 def _context(

@@ -60,7 +60,8 @@ class TeacherForcingObjective(TransformerObjective):
         clean = batch.clean(self.branches)
         context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
         given = self._given(batch, generator)
-        parts = self.match(self.model, clean, context, generator, given)
+        weights = batch.weights(self.branches)
+        parts = self.match(self.model, clean, context, generator, weights, given)
         values = {f"flow_{name}": value for name, value in parts.items()}
         values["loss"] = sum(parts.values()) / len(parts)
         if step >= self.consistency_from:

@@ -76,7 +76,8 @@ class TransformerObjective:
         """Flow matching with real history, per branch."""
         clean = batch.clean(self.branches)
         context = remember_context(model, clean, batch.conditions(model, self.branches))
-        return self.match(model, clean, context, generator)
+        weights = batch.weights(self.branches)
+        return self.match(model, clean, context, generator, weights)
 
     def match(
         self,
@@ -84,15 +85,15 @@ class TransformerObjective:
         clean: AVLatents,
         context: Context,
         generator: torch.Generator,
+        weights: dict[str, Tensor],
         given: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Flow matching of every chunk; where `given` (bool [B]) the audio is held clean."""
         parts = clean.parts
         shape = next(iter(parts.values())).shape[:2]
         sigma = dict.fromkeys(parts, draw_sigma(tuple(shape), generator))
-        where = {n: torch.ones(shape, dtype=torch.bool, device=self.device()) for n in parts}
         if given is not None and "audio" in parts:
             sigma["audio"] = torch.where(given[:, None], 0.0, sigma["audio"])
-            where["audio"] = (~given)[:, None].expand(shape)
+            weights = weights | {"audio": weights["audio"] * (~given)[:, None, None]}
         noise = draw_noise(parts, generator)
-        return flow_matching(model, parts, noise, sigma, context, where)
+        return flow_matching(model, parts, noise, sigma, context, weights)
