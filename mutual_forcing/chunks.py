@@ -8,6 +8,7 @@ D numbers in a token, C latent channels, T latents in time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -118,10 +119,10 @@ def audio_positions(latents: int = AUDIO_TOKENS_PER_CHUNK) -> Tensor:
     return positions
 
 
-def history_mask(chunks: int, window: int) -> Tensor:
-    """Which of the `window` slots before each chunk hold a chunk: bool [chunks, window], True = there."""
-    slot = torch.arange(chunks)[:, None] - window + torch.arange(window)[None]
-    return slot >= 0
+def history_mask(chunks: int, offsets: Sequence[int]) -> Tensor:
+    """Which slots around each chunk hold a chunk: bool [chunks, len(offsets)], True = there."""
+    slot = torch.arange(chunks)[:, None] + torch.tensor(offsets)[None]
+    return (slot >= 0) & (slot < chunks)
 
 
 def block_causal_mask(chunks: int, tokens: int, window: int) -> Tensor:

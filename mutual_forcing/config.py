@@ -163,7 +163,29 @@ def _paper_14b() -> SystemConfig:
     )
 
 
-PRESETS = {"tiny": _tiny, "small": _small, "paper_14b": _paper_14b}
+def _smoke() -> SystemConfig:
+    """As small as it gets, for tests: it learns nothing worth seeing."""
+    return SystemConfig(
+        name="smoke",
+        video_autoencoder=VideoAutoencoderConfig(
+            encoder_widths=(16, 24, 32), decoder_widths=(16, 24, 32), reference_width=16
+        ),
+        audio_autoencoder=AudioAutoencoderConfig(
+            encoder_width=48, encoder_blocks=1, decoder_width=64, decoder_blocks=1
+        ),
+        model=ModelConfig(
+            video=BranchConfig(width=48, token_dim=128),
+            audio=BranchConfig(width=32, token_dim=32),
+            layers=2,
+            heads=2,
+            head_dim=32,
+            text_width=32,
+        ),
+        duration=DurationConfig(width=32, layers=1),
+    )
+
+
+PRESETS = {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper_14b": _paper_14b}
 
 
 def preset(name: str) -> SystemConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,15 +54,19 @@ def sample_chunk(
     history: KVCache | ParallelHistory,
     sampler: Sampler,
     given: dict[str, Tensor] | None = None,
+    watch: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> AVLatents:
     """Denoise `noise` (branch name to [B, K, N, D]) to clean latents, `given` branches held clean.
 
-    With guidance, conditions and history have 2 B rows and the result has B.
+    With guidance, conditions and history have 2 B rows and the result has B. `watch` is shown the
+    number of each step and what it starts from.
     """
     given = given or {}
     x = dict(noise)
     levels = sigma_schedule(sampler.steps)
-    for sigma, following in itertools.pairwise(levels):
+    for step, (sigma, following) in enumerate(itertools.pairwise(levels)):
+        if watch is not None:
+            watch(step, x)
         delta = sigma - following
         velocity = predict_velocity(model, x, given, conditions, history, sampler, sigma, delta)
         x = {name: euler_step(part, velocity[name], delta) for name, part in x.items()}

@@ -1,13 +1,15 @@
 """Every stage runs on a real corpus, and resuming is exact."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
-from training.recipes import STAGES
+from training.recipes import BASELINES, STAGES, recipe
 from training.stages import Workspace
 from training.trainer import Interrupted, Trainer
 
@@ -46,6 +48,23 @@ def test_stages_leave_records_metrics_and_samples(trained: Workspace) -> None:
     assert list((trained.stage_folder("joint") / "samples").glob("*.wav"))
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) -> None:
+    """Every method of the comparison learns from the joint model, and says what it did."""
+    if name == "self_forcing":
+        trained.train("bidirectional")
+    plan = replace(recipe(name, "smoke"), steps=1, sample_every=100)
+    torch.manual_seed(0)
+    trainer = Trainer(plan, trained._objective(plan), tmp_path, CPU)
+    before = {k: v.clone() for k, v in trainer.objective.model.state_dict().items()}
+    trainer.run()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row for row in rows if "loss" in row][-1]
+    assert all(math.isfinite(value) for value in losses.values()), losses
+    moved = [k for k, v in trainer.objective.model.state_dict().items() if not v.equal(before[k])]
+    assert any("layers" in key for key in moved)
+
+
 def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None:
     from training.export import export
 
@@ -62,10 +81,7 @@ def test_resumed_training_equals_uninterrupted(
     trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Stopped by Ctrl-C after two of four steps and started again: the same weights, bit by bit."""
-    from training.config import Recipe
-    from training.recipes import recipe
-
-    plan = Recipe(**{**recipe(name, "smoke").__dict__, "steps": 4, "sample_every": 100})
+    plan = replace(recipe(name, "smoke"), steps=4, sample_every=100)
 
     def build(folder: Path) -> Trainer:
         torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .config import OptimizerConfig, Recipe
 
@@ -16,16 +17,34 @@ STAGES = (
     "joint",
     "mutual_forcing",
 )
+"""What `reproduce` runs, in order."""
+
+BASELINES = (
+    "teacher_forcing",
+    "diffusion_forcing",
+    "shortcut_tf",
+    "dmd_tf",
+    "bidirectional",
+    "self_forcing",
+    "mutual_forcing_sc",
+    "mutual_forcing_dmd",
+)
+"""What `compare` runs besides mutual_forcing: all from the joint model, on the same data, at one budget."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What differs between presets: corpus, steps and batch sizes. Fewer for the smoke test."""
+    """What differs between presets: corpus, steps and batch sizes. Fewer for the smoke test.
+
+    lengths: clips of so many chunks in the last stage, its batch counted in the shortest.
+    """
 
     hours: float
     size: int
     steps: dict[str, int]
     batch: dict[str, int]
+    lengths: tuple[int, ...] = (4,)
+    fake_updates: int = 2
 
 
 SCALES = {
@@ -135,15 +154,28 @@ def _joint(scale: Scale) -> Recipe:
     )
 
 
-def _mutual_forcing(scale: Scale) -> Recipe:
-    return _recipe(
-        scale,
-        "mutual_forcing",
-        OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50),
-        options={"chunks": 4, "max_rollout": 3},
-        init=("joint",),
-        ema=0.99,
-    )
+FINE_TUNING = OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50)
+
+
+def _fine_tuning(
+    name: str,
+    objective: str,
+    init: tuple[str, ...] = ("joint",),
+    **options: Any,
+) -> Callable[[Scale], Recipe]:
+    """A recipe of the last stage: the same optimiser, steps and clips for every method."""
+
+    def build(scale: Scale) -> Recipe:
+        steps = scale.steps["mutual_forcing"]
+        lengths = {"lengths": scale.lengths, "ramp": steps // 2, "fake_updates": scale.fake_updates}
+        forcing = objective in ("mutual_forcing", "self_forcing")
+        extra = lengths if forcing else {"chunks": min(scale.lengths)}
+        return _recipe(
+            scale, name, FINE_TUNING, objective=objective, options={**extra, **options}, init=init,
+            ema=0.99, like="mutual_forcing",
+        )  # fmt: skip
+
+    return build
 
 
 BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
@@ -153,7 +185,15 @@ BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "audio_pretrain": _audio_pretrain,
     "video_pretrain": _video_pretrain,
     "joint": _joint,
-    "mutual_forcing": _mutual_forcing,
+    "mutual_forcing": _fine_tuning("mutual_forcing", "mutual_forcing"),
+    "mutual_forcing_sc": _fine_tuning("mutual_forcing_sc", "mutual_forcing", dmd=0.0),
+    "mutual_forcing_dmd": _fine_tuning("mutual_forcing_dmd", "mutual_forcing", consistency=0.0),
+    "teacher_forcing": _fine_tuning("teacher_forcing", "teacher_forcing"),
+    "diffusion_forcing": _fine_tuning("diffusion_forcing", "diffusion_forcing"),
+    "shortcut_tf": _fine_tuning("shortcut_tf", "mutual_forcing", own_history=False, dmd=0.0),
+    "dmd_tf": _fine_tuning("dmd_tf", "mutual_forcing", own_history=False, consistency=0.0),
+    "bidirectional": _fine_tuning("bidirectional", "bidirectional"),
+    "self_forcing": _fine_tuning("self_forcing", "self_forcing", ("bidirectional", "joint")),
 }
 
 
@@ -165,16 +205,18 @@ def _recipe(
     options: dict | None = None,
     init: tuple[str, ...] = (),
     ema: float | None = None,
+    like: str | None = None,
 ) -> Recipe:
+    """`like` names the stage whose steps and batch are used, if not its own."""
     # Average over the last twentieth of a stage: a longer memory would still hold its beginning.
-    steps = scale.steps[name]
+    steps = scale.steps[like or name]
     optimizer = replace(optimizer, warmup=min(optimizer.warmup, steps // 8))
     ema = ema or min(0.999, max(0.9, 1 - 20 / steps))
     return Recipe(
         name=name,
         objective=objective or name,
         steps=steps,
-        batch=scale.batch[name],
+        batch=scale.batch[like or name],
         optimizer=optimizer,
         ema=ema,
         init=init,

@@ -17,8 +17,11 @@ from .data.dataset import Corpus
 from .data.latents import LatentDataset
 from .data.precompute import audio_encoder, precompute, video_encoder
 from .objectives.audio_autoencoder import AudioAutoencoderObjective
+from .objectives.bidirectional import BidirectionalObjective
+from .objectives.diffusion_forcing import DiffusionForcingObjective
 from .objectives.duration import DurationObjective
 from .objectives.mutual_forcing import MutualForcingObjective
+from .objectives.self_forcing import SelfForcingObjective
 from .objectives.teacher_forcing import TeacherForcingObjective
 from .objectives.video_autoencoder import VideoAutoencoderObjective
 from .recipes import STAGES, recipe
@@ -45,7 +48,7 @@ class Workspace:
     def __init__(self, root: Path, scale: str, device: torch.device | None = None) -> None:
         self.root, self.scale = root, scale
         self.device = device or pick_device()
-        self.system_config = preset("tiny" if scale == "smoke" else scale)
+        self.system_config = preset(scale)
 
     @property
     def corpus_folder(self) -> Path:
@@ -131,8 +134,13 @@ class Workspace:
         branches = tuple(plan.options.get("branches", ("video", "audio")))
         voice_latents = system.config.model.voice_latents
         data = LatentDataset(corpus, self.latents_folder, voice_latents, branches)
+        if plan.objective == "self_forcing":
+            teacher = self.system(plan.init[0]).model
+            return SelfForcingObjective(system, data, teacher, **common)
         kinds = {
             "teacher_forcing": TeacherForcingObjective,
+            "diffusion_forcing": DiffusionForcingObjective,
+            "bidirectional": BidirectionalObjective,
             "mutual_forcing": MutualForcingObjective,
         }
         return kinds[plan.objective](system, data, **common)

@@ -10,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from .recipes import SCALES, STAGES
+from .recipes import BASELINES, SCALES, STAGES
 from .stages import Workspace, pick_device
 from .trainer import Interrupted
 
@@ -20,7 +20,7 @@ ENCODINGS = ("encode_video", "encode_audio")
 def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    parser.add_argument("recipe", choices=(*STAGES, *ENCODINGS))
+    parser.add_argument("recipe", choices=(*STAGES, *BASELINES, *ENCODINGS))
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", choices=sorted(SCALES), default="tiny")
     parser.add_argument("--steps", type=int, help="train this many steps instead of the recipe's")

@@ -28,9 +28,13 @@ LOG_EVERY = 20
 
 
 class Objective(Protocol):
-    """What a stage optimises. `players` are trained in order within a step; the first is exported."""
+    """What a stage optimises. `players` are trained in order within a step; the first is exported.
+
+    `updates` says how often a player is trained within a step, once if it is not named.
+    """
 
     players: dict[str, nn.Module]
+    updates: dict[str, int]
 
     def batch(self, step: int) -> Any:
         """Return the batch of `step`; a pure function of the step, so that resuming is exact."""
@@ -124,9 +128,9 @@ class Trainer:
     def _train_step(self, batch: Any) -> dict[str, float]:
         recipe, values = self.recipe, {}
         lr = learning_rate(recipe.optimizer, self.step, recipe.steps)
-        for name, module in self.objective.players.items():
-            module.train()
-            generator = step_generator(recipe.seed, self.step, name, self.device)
+        for turn, name in enumerate(self._turns()):
+            module = self.objective.players[name].train()
+            generator = step_generator(recipe.seed, self.step, f"{name}/{turn}", self.device)
             with mixed_precision(self.device):
                 losses = self.objective.losses(name, batch, self.ema, generator, self.step)
             if not losses:
@@ -138,6 +142,11 @@ class Trainer:
         update_ema(self.ema, self.objective.players[self.first], recipe.ema, self.step)
         values["lr"] = lr
         return values
+
+    def _turns(self) -> Iterator[str]:
+        """The players in the order of their updates."""
+        for name in self.objective.players:
+            yield from [name] * self.objective.updates.get(name, 1)
 
     def _descend(self, name: str, module: nn.Module, loss: Tensor, lr: float) -> float:
         module.zero_grad(set_to_none=True)

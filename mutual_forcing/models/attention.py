@@ -52,11 +52,11 @@ class RotaryTables:
 
         return RotaryTables(tables(own), tables(references), own, frequencies)
 
-    def past(self, name: str, slots: int) -> RotaryTable:
-        """Rotations of the `slots` chunks before the attending one: [slots, N, D / 2, 2]."""
-        back = torch.arange(-slots, 0, dtype=torch.float64) * CHUNK_SECONDS * POSITIONS_PER_SECOND
-        positions = self.positions[name][None].repeat(slots, 1, 1)
-        positions[..., 0] += back[:, None]
+    def past(self, name: str, offsets: tuple[int, ...]) -> RotaryTable:
+        """Rotations of chunks `offsets` after the attending one: [len(offsets), N, D / 2, 2]."""
+        shift = torch.tensor(offsets, dtype=torch.float64) * CHUNK_SECONDS * POSITIONS_PER_SECOND
+        positions = self.positions[name][None].repeat(len(offsets), 1, 1)
+        positions[..., 0] += shift[:, None]
         return rotary_table(positions, self.frequencies).to(self.own[name].device)
 
 
@@ -84,8 +84,8 @@ def past_keys(past: Past, tables: RotaryTables) -> list[KeyGroup]:
     """The past chunks [B, K, S, N, H, D], turned relative to the chunk that reads them."""
     groups = []
     for name, (key, value) in past.branches.items():
-        slots, tokens = key.shape[2:4]
-        turned = rotate(key, tables.past(name, slots))
+        tokens = key.shape[3]
+        turned = rotate(key, tables.past(name, past.offsets))
         valid = None if past.valid is None else past.valid.repeat_interleave(tokens, 1)
         groups.append(KeyGroup(name, turned.flatten(2, 3), value.flatten(2, 3), valid))
     return groups

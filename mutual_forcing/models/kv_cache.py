@@ -24,30 +24,42 @@ LayerKeyValues = dict[str, KeyValue]
 class Past:
     """What the chunks of one pass may see: per branch keys and values [B, K, S, N, H, D].
 
-    `valid` bool [K, S] says which of the S slots exist; None = all.
+    `offsets` says for each of the S slots how many chunks later than the reading chunk it lies (-1 is the
+    chunk before). `valid` bool [K, S] says which of the slots exist; None = all.
     """
 
     branches: LayerKeyValues
+    offsets: tuple[int, ...]
     valid: Tensor | None
 
 
 class ParallelHistory:
-    """The past within one parallel pass: of the pass itself, or of an earlier clean pass."""
+    """The past within one parallel pass: of the pass itself, or of an earlier clean pass.
 
-    def __init__(self, window: int, clean: list[LayerKeyValues] | None = None) -> None:
+    `both_ways` shows the chunks after it as well: the bidirectional teacher of Self-Forcing, which
+    cannot stream.
+    """
+
+    def __init__(
+        self, window: int, clean: list[LayerKeyValues] | None = None, both_ways: bool = False
+    ) -> None:
         self.window, self.clean = window, clean
+        past, future = tuple(range(-window, 0)), tuple(range(1, window + 1))
+        self.offsets = past + future if both_ways else past
 
     def past(self, layer: int, own: LayerKeyValues) -> Past | None:
-        """Slots k - window .. k - 1 of every chunk k."""
+        """Slots k - window .. k - 1 of every chunk k, and their mirror image when `both_ways`."""
         source = own if self.clean is None else self.clean[layer]
         branches = {name: (self._unfold(k), self._unfold(v)) for name, (k, v) in source.items()}
         first = next(iter(source.values()))[0]
-        valid = history_mask(first.shape[1], self.window).to(first.device)
-        return Past(branches, valid)
+        valid = history_mask(first.shape[1], self.offsets).to(first.device)
+        return Past(branches, self.offsets, valid)
 
     def _unfold(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, 0, 0, 0, 0, 0, self.window, 0))
-        slots = [padded[:, s : s + x.shape[1]] for s in range(self.window)]
+        reach, chunks = self.window, x.shape[1]
+        after = max(0, *self.offsets)
+        padded = F.pad(x, (0, 0, 0, 0, 0, 0, reach, after))
+        slots = [padded[:, reach + offset : reach + offset + chunks] for offset in self.offsets]
         return torch.stack(slots, 2)
 
 
@@ -63,7 +75,9 @@ class KVCache:
         if not self.layers:
             return None
         return Past(
-            {name: (k[:, None], v[:, None]) for name, (k, v) in self.layers[layer].items()}, None
+            {name: (k[:, None], v[:, None]) for name, (k, v) in self.layers[layer].items()},
+            tuple(range(-self.length, 0)),
+            None,
         )
 
     def append(self, chunk: list[LayerKeyValues]) -> None:

@@ -346,7 +346,9 @@ class AVTransformer(nn.Module):
             groups = reference_keys(_only(conditions.references.layers[layer], own), tables, chunks)
             past = history.past(layer, own)
             if past is not None:
-                groups += past_keys(Past(_only(past.branches, own), past.valid), tables)
+                groups += past_keys(
+                    Past(_only(past.branches, own), past.offsets, past.valid), tables
+                )
             return groups
 
         return self._run(hidden, features, text, tables.own, context)

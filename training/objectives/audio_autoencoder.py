@@ -74,6 +74,7 @@ class AudioAutoencoderObjective:
         self.critics = nn.ModuleList(SpectrogramDiscriminator(w, h) for w, h in RESOLUTIONS)
         self.mel = LogMel(system.audio_autoencoder.mel_bins)
         self.players: dict[str, nn.Module] = {"model": self.model, "critic": self.critics}
+        self.updates: dict[str, int] = {}
         self.clips = {"train": corpus.split("train"), "heldout": corpus.split("heldout")}
         self._tracks: dict[int, np.ndarray] = {}
 

@@ -32,6 +32,7 @@ class DurationObjective:
     def __init__(self, model: DurationPredictor, corpus: Corpus, batch: int, seed: int) -> None:
         self.model, self.size, self.seed = model.requires_grad_(True), batch, seed
         self.players: dict[str, nn.Module] = {"model": model}
+        self.updates: dict[str, int] = {}
         self.rows = {name: [_row(c) for c in corpus.split(name)] for name in ("train", "heldout")}
         self.pace = float(np.mean([logs.mean() for _, logs in self.rows["train"]]))
         self.silence = phoneme_id("_")

@@ -1,31 +1,53 @@
 """Mutual Forcing: Few mode writes its own history, Multi mode learns the real next chunk in it, and
-teaches Few mode (paper, stage 3; method.md). DMD joins in a later version.
+teaches Few mode (paper, stage 3; method.md): L = L_FM + 2/3 L_SC + 1/3 L_DMD.
 
-One rollout without gradient replaces the last chunks of a real clip by generated ones; everything else
-is parallel over chunks: flow matching and self-consistency on the *real* chunks in that context.
+With other weights, or with real history, the same objective is its own ablation and two of its baselines
+(recipes.py): ShortCut and DMD with teacher forcing.
 """
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.models.kv_cache import KVCache
-from mutual_forcing.models.transformer import AVTransformer, Conditions
-from mutual_forcing.sampling import Sampler, remember_chunk, sample_chunk
-from mutual_forcing.types import AVLatents, TextTokens
+from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
-from .losses import draw_noise, remember_context
+from .dmd import (
+    causal_score,
+    distribution_matching,
+    draw_level,
+    fake_flow_matching,
+    few_estimate,
+)
+from .losses import remember_context
+from .rollout import Rollout, draw_span, roll_out, sample_on_real_history
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
-ROLLOUT = Sampler(4, "few")
+
+@dataclass(frozen=True)
+class Shared:
+    """What the model's turn leaves for the fake score's turns of the same step."""
+
+    batch: LatentBatch
+    rollout: Rollout
 
 
 class MutualForcingObjective(TransformerObjective):
-    """L = L_FM + 2/3 L_SC. real_share: rows whose history stays purely real."""
+    """See the module.
+
+    lengths: clips of so many chunks, one length per batch; longer ones come in smaller batches.
+    max_rollout: longest generated stretch; it grows to this over the first `ramp` steps.
+    real_share: rows whose history stays purely real. own_history: False = teacher forcing throughout.
+    flow, consistency, dmd: weights of the losses; fake_updates: fake score's updates per step.
+    """
 
     def __init__(
         self,
@@ -33,16 +55,36 @@ class MutualForcingObjective(TransformerObjective):
         data: LatentDataset,
         batch: int,
         seed: int,
-        chunks: int = 8,
+        lengths: tuple[int, ...] = (4,),
         dropout: Dropout | None = None,
-        max_rollout: int = 4,
+        own_history: bool = True,
+        max_rollout: int = 8,
+        ramp: int = 1,
         real_share: float = 0.4,
         audio_driven: float = 0.15,
         guidance_scale: float = 2.0,
+        flow: float = 1.0,
+        consistency: float = 2 / 3,
+        dmd: float = 1 / 3,
+        fake_updates: int = 2,
     ) -> None:
-        super().__init__(system, data, batch, seed, ("video", "audio"), chunks, dropout)
-        self.max_rollout, self.real_share = max_rollout, real_share
+        super().__init__(system, data, batch, seed, ("video", "audio"), min(lengths), dropout)
+        self.lengths, self.own_history = tuple(lengths), own_history
+        self.max_rollout, self.ramp, self.real_share = max_rollout, ramp, real_share
         self.audio_driven, self.guidance_scale = audio_driven, guidance_scale
+        self.flow, self.consistency, self.dmd = flow, consistency, dmd
+        if dmd:
+            self.fake: AVTransformer = copy.deepcopy(self.model)
+            self.players["fake"] = self.fake
+            self.updates = {"fake": fake_updates}
+        self._shared: Shared | None = None
+
+    def batch(self, step: int) -> LatentBatch:
+        """Crops of one of `lengths`, about as many chunks in all whatever the length."""
+        rng = np.random.default_rng([self.seed, step])
+        length = int(rng.choice(self.lengths))
+        rows = max(2, self.size * min(self.lengths) // length)
+        return self.data.batch(rng, "train", rows, length, self.dropout)
 
     def losses(
         self,
@@ -52,74 +94,104 @@ class MutualForcingObjective(TransformerObjective):
         generator: torch.Generator,
         step: int,
     ) -> dict[str, Tensor]:
-        """Flow matching and self-consistency on real chunks after self-generated ones."""
+        """The model's hybrid loss, then flow matching of the fake score on the same rollout."""
+        if player == "fake":
+            return self._fake_losses(generator)
         batch = batch.to(self.device())
         clean = batch.clean(self.branches)
-        history = self.rollout(ema, batch, clean, generator)
-        context = remember_context(self.model, history, batch.conditions(self.model, self.branches))
-        given = torch.rand(self.size, generator=generator, device=self.device()) < self.audio_driven
+        rollout = self._rollout(ema, batch, clean, generator, step)
+        self._shared = Shared(batch, rollout)
         weights = batch.weights(self.branches)
-        flow = self.match(self.model, clean, context, generator, weights, given)
-        consistency = self_consistency(
-            self.model, ema, batch, clean, self.branches, self.guidance_scale, generator, history
-        )
-        values = {f"flow_{n}": v for n, v in flow.items()}
-        values |= {f"consistency_{n}": v for n, v in consistency.items()}
-        values["drift"] = _distance(history, clean)
-        values["loss"] = sum(flow.values()) / len(flow) + 2 / 3 * sum(consistency.values()) / len(
-            consistency
-        )
-        return values
+        values, total = {"drift": _distance(rollout.clip, clean)}, []
+        if self.flow:
+            parts = self._flow_matching(batch, clean, rollout.past, weights, generator)
+            total.append(self.flow * _add(values, "flow", parts))
+        if self.consistency:
+            material = self._material(clean, rollout, generator)
+            parts = self_consistency(
+                self.model, ema, batch, material, self.branches, self.guidance_scale,
+                generator, rollout.past,
+            )  # fmt: skip
+            total.append(self.consistency * _add(values, "consistency", parts))
+        if self.dmd:
+            parts = self._matching(ema, batch, rollout, weights, generator)
+            total.append(self.dmd * _add(values, "dmd", parts))
+        return {**values, "loss": sum(total)}
 
-    @torch.no_grad()
-    def rollout(
+    def _rollout(
         self,
         model: AVTransformer,
         batch: LatentBatch,
         clean: AVLatents,
         generator: torch.Generator,
-    ) -> AVLatents:
-        """The clip with a stretch of 1 to `max_rollout` chunks generated by Few mode."""
-        length = _integer(1, self.max_rollout, generator)
-        first = _integer(0, self.chunks - length - 1, generator)
-        rows = self.size - int(self.size * self.real_share)
-        head = batch.head(rows)
-        conditions = head.conditions(model, self.branches)
-        parts = {name: part[:rows] for name, part in clean.parts.items()}
-        cache = KVCache(model.config.window)
-        made: list[dict[str, Tensor]] = []
-        for k in range(first + length):
-            here = chunk_conditions(conditions, model, head.text, k)
-            chunk = {name: part[:, k : k + 1] for name, part in parts.items()}
-            if k >= first:
-                chunk = sample_chunk(
-                    model, draw_noise(chunk, generator), here, cache, ROLLOUT
-                ).parts
-            made.append(chunk)
-            if k + 1 < first + length:
-                remember_chunk(model, AVLatents.of(chunk), here, cache, ROLLOUT)
-        return AVLatents.of(
-            {n: self._replace(full, made, rows, n) for n, full in clean.parts.items()}
+        step: int,
+    ) -> Rollout:
+        if not self.own_history:
+            return sample_on_real_history(model, batch, clean, generator)
+        rows, chunks = next(iter(clean.parts.values())).shape[:2]
+        longest = 1 + int((self.max_rollout - 1) * min(1.0, step / max(1, self.ramp)))
+        generated = max(1, rows - int(rows * self.real_share))
+        return roll_out(
+            model, batch, clean, draw_span(chunks, longest, generated, generator), generator
         )
 
-    def _replace(self, full: Tensor, made: list[dict[str, Tensor]], rows: int, name: str) -> Tensor:
-        generated = torch.cat([chunk[name] for chunk in made], 1).to(full.dtype)
-        mixed = torch.cat([generated, full[:rows, len(made) :]], 1)
-        return torch.cat([mixed, full[rows:]])
+    def _flow_matching(
+        self,
+        batch: LatentBatch,
+        clean: AVLatents,
+        history: AVLatents,
+        weights: dict[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Multi mode on real chunks in the context of what Few mode made."""
+        context = remember_context(self.model, history, batch.conditions(self.model, self.branches))
+        rows = len(batch.has_voice)
+        given = torch.rand(rows, generator=generator, device=self.device()) < self.audio_driven
+        return self.match(self.model, clean, context, generator, weights, given)
+
+    def _material(
+        self, clean: AVLatents, rollout: Rollout, generator: torch.Generator
+    ) -> AVLatents:
+        """What self-consistency noises: real chunks, in half of the rows those of the rollout."""
+        rows = len(rollout.made)
+        own = torch.rand(rows, generator=generator, device=self.device()) < 0.5
+        pick = own[:, None, None, None]
+        return AVLatents.of(
+            {n: torch.where(pick, rollout.clip.parts[n], p) for n, p in clean.parts.items()}
+        )
+
+    def _matching(
+        self,
+        ema: AVTransformer,
+        batch: LatentBatch,
+        rollout: Rollout,
+        weights: dict[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        level = draw_level(tuple(rollout.made.shape), generator)
+        with torch.no_grad():
+            real = causal_score(ema, rollout.past, batch, self.guidance_scale)
+            fake = causal_score(self.fake, rollout.past, batch)
+        estimate = few_estimate(self.model, rollout, batch)
+        return distribution_matching(
+            estimate, real, fake, level, rollout.weights(weights), generator
+        )
+
+    def _fake_losses(self, generator: torch.Generator) -> dict[str, Tensor]:
+        assert self._shared is not None, "the model takes its turn first"
+        batch, rollout = self._shared.batch, self._shared.rollout
+        level = draw_level(tuple(rollout.made.shape), generator)
+        weights = rollout.weights(batch.weights(self.branches))
+        score = causal_score(self.fake, rollout.past, batch)
+        parts = fake_flow_matching(score, rollout.clip.parts, level, weights, generator)
+        values: dict[str, Tensor] = {}
+        return {"loss": _add(values, "flow", parts), **values}
 
 
-def chunk_conditions(
-    conditions: Conditions, model: AVTransformer, text: TextTokens, chunk: int
-) -> Conditions:
-    """The conditions of one chunk out of a clip's."""
-    part = slice(chunk, chunk + 1)
-    tokens = TextTokens(text.ids[:, part], text.start[:, part], text.end[:, part], text.caption)
-    return Conditions(model.text_encoder(tokens), conditions.references)
-
-
-def _integer(low: int, high: int, generator: torch.Generator) -> int:
-    draw = torch.randint(low, high + 1, (1,), generator=generator, device=generator.device)
-    return int(draw)
+def _add(values: dict[str, Tensor], name: str, parts: dict[str, Tensor]) -> Tensor:
+    """Log the loss of every branch under `name`; return their mean."""
+    values |= {f"{name}_{branch}": value for branch, value in parts.items()}
+    return sum(parts.values()) / len(parts)
 
 
 def _distance(ours: AVLatents, real: AVLatents) -> Tensor:

@@ -29,6 +29,9 @@ VALIDATION_CLIPS = 16
 class TransformerObjective:
     """Base of the transformer's stages; `branches` are those that take part."""
 
+    streams = True
+    """Whether the model can continue a clip chunk by chunk."""
+
     def __init__(
         self,
         system: System,
@@ -44,6 +47,7 @@ class TransformerObjective:
         self.dropout = dropout or Dropout()
         self.model: AVTransformer = system.model.requires_grad_(True)
         self.players: dict[str, nn.Module] = {"model": self.model}
+        self.updates: dict[str, int] = {}
 
     def batch(self, step: int) -> LatentBatch:
         """Crops of `chunks` chunks from the training split."""
@@ -65,10 +69,17 @@ class TransformerObjective:
         batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0))
         batch = batch.to(self.device())
         generator = torch.Generator(self.device()).manual_seed(1)
-        values = self.teacher_forcing(ema, batch, generator)
-        system = replace(self.system, model=ema)
-        write_look(system, self.data, self.branches, folder, step)
+        values = self.validate(ema, batch, generator)
+        if self.streams:
+            system = replace(self.system, model=ema)
+            write_look(system, self.data, self.branches, folder, step)
         return {f"heldout/flow_{name}": float(value) for name, value in values.items()}
+
+    def validate(
+        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Held-out loss per branch."""
+        return self.teacher_forcing(model, batch, generator)
 
     def teacher_forcing(
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator

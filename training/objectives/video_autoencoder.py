@@ -54,19 +54,24 @@ class VideoAutoencoderObjective:
         self.model = VideoAutoencoder(system.video_autoencoder)
         self.model.to(memory_format=torch.channels_last)
         self.players: dict[str, nn.Module] = {"model": self.model}
+        self.updates: dict[str, int] = {}
         self.clips = {"train": corpus.split("train"), "heldout": corpus.split("heldout")}
 
     def batch(self, step: int) -> VideoBatch:
         """Segments from random clips, and now and then an unrelated picture.
 
-        Every other batch has twice the clips at half the length: neighbouring frames teach little,
-        but the decoder's state needs segments of two latents.
+        Every other batch shows the surroundings of four times as many mouths, at half the length:
+        backgrounds and neighbouring frames teach little, but whole pictures and the decoder's state
+        need the other batches.
         """
         rng = np.random.default_rng([self.seed, step])
-        short = step % 2
-        return self._draw(rng, "train", self.count << short, self.frames >> short)
+        if step % 2:
+            return self._draw(rng, "train", self.count * 4, self.frames // 2, close=True)
+        return self._draw(rng, "train", self.count, self.frames)
 
-    def _draw(self, rng: np.random.Generator, split: str, count: int, length: int) -> VideoBatch:
+    def _draw(
+        self, rng: np.random.Generator, split: str, count: int, length: int, close: bool = False
+    ) -> VideoBatch:
         items = []
         for _ in range(count):
             if split == "train" and rng.random() < self.unrelated:
@@ -74,6 +79,10 @@ class VideoAutoencoderObjective:
                 mouth = np.zeros((length, self.size, self.size), bool)
             else:
                 frames, reference, mouth = self._segment(rng, split, length)
+            if close:
+                rows, columns = _around_mouth(rng, mouth)
+                frames, mouth = frames[:, rows, columns], mouth[:, rows, columns]
+                reference = reference[rows, columns]
             items.append((frames, reference, mouth))
         frames, references, mouths = (np.stack(part) for part in zip(*items, strict=True))
         return VideoBatch(
@@ -175,6 +184,17 @@ def mouth_mask(clip: Clip, start: int, count: int, size: int) -> np.ndarray:
     inside_x = np.abs(grid[None, None] - boxes[:, 0]) < boxes[:, 2] / 2
     inside_y = np.abs(grid[None, :, None] - boxes[:, 1]) < boxes[:, 3] / 2
     return inside_x & inside_y
+
+
+def _around_mouth(rng: np.random.Generator, mouth: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of half the picture's size near the mouth; anywhere if there is none."""
+    size = mouth.shape[-1]
+    half = size // 2
+    seen = np.argwhere(mouth.any(0))
+    centre = seen.mean(0) if len(seen) else rng.uniform(0, size, 2)
+    corner = centre - half / 2 + rng.uniform(-half / 4, half / 4, 2)
+    top, left = corner.round().astype(int).clip(0, size - half)
+    return slice(top, top + half), slice(left, left + half)
 
 
 def psnr(output: Tensor, target: Tensor, mask: Tensor | None = None) -> float:

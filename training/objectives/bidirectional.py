@@ -1,0 +1,59 @@
+"""The bidirectional teacher that Self-Forcing needs and Mutual Forcing does without.
+
+A whole clip is denoised at once at one noise level; every chunk sees those around it on both sides.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mutual_forcing.models.kv_cache import ParallelHistory
+from mutual_forcing.models.transformer import AVTransformer
+
+from ..data.latents import LatentBatch
+from .losses import Context, draw_noise, draw_sigma, flow_matching
+from .transformer import TransformerObjective
+
+
+def clip_context(model: AVTransformer, batch: LatentBatch, branches: tuple[str, ...]) -> Context:
+    """The context of a pass over a whole clip in which every chunk sees both ways."""
+    history = ParallelHistory(model.config.window, both_ways=True)
+    return Context(batch.conditions(model, branches), history)
+
+
+class BidirectionalObjective(TransformerObjective):
+    """Flow matching of whole clips."""
+
+    streams = False
+
+    def losses(
+        self,
+        player: str,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+    ) -> dict[str, Tensor]:
+        """Mean over the branches."""
+        parts = self.whole_clips(self.model, batch.to(self.device()), generator)
+        values = {f"flow_{name}": value for name, value in parts.items()}
+        return {**values, "loss": sum(parts.values()) / len(parts)}
+
+    def whole_clips(
+        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Flow matching per branch, one noise level per clip."""
+        parts = batch.clean(self.branches).parts
+        rows, chunks = next(iter(parts.values())).shape[:2]
+        sigma = dict.fromkeys(parts, draw_sigma((rows, 1), generator).expand(rows, chunks))
+        context = clip_context(model, batch, self.branches)
+        weights = batch.weights(self.branches)
+        return flow_matching(model, parts, draw_noise(parts, generator), sigma, context, weights)
+
+    @torch.no_grad()
+    def validate(
+        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What this teacher does, not what a causal model does."""
+        return self.whole_clips(model, batch, generator)

@@ -1,0 +1,100 @@
+"""Distribution matching distillation with an online fake score (DMD; method.md, Losses).
+
+Few mode's clean estimate is noised again; a score of real data and one of Few mode's own output say where
+it should move. Normalised per chunk and per modality, so that neither drowns the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mutual_forcing.flow import add_noise, velocity_target
+from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.types import AVLatents
+
+from ..data.latents import LatentBatch
+from .intervals import FINEST
+from .losses import Context, draw_noise, guided_teacher, mean_square, spread, velocity
+from .rollout import Rollout, frozen_history
+
+LOWEST, HIGHEST = 0.02, 0.98
+"""Noise levels at which the scores are compared."""
+
+Parts = dict[str, Tensor]
+Score = Callable[[Parts, Tensor], Parts]
+"""Velocity of noisy latents (branch name to [B, K, N, D]) at levels [B, K]."""
+
+
+def causal_score(
+    model: AVTransformer,
+    history: AVLatents,
+    batch: LatentBatch,
+    guidance_scale: float = 1.0,
+) -> Score:
+    """Multi mode of `model` in the context of `history`, whose keys carry no gradient."""
+    branches = tuple(history.parts)
+    context = frozen_context(model, history, batch)
+    null = frozen_context(model, history, batch.without_text()) if guidance_scale != 1 else context
+    teach = guided_teacher(model, context, null, guidance_scale, FINEST)
+
+    def score(x: Parts, level: Tensor) -> Parts:
+        assert tuple(x) == branches
+        return teach(x, level, torch.zeros_like(level))
+
+    return score
+
+
+def frozen_context(model: AVTransformer, history: AVLatents, batch: LatentBatch) -> Context:
+    """Conditions with gradient, history without."""
+    conditions = batch.conditions(model, tuple(history.parts))
+    return Context(conditions, frozen_history(model, history, conditions))
+
+
+def few_estimate(model: AVTransformer, rollout: Rollout, batch: LatentBatch) -> Parts:
+    """Few mode's clean estimate of every chunk in one step from the rollout's exit, with gradient."""
+    context = frozen_context(model, rollout.past, batch)
+    level = torch.full_like(rollout.made, rollout.sigma, dtype=torch.float32)
+    levels = dict.fromkeys(rollout.x, level)
+    out = velocity(model, rollout.x, levels, levels, context)
+    return {name: x - spread(level) * out[name] for name, x in rollout.x.items()}
+
+
+def draw_level(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Uniform levels [B, K] at which scores are compared and the fake score learns."""
+    draw = torch.rand(shape, generator=generator, device=generator.device)
+    return LOWEST + (HIGHEST - LOWEST) * draw
+
+
+def distribution_matching(
+    estimate: Parts,
+    real: Score,
+    fake: Score,
+    level: Tensor,
+    weights: Parts,
+    generator: torch.Generator,
+) -> Parts:
+    """Loss per branch whose gradient moves `estimate` from the fake towards the real distribution."""
+    with torch.no_grad():
+        noise = draw_noise(estimate, generator)
+        noisy = {n: add_noise(part, noise[n], spread(level)) for n, part in estimate.items()}
+        ours, theirs = real(noisy, level), fake(noisy, level)
+        target = {}
+        for name, part in estimate.items():
+            clean_real = noisy[name] - spread(level) * ours[name]
+            clean_fake = noisy[name] - spread(level) * theirs[name]
+            scale = (part - clean_real).abs().mean((2, 3), keepdim=True).clamp_min(1e-4)
+            target[name] = part - (clean_fake - clean_real) / scale
+    return {n: value / 2 for n, value in mean_square(estimate, target, weights).items()}
+
+
+def fake_flow_matching(
+    fake: Score, made: Parts, level: Tensor, weights: Parts, generator: torch.Generator
+) -> Parts:
+    """Flow matching of the fake score on generated chunks, per branch."""
+    noise = draw_noise(made, generator)
+    noisy = {n: add_noise(part, noise[n], spread(level)) for n, part in made.items()}
+    target = {n: velocity_target(part, noise[n]) for n, part in made.items()}
+    return mean_square(fake(noisy, level), target, weights)

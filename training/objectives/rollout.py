@@ -1,0 +1,154 @@
+"""What Few mode makes during training: the one rollout, by the functions that serve a stream.
+
+A rollout replaces a stretch of a real clip by generated chunks. It carries no gradient; everything that
+learns from it runs in parallel over chunks afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mutual_forcing.flow import sigma_schedule
+from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
+from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.sampling import Sampler, remember_chunk, sample_chunk
+from mutual_forcing.types import AVLatents, TextTokens
+
+from ..data.latents import LatentBatch
+from .losses import draw_noise, remember_context
+
+ROLLOUT = Sampler(4, "few")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A clip [B, K, N, D] of which Few mode made a part.
+
+    clip: with the generated chunks in place. past: what its chunks looked back on. made: bool [B, K],
+    which were generated. x: what Few mode held at the noise level `sigma` on its way to them; only
+    meaningful where `made`.
+    """
+
+    clip: AVLatents
+    past: AVLatents
+    made: Tensor
+    x: dict[str, Tensor]
+    sigma: float
+
+    def weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Token weights [B, K, N] that are zero outside the generated chunks."""
+        return {name: part * self.made[:, :, None] for name, part in weights.items()}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Chunks `first` .. `first + length - 1` of the first `rows` rows are generated."""
+
+    first: int
+    length: int
+    rows: int
+
+
+def draw_span(chunks: int, longest: int, rows: int, generator: torch.Generator) -> Span:
+    """A stretch of 1 to `longest` chunks that leaves a real chunk to follow it."""
+    length = draw_integer(1, min(longest, chunks - 1), generator)
+    return Span(draw_integer(0, chunks - length - 1, generator), length, rows)
+
+
+def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
+    """Uniform within low..high, both included."""
+    draw = torch.randint(low, high + 1, (1,), generator=generator, device=generator.device)
+    return int(draw)
+
+
+@torch.no_grad()
+def roll_out(
+    model: AVTransformer,
+    batch: LatentBatch,
+    clean: AVLatents,
+    span: Span,
+    generator: torch.Generator,
+) -> Rollout:
+    """Few mode continues the real chunks before the span, chunk by chunk, from its own history."""
+    head = batch.head(span.rows)
+    parts = {name: part[: span.rows] for name, part in clean.parts.items()}
+    conditions = head.conditions(model, tuple(parts))
+    cache = KVCache(model.config.window)
+    keep = _Exit(generator)
+    made: list[dict[str, Tensor]] = []
+    for k in range(span.first + span.length):
+        here = chunk_conditions(conditions, model, head.text, k)
+        chunk = {name: part[:, k : k + 1] for name, part in parts.items()}
+        if k >= span.first:
+            noise = draw_noise(chunk, generator)
+            chunk = sample_chunk(model, noise, here, cache, ROLLOUT, watch=keep).parts
+            made.append(chunk)
+        if k + 1 < span.first + span.length:
+            remember_chunk(model, AVLatents.of(chunk), here, cache, ROLLOUT)
+    clip = AVLatents.of(_inserted(clean, made, span))
+    return Rollout(clip, clip, _made(clean, span), _inserted(clean, keep.seen, span), keep.sigma)
+
+
+@torch.no_grad()
+def sample_on_real_history(
+    model: AVTransformer, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
+) -> Rollout:
+    """Few mode makes every chunk after its real past, all in parallel (teacher forcing)."""
+    context = remember_context(model, clean, batch.conditions(model, tuple(clean.parts)))
+    keep = _Exit(generator)
+    noise = draw_noise(clean.parts, generator)
+    made = sample_chunk(model, noise, context.conditions, context.history, ROLLOUT, watch=keep)
+    first = next(iter(clean.parts.values()))
+    everywhere = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
+    return Rollout(made, clean, everywhere, keep.seen[0], keep.sigma)
+
+
+class _Exit:
+    """Keeps what the sampler holds before one random step, the same for all chunks."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.step = draw_integer(0, ROLLOUT.steps - 1, generator)
+        self.sigma = sigma_schedule(ROLLOUT.steps)[self.step]
+        self.seen: list[dict[str, Tensor]] = []
+
+    def __call__(self, step: int, x: dict[str, Tensor]) -> None:
+        if step == self.step:
+            self.seen.append(dict(x))
+
+
+def _inserted(clean: AVLatents, chunks: list[dict[str, Tensor]], span: Span) -> dict[str, Tensor]:
+    """The clip with `chunks` in the place of the span."""
+    result = {}
+    for name, part in clean.parts.items():
+        whole = part.clone()
+        stretch = torch.cat([chunk[name] for chunk in chunks], 1).to(part.dtype)
+        whole[: span.rows, span.first : span.first + span.length] = stretch
+        result[name] = whole
+    return result
+
+
+def _made(clean: AVLatents, span: Span) -> Tensor:
+    first = next(iter(clean.parts.values()))
+    made = torch.zeros(first.shape[:2], dtype=torch.bool, device=first.device)
+    made[: span.rows, span.first : span.first + span.length] = True
+    return made
+
+
+def chunk_conditions(
+    conditions: Conditions, model: AVTransformer, text: TextTokens, chunk: int
+) -> Conditions:
+    """The conditions of one chunk out of a clip's."""
+    part = slice(chunk, chunk + 1)
+    tokens = TextTokens(text.ids[:, part], text.start[:, part], text.end[:, part], text.caption)
+    return Conditions(model.text_encoder(tokens), conditions.references)
+
+
+def frozen_history(
+    model: AVTransformer, history: AVLatents, conditions: Conditions
+) -> ParallelHistory:
+    """The clean pass without gradient."""
+    with torch.no_grad():
+        return remember_context(model, history, conditions).history
