@@ -49,13 +49,13 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(
-        hours=0.725,
+        hours=2.0,
         size=128,
         steps={
-            "video_autoencoder": 4200,
+            "video_autoencoder": 3400,
             "audio_autoencoder": 1400,
             "duration": 600,
-            "audio_pretrain": 560,
+            "audio_pretrain": 700,
             "video_pretrain": 90,
             "joint": 150,
             "mutual_forcing": 8,

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .config import Recipe
+from .machine import computes_bfloat16, mixed_precision, peak_memory
 from .optim import Optimizers, learning_rate, update_ema
-from .precision import computes_bfloat16, mixed_precision
 from .tracker import Tracker
 from .train_state import load_tensors, prefixed, save_tensors, under
 
@@ -188,6 +188,8 @@ class Trainer:
         record = {
             "recipe": asdict(self.recipe),
             "hours": round(self.seconds / 3600, 3),
+            "seconds_per_step": round(self.seconds / self.step, 4),
+            "peak_memory_gb": round(peak_memory(self.device) / 2**30, 3),
             "metrics": self.validation,
             "device": str(self.device),
             "precision": "bf16" if computes_bfloat16(self.device) else "fp32",

@@ -25,7 +25,7 @@ from mutual_forcing.chunks import (
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
 
-from ..precision import mixed_precision
+from ..machine import mixed_precision
 from .dataset import Clip, Corpus
 
 CLIPS_PER_FILE = 64

@@ -1,6 +1,8 @@
-"""Mixed precision: bf16 where the machine has units for it."""
+"""What the machine offers: bf16 where it has units for it, and how much memory was used."""
 
 from __future__ import annotations
+
+import resource
 
 import torch
 
@@ -16,3 +18,10 @@ def computes_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> torch.autocast:
     """Autocast to bf16, or do nothing where bf16 is slow."""
     return torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that tensors took on CUDA, else the most that this process took."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
