@@ -1,5 +1,6 @@
 """The losses say what they should, and the optimisers move what they should."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -7,6 +8,7 @@ from mutual_forcing.models.kv_cache import ParallelHistory
 from training.config import OptimizerConfig
 from training.objectives.dmd import distribution_matching, fake_flow_matching
 from training.objectives.losses import spread
+from training.objectives.monitors import Material, figures, raise_alarms
 from training.optim import Optimizers, as_matrix, hidden_matrices
 
 
@@ -26,7 +28,7 @@ def test_dmd_moves_the_estimate_from_the_fake_to_the_real_distribution() -> None
     weights["audio"][0, 0] = 0  # a real chunk: nothing to learn from it
     estimate = torch.zeros(2, 3, 4, 5, requires_grad=True)
     for _ in range(300):
-        fake = points(float(estimate[1].mean()))
+        fake = points(float(estimate.detach()[1].mean()))
         loss = distribution_matching(
             {"audio": estimate}, points(1.0), fake, level, weights, generator
         )["audio"]
@@ -87,3 +89,23 @@ def test_a_kernel_and_its_matrix_share_memory_in_either_layout() -> None:
         gradient = torch.randn(8, 4, 3, 3)
         flat = as_matrix(gradient, kernel)
         assert torch.equal(flat[0].sort().values, gradient[0].flatten().sort().values)
+
+
+def test_monitors_raise_an_alarm_for_each_unwanted_outcome() -> None:
+    rng = np.random.default_rng(0)
+    drift = np.linspace(0, 60, 48)[:, None, None, None]
+    frames = (90 + drift + rng.normal(0, 3, (48, 16, 16, 3))).astype(np.uint8)
+    real = Material(frames, rng.normal(0, 0.1, 30_720))
+    jumping = frames.copy()
+    jumping[16:32] += 80
+    damaged = {
+        "fading": Material(frames, real.audio * 0.01),
+        "black or white": Material(np.where(frames > 120, 255, 0).astype(np.uint8), real.audio),
+        "freezes": Material(np.repeat(frames[:1], 48, 0), real.audio),
+        "jumps": Material(jumping, real.audio),
+    }
+    assert not raise_alarms({**figures([real], [real]), "diversity": 0.5}, 0)
+    for meaning, made in damaged.items():
+        lines = raise_alarms(figures([made], [real]), 7)
+        assert any(meaning in line and "step 7" in line for line in lines), (meaning, lines)
+    assert "same clip" in raise_alarms({"diversity": 0.0}, 0)[0]

@@ -19,6 +19,7 @@ from mutual_forcing.sampling import Sampler, remember_chunk, sample_chunk
 from mutual_forcing.types import AVLatents, TextTokens
 
 from .data.latents import LatentBatch, LatentDataset
+from .objectives.monitors import Material, figures, raise_alarms
 
 CLIPS, CHUNKS = 3, 4
 FRAME_STEP = 5
@@ -57,41 +58,76 @@ def write_look(
     branches: tuple[str, ...],
     folder: Path,
     step: int,
-    sampler: Sampler | None = None,
-) -> None:
-    """Three held-out clips: truth above generated frames, and true then generated speech."""
+    sampler: Sampler,
+) -> dict[str, float]:
+    """Three held-out clips: truth above generated frames, and true then generated speech.
+
+    Returns the monitors' figures and logs their alarms.
+    """
     split = "heldout" if data.corpus.split("heldout") else "train"
     clips = [c for c in data.corpus.split(split) if c.chunks >= CHUNKS]
     rng = np.random.default_rng(0)
-    rows, sounds = [], []
+    real, made, stills, spread = [], [], [], []
     device = next(system.model.parameters()).device
     for clip in clips[:: max(1, len(clips) // CLIPS)][:CLIPS]:
         batch = data.item(clip, 0, CHUNKS, rng).to(device)
-        made = continue_from_references(
-            system, batch, branches, sampler or Sampler(12, "multi", 1.0)
+        ours, others = (
+            continue_from_references(system, batch, branches, sampler, seed) for seed in (0, 1)
         )
-        if made.video is not None:
-            picture = data.corpus.sibling(clip, rng).read_frames(0, 1)[0]
-            rows.append(_frames(system, batch.video, picture))
-            rows.append(_frames(system, made.video, picture))
-        if made.audio is not None:
-            sounds += [_sound(system, batch.audio), _sound(system, made.audio)]
-    if rows:
-        Image.fromarray(np.concatenate(rows)).save(folder / f"{step:06d}.png")
-    if sounds:
-        soundfile.write(folder / f"{step:06d}.wav", np.concatenate(sounds), SAMPLE_RATE)
+        spread.append(_difference(ours, others))
+        picture = data.corpus.sibling(clip, rng).read_frames(0, 1)[0]
+        stills.append(picture)
+        real.append(_material(system, batch.clean(branches), picture))
+        made.append(_material(system, ours, picture))
+    _write_sheet(stills, real, made, folder / f"{step:06d}.png")
+    _write_sound(real, made, folder / f"{step:06d}.wav")
+    values = {**figures(made, real), "diversity": float(np.mean(spread))}
+    raise_alarms(values, step)
+    return values
+
+
+def _difference(ours: AVLatents, others: AVLatents) -> float:
+    """RMS difference of standardised latents over that of independent ones."""
+    pairs = zip(ours.parts.values(), others.parts.values(), strict=True)
+    squares = [float((a - b).square().mean()) for a, b in pairs]
+    return (sum(squares) / len(squares) / 2) ** 0.5
+
+
+def _material(system: System, latents: AVLatents, picture: np.ndarray) -> Material:
+    frames = None if latents.video is None else _frames(system, latents.video, picture)
+    return Material(frames, None if latents.audio is None else _sound(system, latents.audio))
+
+
+def _write_sheet(
+    stills: list[np.ndarray], real: list[Material], made: list[Material], path: Path
+) -> None:
+    """Reference, then every few frames; the truth above what was generated."""
+    if made[0].frames is None:
+        return
+    rows = [
+        np.concatenate([still, *material.frames[::FRAME_STEP]], 1)
+        for still, *pair in zip(stills, real, made, strict=True)
+        for material in pair
+    ]
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def _write_sound(real: list[Material], made: list[Material], path: Path) -> None:
+    if made[0].audio is None:
+        return
+    sounds = [m.audio for pair in zip(real, made, strict=True) for m in pair]
+    soundfile.write(path, np.concatenate(sounds), SAMPLE_RATE)
 
 
 def _frames(system: System, tokens: Tensor, picture: np.ndarray) -> np.ndarray:
-    """Decode and lay every few frames side by side after the reference: uint8 [S, n * S, 3]."""
+    """Decode: uint8 [T, S, S, 3]."""
     autoencoder = system.video_autoencoder
     pixels = torch.from_numpy(picture).to(tokens.device).permute(2, 0, 1)[None].float() / 127.5 - 1
     frames, _ = autoencoder.decode(tokens_to_video(tokens), autoencoder.encode_reference(pixels))
-    laid = frames[0, :, ::FRAME_STEP].clamp(-1, 1).unbind(1)
-    row = torch.cat([pixels[0], *laid], -1)
-    return ((row + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    scaled = (frames[0].float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().byte().permute(1, 2, 3, 0).cpu().numpy()
 
 
 def _sound(system: System, tokens: Tensor) -> np.ndarray:
     audio, _ = system.audio_autoencoder.decode(tokens_to_audio(tokens))
-    return audio[0].clamp(-1, 1).cpu().numpy()
+    return audio[0].float().clamp(-1, 1).cpu().numpy()

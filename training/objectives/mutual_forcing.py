@@ -27,7 +27,7 @@ from .dmd import (
     few_estimate,
 )
 from .losses import remember_context
-from .rollout import Rollout, draw_span, roll_out, sample_on_real_history
+from .rollout import ROLLOUT, Rollout, draw_span, roll_out, sample_on_real_history
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
@@ -48,6 +48,8 @@ class MutualForcingObjective(TransformerObjective):
     real_share: rows whose history stays purely real. own_history: False = teacher forcing throughout.
     flow, consistency, dmd: weights of the losses; fake_updates: fake score's updates per step.
     """
+
+    sampler = ROLLOUT
 
     def __init__(
         self,

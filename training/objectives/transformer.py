@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
 from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
@@ -31,6 +32,8 @@ class TransformerObjective:
 
     streams = True
     """Whether the model can continue a clip chunk by chunk."""
+    sampler = Sampler(12, "multi", 1.0)
+    """How it does so for a look."""
 
     def __init__(
         self,
@@ -69,11 +72,11 @@ class TransformerObjective:
         batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0))
         batch = batch.to(self.device())
         generator = torch.Generator(self.device()).manual_seed(1)
-        values = self.validate(ema, batch, generator)
+        values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, generator).items()}
         if self.streams:
             system = replace(self.system, model=ema)
-            write_look(system, self.data, self.branches, folder, step)
-        return {f"heldout/flow_{name}": float(value) for name, value in values.items()}
+            values |= write_look(system, self.data, self.branches, folder, step, self.sampler)
+        return {f"heldout/{name}": value for name, value in values.items()}
 
     def validate(
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator

@@ -1,0 +1,102 @@
+"""Watching for what a distillation may ruin: silence, saturation, frozen motion, jumps, sameness.
+
+Figures compare what the model makes of held-out clips with those clips; each has a bound beyond which the
+log gets an alarm line (method.md, Known risks).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mutual_forcing.chunks import FRAMES_PER_CHUNK
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Frames uint8 [T, S, S, 3] and sound float [N] of one clip; None where a branch is absent."""
+
+    frames: np.ndarray | None
+    audio: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A figure that should stay within low..high, and what it means when it does not."""
+
+    figure: str
+    low: float
+    high: float
+    meaning: str
+
+
+ALARMS = (
+    Alarm("loudness", 0.3, 3.0, "the speech is fading or blaring"),
+    Alarm("saturation", 0.0, 0.1, "colours run into black or white"),
+    Alarm("motion", 0.25, 4.0, "the picture freezes or flickers"),
+    Alarm("jumps", 0.0, 3.0, "the picture jumps where chunks meet"),
+    Alarm("diversity", 0.05, np.inf, "different seeds make the same clip"),
+)
+
+
+def figures(made: Sequence[Material], real: Sequence[Material]) -> dict[str, float]:
+    """Figures of generated clips beside the real ones.
+
+    loudness and motion: ratio to the real clips. saturation: share of colour values at 0 or 255 beyond
+    that of the real clips. jumps: change at chunk borders over change within chunks, as a ratio to the real.
+    """
+    values: dict[str, float] = {}
+    if made[0].audio is not None:
+        values["loudness"] = _ratio([_loudness(m.audio) for m in made], real, _loudness, "audio")
+    if made[0].frames is not None:
+        extra = [_clipped(m.frames) - _clipped(r.frames) for m, r in zip(made, real, strict=True)]
+        values["saturation"] = max(0.0, float(np.mean(extra)))
+        values["motion"] = _ratio([_motion(m.frames) for m in made], real, _motion, "frames")
+        values["jumps"] = _ratio([_jump(m.frames) for m in made], real, _jump, "frames")
+    return values
+
+
+def raise_alarms(values: dict[str, float], step: int) -> list[str]:
+    """Log a line for every figure out of bounds; returns the lines."""
+    lines = [
+        f"ALARM at step {step}: {a.meaning} ({a.figure} {values[a.figure]:.2f}, "
+        f"expected {a.low:g} to {a.high:g})."
+        for a in ALARMS
+        if a.figure in values and not a.low <= values[a.figure] <= a.high
+    ]
+    for line in lines:
+        log.warning(line)
+    return lines
+
+
+def _ratio(made: list[float], real: Sequence[Material], measure, part: str) -> float:  # noqa: ANN001
+    truth = [measure(getattr(clip, part)) for clip in real]
+    return float(np.mean(made) / max(1e-6, np.mean(truth)))
+
+
+def _loudness(audio: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(audio.astype(np.float64) ** 2)))
+
+
+def _clipped(frames: np.ndarray) -> float:
+    return float(np.mean((frames == 0) | (frames == 255)))
+
+
+def _steps(frames: np.ndarray) -> np.ndarray:
+    """Mean absolute change from each frame to the next [T - 1]."""
+    return np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
+
+
+def _motion(frames: np.ndarray) -> float:
+    return float(_steps(frames).mean())
+
+
+def _jump(frames: np.ndarray) -> float:
+    steps = _steps(frames)
+    border = np.arange(1, len(frames)) % FRAMES_PER_CHUNK == 0
+    return float(steps[border].mean() / max(1e-6, steps[~border].mean()))
