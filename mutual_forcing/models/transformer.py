@@ -390,13 +390,6 @@ class AVTransformer(nn.Module):
             name: TextView(text.tokens, text.valid, table, key) for name, table in rotary.items()
         }
 
-    def compile_layers(self) -> None:
-        """Compile what lies around the attention: about twice as fast to train, needs a compiler."""
-        for branch in self.branches.values():
-            for layer in branch.layers:
-                layer.head.compile(dynamic=True)
-                layer.tail.compile(dynamic=True)
-
 
 def _only(branches: LayerKeyValues, own: LayerKeyValues) -> LayerKeyValues:
     """The branches that take part in this pass."""
