@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .command import run
 from .export import export
 from .recipes import BASELINES, SCALES, STAGES
 from .stages import Workspace, pick_device
@@ -150,28 +151,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return run(lambda: _compare(options))
+
+
+def _compare(options: argparse.Namespace) -> None:
     methods = tuple(options.methods.split(","))
-    try:
-        if unknown := set(methods) - set(METHODS):
-            raise ValueError(f"Unknown methods: {', '.join(sorted(unknown))}.")
-        comparison = Comparison(
-            base=Workspace(options.run, options.preset, pick_device(options.device)),
-            folder=options.out or options.run / "compare",
-            steps=options.steps or SCALES[options.preset].steps["mutual_forcing"],
-            methods=methods,
-            clips=options.clips,
-            sampling=options.sampling,
-            seed=options.seed,
-        )
-        sys.stdout.write(compare(comparison))
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the same command again to go on.\n")
-        return 130
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    if unknown := set(methods) - set(METHODS):
+        raise ValueError(f"Unknown methods: {', '.join(sorted(unknown))}.")
+    comparison = Comparison(
+        base=Workspace(options.run, options.preset, pick_device(options.device)),
+        folder=options.out or options.run / "compare",
+        steps=options.steps or SCALES[options.preset].steps["mutual_forcing"],
+        methods=methods,
+        clips=options.clips,
+        sampling=options.sampling,
+        seed=options.seed,
+    )
+    sys.stdout.write(compare(comparison))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from mutual_forcing.checkpoint import PRETRAINED
 
+from .command import run
 from .data.synthesize import CorpusOptions, synthesize
 from .export import export
 from .recipes import SCALES, STAGES
 from .stages import Workspace, pick_device
-from .trainer import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -101,18 +101,10 @@ def main() -> int:
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
     parser.add_argument("--out", type=Path, help=f"default: {PRETRAINED}/PRESET")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run = options.run or Path("runs") / options.preset
+    folder = options.run or Path("runs") / options.preset
     out = options.out or PRETRAINED / options.preset
-    try:
-        reproduce(Workspace(run, options.preset, pick_device(options.device)), options.seed, out)
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the same command again to go on.\n")
-        return 130
-    except (Interrupted, ValueError) as stop:
-        sys.stderr.write(f"{stop}\n")
-        return 1
-    return 0
+    workspace = Workspace(folder, options.preset, pick_device(options.device))
+    return run(lambda: reproduce(workspace, options.seed, out))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ encode_video and encode_audio compute the corpus's latents between the stages th
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
+from .command import run
 from .recipes import BASELINES, SCALES, STAGES
 from .stages import Workspace, pick_device
-from .trainer import Interrupted
 
 ENCODINGS = ("encode_video", "encode_audio")
 
@@ -26,17 +25,16 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="train this many steps instead of the recipe's")
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        workspace = Workspace(options.run, options.preset, pick_device(options.device))
-        if options.recipe in ENCODINGS:
-            workspace.encode(options.recipe.removeprefix("encode_"))
-        else:
-            workspace.train(options.recipe, options.steps)
-    except (Interrupted, ValueError) as stop:
-        sys.stderr.write(f"{stop}\n")
-        return 1
-    return 0
+    return run(lambda: train(options))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Run the stage or the encoding that the command line names."""
+    workspace = Workspace(options.run, options.preset, pick_device(options.device))
+    if options.recipe in ENCODINGS:
+        workspace.encode(options.recipe.removeprefix("encode_"))
+    else:
+        workspace.train(options.recipe, options.steps)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,23 @@
+"""How every command of this package ends: by saying in one sentence what went wrong, if anything did."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from .trainer import Interrupted
+
+
+def run(action: Callable[[], None]) -> int:
+    """Run `action` with progress on the log; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        action()
+    except (KeyboardInterrupt, Interrupted):
+        sys.stderr.write("Stopped; run the same command again to go on.\n")
+        return 130
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
