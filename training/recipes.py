@@ -56,9 +56,9 @@ SCALES = {
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 700,
-            "video_pretrain": 90,
-            "joint": 150,
-            "mutual_forcing": 8,
+            "video_pretrain": 560,
+            "joint": 140,
+            "mutual_forcing": 24,
         },
         batch={
             "video_autoencoder": 4,
@@ -69,6 +69,7 @@ SCALES = {
             "joint": 12,
             "mutual_forcing": 8,
         },
+        fake_updates=1,
     ),
     "small": Scale(
         hours=4.0,
