@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demo.limits import Limits
 from demo.page import build_demo, launch_options
 from demo.studio import Studio
 
@@ -24,18 +26,33 @@ def serve(
     port: int | None = None,
     share: bool | None = None,
     block: bool = True,
+    limits: Limits | None = None,
 ) -> str:
-    """Serve the page and return its local address; None leaves a choice to Gradio's environment."""
-    studio = Studio(generator)
+    """Serve the page and return its local address; None leaves a choice to Gradio's environment.
+
+    limits: what visitors may do; None reads the MF_* environment variables (see demo/limits.py).
+    """
+    limits = limits or Limits.from_environment()
+    studio = Studio(generator, limits)
     demo = build_demo(generator, studio)
+    demo.queue(max_size=limits.queue)
     studio.measure_in_background()
-    _, address, _ = demo.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        prevent_thread_lock=not block,
-        **launch_options(studio),
-    )
+    options = launch_options(studio) | {
+        "max_file_size": f"{limits.upload_mb}mb",
+        "auth": limits.auth,
+        "mcp_server": os.environ.get("MF_MCP") == "1",
+    }
+    try:
+        _, address, _ = demo.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            prevent_thread_lock=not block,
+            **options,
+        )
+    finally:
+        if block:
+            studio.close()
     return address
 
 
@@ -54,11 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # heavy: after the arguments are known to be right
 
     try:
+        limits = Limits.from_environment()
         generator = StreamingGenerator.from_pretrained(options.checkpoint, device=options.device)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"app.py: {error}\n")
         return 1
-    serve(generator, host=options.host, port=options.port, share=options.share)
+    except (KeyError, TypeError, AttributeError) as error:  # a config.json of something else
+        sys.stderr.write(
+            f"app.py: {options.checkpoint} is no checkpoint of this project: {error}\n"
+        )
+        return 1
+    serve(generator, host=options.host, port=options.port, share=options.share, limits=limits)
     return 0
 
 

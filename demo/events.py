@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import logging
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +16,12 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from mutual_forcing.media import read_image
 from mutual_forcing.streaming import fit_picture
 
-from .inputs import Form, preflight, preflight_problem
-from .studio import Progress, Studio
+from .guard import guard
+from .inputs import Form, preflight, preflight_problem, read_character
+from .studio import Progress, Studio, failure
 
-log = logging.getLogger(__name__)
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _MODEL: dict[str, Any] = {
     "concurrency_limit": 1,
@@ -49,6 +48,7 @@ class Controls:
 
 def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     """Connect the page's components to the studio."""
+    guard(demo)
     stage = [c.player, c.stop, c.more, c.clip]
     talk, proceed, generate = _streams(studio)
     streams = [
@@ -79,7 +79,7 @@ def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
 def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
     def talk(request: gr.Request, *values: Any) -> Iterator[Any]:
         with _polite():
-            wanted = Form(*values).request()
+            wanted = Form(*values).request(limits=studio.limits)
             yield from _show(studio, request, studio.begin(_visitor(request), wanted))
 
     def proceed(text: str, request: gr.Request) -> Iterator[Any]:
@@ -91,19 +91,49 @@ def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
         steps: float, seed: float, guidance: float, seconds: float, window: float,
         request: gr.Request,
     ) -> str:  # fmt: skip
-        """Make a whole clip and return it as an MP4 file."""
+        """Make a whole clip and return it as an MP4 file with its settings as JSON in the comment.
+
+        Args:
+            picture: an uploaded picture of the character.
+            text: what they say, in English; may be empty when a sound drives the lips.
+            sound: an uploaded recording of speech, or nothing.
+            sound_use: whether the sound "drives the lips" or "gives the voice".
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            steps: denoising steps a chunk, 1 to 50; up to 8 is Few mode, above is Multi mode.
+            seed: a whole number from 0; the same seed makes the same film.
+            guidance: Multi mode's guidance, 1 to 10; 0 for the default.
+            seconds: length of the film; 0 for as long as the words need.
+            window: chunks of the past that are seen, 1 to 64; 0 for the checkpoint's own.
+        """
         form = Form(
             picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window
         )
-        visitor = _visitor(request)
+        visitor = f"api-{secrets.token_urlsafe(16)}"
         with _polite():
-            for _ in studio.begin(visitor, form.request()):
-                pass
-        talk = studio.talk_of(visitor)
-        assert talk is not None
-        return str(studio.save(talk))
+            path = _whole_clip(studio, visitor, form)
+        studio.release(visitor)
+        return path
 
     return talk, proceed, generate
+
+
+def _whole_clip(studio: Studio, visitor: str, form: Form) -> str:
+    try:
+        for _ in studio.begin(visitor, form.request(limits=studio.limits)):
+            pass
+    except ValueError:
+        raise
+    except Exception as error:
+        # What was made is returned, and its metadata says why it ended early.
+        talk = studio.talk_of(visitor)
+        if talk is None or not talk.parts:
+            studio.forget(visitor)
+            raise ValueError(failure(error)) from error
+    talk = studio.talk_of(visitor)
+    if talk is None:
+        raise ValueError("The server is too busy: the film was dropped.")
+    return str(studio.save(talk))
 
 
 def _show(studio: Studio, request: gr.Request, stream: Iterator[Progress]) -> Iterator[Any]:
@@ -118,8 +148,8 @@ def _show(studio: Studio, request: gr.Request, stream: Iterator[Progress]) -> It
         raise
     except Exception as error:
         if progress is None or not progress.made:
-            raise gr.Error(_failure(error)) from error
-        gr.Warning(f"{_failure(error)} What was made until then is kept.")
+            raise gr.Error(failure(error), print_exception=False) from error
+        gr.Warning(f"{failure(error)} What was made until then is kept.")
     talk = studio.talk_of(_visitor(request))
     if talk is None or progress is None:
         return
@@ -138,19 +168,13 @@ def _failed() -> tuple[str, Any]:
     return json.dumps({"error": time.time()}), gr.update(interactive=False)
 
 
-def _failure(error: Exception) -> str:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "The machine ran out of memory."
-    return f"The generation failed ({type(error).__name__})."
-
-
 def _poster(studio: Studio) -> Callable[[str | None], str]:
     def poster(path: str | None) -> str:
         """Show what the model will see; warn early about a picture that cannot be used."""
         if not path:
             return json.dumps({"poster": ""})
         try:
-            picture = read_image(path)
+            picture = read_character(path)
         except ValueError as error:
             gr.Warning(str(error))
             return json.dumps({"poster": ""})
@@ -165,8 +189,7 @@ def _poster(studio: Studio) -> Callable[[str | None], str]:
 
 
 def _warn_if_foreign(studio: Studio, picture: np.ndarray) -> None:
-    measure = getattr(studio.generator, "reference_distance", None)
-    if measure and measure(picture) > 1:
+    if studio.distance(picture) > 1:
         gr.Warning("This picture is unlike those the model has learnt from: expect it to drift.")
 
 
@@ -174,7 +197,7 @@ def _wire_preflight(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     def predict(*values: Any) -> str:
         form = Form(*values)
         try:
-            request = form.request(picture=_BLANK)
+            request = form.request(picture=_BLANK, limits=studio.limits)
             return preflight(studio.generator.plan(request), studio.pace, request)
         except ValueError as error:
             return preflight_problem(form.steps or 1, str(error))

@@ -74,8 +74,20 @@ class FilmShelf:
         return Route(ROUTE + "{film_id}", self._serve, methods=["GET"])
 
     async def _serve(self, request: Request) -> Response:
+        if not signed_in(request):
+            return PlainTextResponse("Sign in first.", status_code=401)
         film = self._films.get(request.path_params["film_id"])
         if film is None:
             return PlainTextResponse("There is no such film.", status_code=404)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(film.read(), media_type="video/mp4", headers=headers)
+
+
+def signed_in(request: Request) -> bool:
+    """Whether the page has no password or this visitor gave it: Gradio does not ask on our routes."""
+    app = request.app
+    if getattr(app, "auth", None) is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    tokens = [request.cookies.get(name) for name in names]
+    return any(token is not None and app.tokens.get(token) is not None for token in tokens)

@@ -13,10 +13,12 @@ from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import read_audio, read_image
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, GenerationRequest, StreamPlan
 
+from .limits import Limits
+from .pictures import frame_figure
 from .studio import Pace
 
 DRIVES, LENDS = "drives the lips", "gives the voice"
-MAX_TEXT = 2000
+MAX_TEXT = Limits().text
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,19 @@ class Form:
     seconds: float | None
     window: float | None
 
-    def request(self, picture: np.ndarray | None = None) -> GenerationRequest:
+    def request(
+        self, picture: np.ndarray | None = None, limits: Limits | None = None
+    ) -> GenerationRequest:
         """Read the files and return the request; raises ValueError in one sentence."""
+        limits = limits or Limits()
         if picture is None:
             if not self.picture:
                 raise ValueError("Choose a character first: upload a picture or pick an example.")
-            picture = read_image(self.picture)
+            picture = read_character(self.picture)
         text = (self.text or "").strip()
-        if len(text) > MAX_TEXT:
-            raise ValueError(f"The text is longer than {MAX_TEXT} characters.")
-        sound = _cached_audio(self.sound) if self.sound else None
+        limits.check_text(text)
+        limits.check_seconds(self.seconds or 0)
+        sound = _cached_audio(self.sound, limits.seconds) if self.sound else None
         drives = self.sound_use == DRIVES
         if sound is not None and not drives and not text:
             raise ValueError("Type what to say: the sound only gives the voice.")
@@ -60,6 +65,11 @@ class Form:
             seconds=self.seconds or None,
             window=_whole(self.window, "window", 0) or None,
         )
+
+
+def read_character(path: str) -> np.ndarray:
+    """Read an uploaded picture and return the square that the model sees, uint8 RGB [S, S, 3]."""
+    return frame_figure(read_image(path))
 
 
 def caption(emotion: str, motion: str) -> str:
@@ -122,8 +132,8 @@ def _whole(value: float | None, name: str, default: int) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_audio(path: str) -> np.ndarray:
+def _cached_audio(path: str, max_seconds: float) -> np.ndarray:
     # The prediction asks again whenever a slider moves; a path names one upload for ever.
-    audio = read_audio(path)
+    audio = read_audio(path, max_seconds=max_seconds)
     audio.flags.writeable = False
     return audio

@@ -14,12 +14,29 @@ const bufferedEnd = () => video.buffered.length ? video.buffered.end(video.buffe
 document.addEventListener("click", (event) => {
   if (event.target.closest("#talk-button, #continue-button")) {
     clicked = performance.now();
-    if (event.target.closest("#talk-button")) showWait("Preparing the character…");
+    if (event.target.closest("#talk-button")) { showWait("Preparing the character…"); watchQueue(); }
   }
   if (event.target.closest("#stop-button")) { film.stopped = true; video.pause(); showWait(""); }
 }, true);
 
+// Gradio tells how many wait, not which one we are; nobody overtakes, so the least seen is our place.
+function watchQueue() {
+  clearInterval(film.queueTimer);
+  let place = Infinity;
+  film.queueTimer = setInterval(async () => {
+    try {
+      const base = (window.gradio_config && window.gradio_config.root) || "";
+      const response = await fetch(`${base}/gradio_api/queue/status`);
+      const waiting = (await response.json()).queue_size;
+      place = Math.min(place, waiting);
+      if (film.queueTimer && place > 0) showWait(`In the queue: place ${place} of ${waiting}`);
+    } catch { /* the next second tries again */ }
+  }, 1000);
+}
+function leaveQueue() { clearInterval(film.queueTimer); film.queueTimer = null; }
+
 function open(message) {
+  leaveQueue();
   const append = message.continues && film.source && film.source.readyState !== "closed";
   film.generation += 1;
   Object.assign(film, { id: message.id, total: message.seconds, expected: message.expected_rate, queue: [],
@@ -152,7 +169,7 @@ setInterval(() => {
 function receive() {
   let message = {};
   try { message = JSON.parse(props.value || "{}"); } catch { return; }
-  if (message.error) { showWait(""); say(""); return; }
+  if (message.error) { leaveQueue(); showWait(""); say(""); return; }
   if (message.poster !== undefined) {
     const poster = find(".mf-poster"), idle = !film.id || film.done;
     if (idle) { root.dataset.state = "idle"; video.pause(); find(".mf-badge").hidden = true; showWait(""); }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
+import secrets
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +24,9 @@ from mutual_forcing.media import StreamMuxer, remux_faststart
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, AVChunk, GenerationRequest
 
 from .films import ROUTE, Film, FilmShelf
+from .gpu import lease, leased
+from .limits import Limits
+from .pictures import Familiarity, bundled_characters
 
 if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator, StreamState
@@ -29,6 +35,8 @@ log = logging.getLogger(__name__)
 _WAITING_CHUNKS = 2
 """How far the model may run ahead of the muxer."""
 _KEEP_TALKS = 64
+_KEEP_CLIPS = 16
+CHARACTERS = Path(__file__).resolve().parents[1] / "examples" / "characters"
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class Talk:
     running: bool = False
     broken: bool = False
     clip: Path | None = None
+    problem: str = ""
+    """Why it ended early, in one sentence."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set: end after the chunk in progress."""
     abandoned: threading.Event = field(default_factory=threading.Event)
@@ -102,13 +112,25 @@ class Talk:
 class Studio:
     """The generator, its pace, the films being watched and the visitors' talks."""
 
-    def __init__(self, generator: StreamingGenerator) -> None:
+    def __init__(self, generator: StreamingGenerator, limits: Limits | None = None) -> None:
         self.generator = generator
+        self.limits = limits or Limits()
         self.shelf = FilmShelf()
         self.pace = Pace()
         self._talks: dict[str, Talk] = {}
         self._model = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="mutual-forcing-clips-")
+        self._familiarity: Familiarity | None = None
+        self._familiar = threading.Lock()
+        self._known = len(list(CHARACTERS.glob("*.png"))) >= 4
+        self._released: deque[Path] = deque()
+        self._stream = lease(generator.stream)
+
+    def close(self) -> None:
+        """End everything and remove every file."""
+        for visitor in list(self._talks):
+            self.forget(visitor)
+        self._folder.cleanup()
 
     def talk_of(self, visitor: str) -> Talk | None:
         """Return the visitor's last talk."""
@@ -127,10 +149,23 @@ class Studio:
             talk.stop.set()
             _remove(talk.clip)
 
+    def release(self, visitor: str) -> None:
+        """Drop the visitor's talk but keep its clip until a few others are finished."""
+        talk = self._talks.pop(visitor, None)
+        if talk and talk.clip:
+            self._released.append(talk.clip)
+        while len(self._released) > _KEEP_CLIPS:
+            _remove(self._released.popleft())
+
     def begin(self, visitor: str, request: GenerationRequest) -> Iterator[Progress]:
-        """Start a new talk; raises ValueError for text that cannot be spoken."""
-        self.forget(visitor)
+        """Start a new talk in place of the visitor's last one.
+
+        Raises ValueError for text that cannot be spoken or takes too long; the last talk is then
+        still there.
+        """
         state = self.generator.start(request)
+        self.limits.check_seconds(_wished_seconds(request) or state.total * CHUNK_SECONDS)
+        self.forget(visitor)
         size = self.generator.video_size
         muxer = StreamMuxer(size, size, _wished_seconds(request))
         talk = Talk(request, state, muxer, said=[request.text])
@@ -147,8 +182,7 @@ class Studio:
         if talk.running:
             raise ValueError("The stream is still running: stop it first.")
         if text.strip():
-            self.generator.extend(talk.state, text=text)
-            talk.said.append(text)
+            self._extend(talk, text)
         elif talk.state.index >= talk.state.total:
             raise ValueError("Type what to say next.")
         talk.tail = b""
@@ -159,15 +193,36 @@ class Studio:
     def save(self, talk: Talk) -> Path:
         """Write the talk so far as an MP4 with its settings inside, and return its path."""
         _remove(talk.clip)
-        name = f"talk-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6:06d}.mp4"
+        name = f"talk-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.mp4"
         talk.clip = Path(self._folder.name) / name
         film = b"".join([*talk.parts, talk.tail])
         talk.clip.write_bytes(remux_faststart(film, self._settings(talk)))
         return talk.clip
 
+    def distance(self, picture: np.ndarray) -> float:
+        """Return how far uint8 RGB [H, W, 3] is from what the checkpoint knows; above 1 is far.
+
+        0 where that is not known: without the bundled characters.
+        """
+        with self._familiar:
+            if self._familiarity is None and self._known:
+                self._familiarity = Familiarity(self.generator, bundled_characters(CHARACTERS))
+            return self._familiarity.distance(picture) if self._familiarity else 0.0
+
     def measure_in_background(self) -> None:
         """Time the model, so that the page can say beforehand how long a request takes."""
         threading.Thread(target=self._measure, name="pace", daemon=True).start()
+
+    def _extend(self, talk: Talk, text: str) -> None:
+        state, before = talk.state, (talk.state.transcript, talk.state.total)
+        self.limits.check_text(text)
+        self.generator.extend(state, text=text)
+        try:
+            self.limits.check_seconds(state.total * CHUNK_SECONDS)
+        except ValueError:
+            state.transcript, state.total = before
+            raise
+        talk.said.append(text)
 
     def _settings(self, talk: Talk) -> dict[str, Any]:
         names = ("caption", "steps", "guidance_scale", "seed", "seconds", "window")
@@ -176,6 +231,7 @@ class Studio:
             **{name: getattr(talk.request, name) for name in names},
             "model": self.generator.config.name,
             "checkpoint": self.generator.system.digest,
+            **({"ended_early": talk.problem} if talk.problem else {}),
         }
 
     def _run(self, talk: Talk) -> Iterator[Progress]:
@@ -197,15 +253,17 @@ class Studio:
                 rate = (made - offset) / max(1e-6, now - before)
                 progress = _after_chunk(progress, chunk, made, rate)
                 yield progress
-        except BaseException:
+        except BaseException as error:
             # The model may have gone on after the last chunk that was kept.
             talk.broken = True
+            talk.problem = failure(error) if isinstance(error, Exception) else ""
             raise
         else:
             self._learn_pace(talk.request, progress)
         finally:
             talk.abandoned.set()
             talk.running = False
+            talk.broken |= leased()
             talk.tail = talk.muxer.finish()
             film.append(talk.tail)
             film.close()
@@ -248,15 +306,15 @@ class Studio:
         abandoned = talk.abandoned
         try:
             with self._model:
-                stream = self.generator.stream(talk.request, state=talk.state)
-                for chunk in stream:
-                    _put(chunks, chunk, abandoned)
-                    if talk.stop.is_set() or abandoned.is_set():
-                        break
-                stream.close()
+                stream = self._stream(talk.request, state=talk.state)
+                with contextlib.closing(stream):
+                    for chunk in stream:
+                        _put(chunks, chunk, abandoned)
+                        if talk.stop.is_set() or abandoned.is_set():
+                            break
         except Exception as error:
             log.exception("Generation failed.")
-            end = error
+            end = error.with_traceback(None)  # which would keep the tensors of its frames
         _put(chunks, end, abandoned)
 
     def _measure(self) -> None:
@@ -286,6 +344,13 @@ class Studio:
                 marks.append(time.perf_counter())
         first, *later = np.diff(marks)
         return float(first), float(np.median(later))
+
+
+def failure(error: Exception) -> str:
+    """Return what went wrong as one sentence for the visitor."""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "The machine ran out of memory."
+    return f"The generation failed ({type(error).__name__})."
 
 
 def _wished_seconds(request: GenerationRequest) -> float | None:

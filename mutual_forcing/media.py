@@ -31,6 +31,8 @@ MAX_IMAGE_SIDE = 2048
 MAX_AUDIO_BYTES = 200 * 2**20
 MAX_AUDIO_SECONDS = 600.0
 SILENCE_PEAK = 1e-3
+_SAMPLE_RATES = range(4_000, 400_000)
+"""A rate of 1 Hz would make gigabytes of a few bytes."""
 
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # Playlists and scripts (HLS, concat) could open other files or addresses: they are not listed.
@@ -40,6 +42,10 @@ _AAC_FRAME = 1024
 _VIDEO_CLOCK = 12_800
 _WARM_UP = 4096
 """Samples at 16 kHz that a resumed encoder hears again."""
+
+
+class MediaError(ValueError):
+    """A file that cannot be used, said in one sentence."""
 
 
 def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
@@ -57,9 +63,11 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
             with Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS) as image:
                 return _to_rgb(image)
     except Image.DecompressionBombError as error:
-        raise ValueError(_too_many_pixels()) from error
-    except (OSError, SyntaxError, EOFError, TypeError, IndexError, OverflowError) as error:
-        raise ValueError("The picture cannot be read; use a PNG, JPEG or WebP file.") from error
+        raise MediaError(_too_many_pixels()) from error
+    except MediaError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
+        raise MediaError("The picture cannot be read; use a PNG, JPEG or WebP file.") from error
 
 
 def read_audio(source: str | Path | bytes, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.ndarray:
@@ -71,12 +79,14 @@ def read_audio(source: str | Path | bytes, *, max_seconds: float = MAX_AUDIO_SEC
     data = _read_limited(source, MAX_AUDIO_BYTES, "audio file")
     try:
         samples = _decode_audio(data, max_seconds)
-    except av.error.FFmpegError as error:
-        raise ValueError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
+    except MediaError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
+        raise MediaError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
     if not np.isfinite(samples).all():
-        raise ValueError("The audio file contains values that are not numbers.")
+        raise MediaError("The audio file contains values that are not numbers.")
     if not len(samples) or np.abs(samples).max() < SILENCE_PEAK:
-        raise ValueError("The audio file is silent.")
+        raise MediaError("The audio file is silent.")
     return np.clip(samples, -1, 1)
 
 
@@ -321,17 +331,17 @@ def _read_limited(source: str | Path | bytes, limit: int, name: str) -> bytes:
         path = Path(source)
         try:
             if not path.is_file():
-                raise ValueError(f"There is no {name} at {str(path)!r}.")
+                raise MediaError(f"There is no {name} at {str(path)!r}.")
             size = path.stat().st_size
             data = path.read_bytes() if size <= limit else b""
         except OSError as error:
-            raise ValueError(f"The {name} {path.name!r} cannot be opened.") from error
+            raise MediaError(f"The {name} {path.name!r} cannot be opened.") from error
     else:
         data, size = source, len(source)
     if size > limit:
-        raise ValueError(f"The {name} is larger than {limit // 2**20} MB.")
+        raise MediaError(f"The {name} is larger than {limit // 2**20} MB.")
     if not size:
-        raise ValueError(f"The {name} is empty.")
+        raise MediaError(f"The {name} is empty.")
     return data
 
 
@@ -341,16 +351,16 @@ def _too_many_pixels() -> str:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.width * image.height > MAX_IMAGE_PIXELS:
-        raise ValueError(_too_many_pixels())
+        raise MediaError(_too_many_pixels())
     if min(image.size) < 16:
-        raise ValueError("The picture must be at least 16 pixels wide and high.")
+        raise MediaError("The picture must be at least 16 pixels wide and high.")
     if image.format in ("JPEG", "MPO"):
         image.draft("RGB", (MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
     image.seek(0)
     image = ImageOps.exif_transpose(image)
     image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
     if min(image.size) < 16:
-        raise ValueError("The picture is too long and thin.")
+        raise MediaError("The picture is too long and thin.")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scaling
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
@@ -365,9 +375,11 @@ def _decode_audio(data: bytes, max_seconds: float) -> np.ndarray:
     options = {"format_whitelist": _AUDIO_FORMATS}
     with av.open(io.BytesIO(data), options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
-            raise ValueError("The file has no sound track.")
+            raise MediaError("The file has no sound track.")
+        if container.streams.audio[0].codec_context.sample_rate not in _SAMPLE_RATES:
+            raise MediaError("The audio file has an unusual sample rate.")
         if container.duration and container.duration > (max_seconds + 1) * av.time_base:
-            raise ValueError(too_long)
+            raise MediaError(too_long)
         resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE)
         parts, total = [np.zeros(0, np.float32)], 0
         for frame in container.decode(audio=0):
@@ -376,6 +388,6 @@ def _decode_audio(data: bytes, max_seconds: float) -> np.ndarray:
                 parts.append(piece.to_ndarray()[0])
                 total += piece.samples
             if total > max_seconds * SAMPLE_RATE:
-                raise ValueError(too_long)
+                raise MediaError(too_long)
         parts += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
     return np.concatenate(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from .chunks import (
 )
 from .config import SystemConfig, preset
 from .models.audio_autoencoder import AudioDecoderState
-from .models.kv_cache import KVCache
+from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences
 from .models.video_autoencoder import ReferenceFeatures, VideoDecoderState
 from .sampling import Sampler, remember_chunk, sample_chunk
@@ -41,6 +41,7 @@ from .types import (
     GenerationRequest,
     References,
     StreamPlan,
+    TimedPhoneme,
     Transcript,
     stack_conditions,
 )
@@ -157,6 +158,46 @@ class StreamingGenerator:
         state.transcript = (state.transcript or Transcript()).then(more)
         state.total = chunks_for_seconds(more.seconds)
 
+    def rest(self, state: StreamState) -> None:
+        """Append one chunk in which nothing is said, as a stream waits for its next text.
+
+        Raises ValueError for a stream driven by audio, and beyond 600 seconds.
+        """
+        if state.driving is not None:
+            raise ValueError("A stream driven by audio ends with it.")
+        start, end = state.total * CHUNK_SECONDS, (state.total + 1) * CHUNK_SECONDS
+        if end > MAX_SECONDS:
+            raise ValueError(f"The stream would be longer than {MAX_SECONDS:.0f} seconds.")
+        pause = Transcript((TimedPhoneme("_", start, end),))
+        state.transcript = (state.transcript or Transcript()).then(pause)
+        state.total += 1
+
+    def steer(
+        self, state: StreamState, *, caption: str | None = None, steps: int | None = None
+    ) -> None:
+        """Change the style or the steps (1..50) from the next chunk on; None leaves them.
+
+        Not while a chunk is being made. A change into guided Multi mode lets the unguided rows start
+        from the past that exists; after `window` chunks they have one of their own. Raises ValueError
+        for a wrong number of steps; the stream then goes on unchanged.
+        """
+        request = replace(
+            state.request,
+            caption=state.request.caption if caption is None else caption,
+            steps=state.request.steps if steps is None else steps,
+        )
+        sampler = Sampler.of(request.steps, request.guidance_scale)
+        if sampler.guided != state.sampler.guided:
+            rows = 2 if sampler.guided else 1
+            state.cache.layers = _with_rows(state.cache.layers, rows)
+            references = state.references
+            state.references = EncodedReferences(
+                _with_rows(references.layers, rows),
+                _rows(references.anchor, rows),
+                _rows(references.picture, rows),
+            )
+        state.request, state.sampler = request, sampler
+
     @torch.inference_mode()
     def _next_chunk(self, state: StreamState) -> AVChunk:
         began = time.perf_counter()
@@ -268,6 +309,18 @@ class StreamingGenerator:
         samples[:count] = torch.from_numpy(audio[:count].astype(np.float32))
         encoded = self.system.audio_autoencoder.encode(samples[None].to(self.device))
         return audio_to_tokens(encoded)
+
+
+def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:
+    """The first row of keys and values [B, K, N, H, D], `rows` times."""
+    return [
+        {name: (_rows(k, rows), _rows(v, rows)) for name, (k, v) in layer.items()}
+        for layer in layers
+    ]
+
+
+def _rows(x: Tensor | None, rows: int) -> Tensor | None:
+    return None if x is None else x[:1].expand(rows, *x.shape[1:])
 
 
 def fit_picture(image: np.ndarray, size: int) -> np.ndarray:

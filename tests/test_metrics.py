@@ -1,15 +1,27 @@
 """The judges react as they should."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 
-from training.metrics.drift import by_window, describe
+from mutual_forcing.types import TimedWord
+from training.metrics import frechet
+from training.metrics import sync as pair
+from training.metrics.drift import by_window, changes, describe, jump, sharpness
 from training.metrics.identity import middle, signature, similarity
 from training.metrics.mouth import sync
-from training.metrics.report import compare, summarise, table
-from training.metrics.words import normalise, recognised, transcribe, word_error_rate
+from training.metrics.report import compare, speed, summarise, table
+from training.metrics.words import (
+    hear,
+    normalise,
+    onset_errors,
+    recognised,
+    transcribe,
+    word_error_rate,
+)
 
 
 def test_word_error_rate_counts_edits() -> None:
@@ -88,9 +100,11 @@ def test_drift_catches_frozen_pictures_silence_and_fading() -> None:
 def _rows(mouth: float, errors: int, count: int = 12) -> list[dict[str, float]]:
     rng = np.random.default_rng(1)
     figures = dict.fromkeys(
-        ("identity", "identity_face", "loudness", "silence", "motion", "colour", "contrast"), 0.5
-    )
-    shared = {"words": 8, "unseen": 2, "unseen_missed": 1, "lag": 1, "real_time": 2.0, **figures}
+        ("identity", "identity_face", "loudness", "silence", "motion", "colour", "contrast",
+         "sync", "sync_confidence", "similarity", "jump", "sharpness"), 0.5
+    )  # fmt: skip
+    shared = {"words": 8, "unseen": 2, "unseen_missed": 1, "lag": 1, "sync_lag": 0, **figures}
+    shared |= {"onsets": [-20.0, 40.0], "timing": {"first": 0.5, "chunks": [0.32, 0.64]}}
     return [
         {"index": i, "mouth": mouth + noise, "errors": errors, **shared}
         for i, noise in enumerate(rng.normal(0, 0.2, count))
@@ -102,13 +116,88 @@ def test_the_report_pairs_clips_and_can_come_out_badly() -> None:
     figures = summarise(better)
     assert figures["wer"] == [0.25, 0.25, 0.25] and figures["unseen_missed"] == 0.5
     assert figures["mouth"][1] < figures["mouth"][0] < figures["mouth"][2]
+    assert figures["onset"] == 30 and figures["onset_bias"] == 10 and figures["onset_words"] == 24
+    pace = speed(better, 0.64)
+    assert pace["load_median"] == 0.75 and pace["load_95"] == 1 and pace["first_chunk"] == 0.5
+    assert speed([{**better[0], "timing": None}], 0.64) is None
     gain = compare(better, worse[3:])
     assert gain["clips"] == 9 and gain["wer"][0] == -0.25
     assert gain["mouth"] == pytest.approx([0.1, 0.1, 0.1], abs=1e-3), "noise of clips cancels"
     assert compare(worse, better)["mouth"][2] < 0
     written = table({"few 4": {"nfe_per_chunk": 4, **figures}}).splitlines()
-    assert len({line.count("|") for line in written}) == 1 and "few 4" in written[2]
+    assert sum("few 4" in line for line in written) == 2 and "30 (of 24)" in written[2]
     with pytest.raises(ValueError, match="no clip"):
         compare(better, _rows(0.5, 4, 0))
     with pytest.raises(ValueError, match="no clips"):
         summarise([])
+
+
+def test_a_jump_at_chunk_borders_and_blur_are_seen() -> None:
+    frames = np.arange(48, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    assert jump(changes(frames)) == pytest.approx(1)
+    frames[16:] += 9
+    assert jump(changes(frames)) == pytest.approx(5.5)
+    assert jump(changes(frames[5:]), 5) == pytest.approx(5.5), "a stretch knows where it began"
+    assert jump(changes(frames[:1].repeat(48, 0))) == 0
+    noise = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    soft = (noise.astype(int) + np.roll(noise, 1, 1) + np.roll(noise, 1, 2)) // 3
+    assert sharpness(soft.astype(np.uint8)) < 0.8 * sharpness(noise)
+
+
+def test_word_onsets_are_measured_on_recognised_words() -> None:
+    asked = [TimedWord("Hello,", 0.1, 0.4), TimedWord("old", 0.4, 0.6), TimedWord("man", 0.6, 1)]
+    heard = [TimedWord("hello", 0.15, 0.4), TimedWord("man", 0.55, 1)]
+    assert onset_errors(asked, heard) == pytest.approx([50, -50])
+    assert onset_errors(asked, []) == []
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
+def test_heard_words_move_with_the_sound() -> None:
+    from training.data.voices import speak
+
+    audio = speak("Hello my friend, the house is old.", "slt", np.random.default_rng(0)).audio
+    words = hear(audio)
+    later = hear(np.concatenate([np.zeros(8000, np.float32), audio]))
+    errors = onset_errors(words, later)
+    assert len(errors) > 3 and np.median(errors) == pytest.approx(500, abs=40)
+
+
+def test_frechet_distance_of_shifted_and_narrowed_features() -> None:
+    rng = np.random.default_rng(0)
+    real, other = rng.normal(0, 1, (2, 600, 8))
+    floor = frechet.distance(other, real)
+    assert frechet.distance(real, real) < 1e-9 and floor < 0.05
+    assert frechet.distance(other + 1, real) == pytest.approx(1, abs=0.2)
+    assert frechet.distance(other * 0.2, real) > 0.5, "lost variety is seen"
+    whole, low, high = frechet.interval(np.split(other + 1, 10), real)
+    assert low < whole < high and low > floor
+    with pytest.raises(ValueError, match="two windows"):
+        frechet.distance(real[:1], real)
+
+
+def test_features_are_the_same_everywhere_and_tell_noise_from_flat() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    first = frechet.video_features(frames)
+    assert first.shape == (4, 64) and (first == frechet.video_features(frames)).all()
+    assert np.abs(first - frechet.video_features(frames // 4)).max() > 0.1
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    assert frechet.audio_features(sound).shape == (5, 64)
+
+
+def test_the_sync_pair_finds_a_planted_lag() -> None:
+    torch.manual_seed(0)
+    heard = torch.nn.functional.normalize(torch.randn(120, 64), dim=-1)
+    assert pair.score(heard, heard).lag == 0 and pair.score(heard, heard).margin > 0.8
+    late = pair.score(heard.roll(4, 0), heard)
+    assert late.lag == 4 and late.confidence > 0.8 and abs(late.margin) < 0.2
+    assert pair.score(heard[:1].expand(120, -1), heard) == pair.SyncScore(0.0, 0, 0.0)
+    with pytest.raises(ValueError, match="windows"):
+        pair.score(heard[:20], heard[:20])
+
+
+def test_the_sync_pair_is_calibrated() -> None:
+    record = json.loads(pair.WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+    margins = [record[f"shift_{shift}"]["margin"] for shift in (0, 5, 10)]
+    assert margins[0] > max(*margins[1:], record["shuffled"]["margin"])
+    assert pair.WEIGHTS.stat().st_size < 2_000_000
+    pair.load_pair()

@@ -20,6 +20,7 @@ EDGES = frozenset(
         "noise",
         "out_noise",
         "out",
+        "skip",
         "to_pixels",
     }
 )

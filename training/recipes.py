@@ -57,8 +57,8 @@ SCALES = {
             "duration": 600,
             "audio_pretrain": 700,
             "video_pretrain": 560,
-            "joint": 140,
-            "mutual_forcing": 24,
+            "joint": 180,
+            "mutual_forcing": 10,
         },
         batch={
             "video_autoencoder": 4,

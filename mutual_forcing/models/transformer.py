@@ -32,12 +32,14 @@ History = KVCache | ParallelHistory
 class EncodedReferences:
     """References, encoded once per stream.
 
-    layers: keys and values [B, 1, R, H, D] per layer and branch. anchor [B, 1, 64, W]: the picture laid
-    under the video tokens of every chunk, so that what stands still need not be found by attention.
+    layers: keys and values [B, 1, R, H, D] per layer and branch. anchor [B, 1, 64, W] and picture
+    [B, 1, 64, token_dim]: the picture laid under the video tokens of every chunk, embedded and as it is,
+    so that what stands still need not be found by attention.
     """
 
     layers: list[LayerKeyValues]
     anchor: Tensor | None
+    picture: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ class Branch(nn.Module):
         self.out_noise = nn.Linear(width, 2 * width)
         self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.out = nn.Linear(width, branch.token_dim)
-        for layer in (self.noise, self.out_noise, self.out):
+        self.skip = nn.Linear(width, branch.token_dim * (2 if anchored else 1))
+        for layer in (self.noise, self.out_noise, self.out, self.skip):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.register_buffer("token_start", token_seconds[0], persistent=False)
@@ -204,17 +207,30 @@ class Branch(nn.Module):
             )
         return hidden[:, None]
 
-    def lay_anchor(self, tokens: Tensor, present: Tensor | None) -> Tensor:
-        """One latent's tokens [B, R, token_dim], repeated for every latent of a chunk: [B, 1, N, W]."""
+    def lay_anchor(self, tokens: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One latent's tokens [B, R, token_dim], repeated for every latent of a chunk.
+
+        Embedded [B, 1, N, W], and as they are [B, 1, N, token_dim] (zero where absent).
+        """
         hidden = self.embed_anchor(tokens)
         if present is not None:
-            hidden = torch.where(present[:, None, None], hidden, self.null_anchor.to(hidden.dtype))
-        return hidden.repeat(1, len(self.token_start) // hidden.shape[1], 1)[:, None]
+            there = present[:, None, None]
+            hidden = torch.where(there, hidden, self.null_anchor.to(hidden.dtype))
+            tokens = tokens * there
+        repeats = len(self.token_start) // tokens.shape[1]
+        return hidden.repeat(1, repeats, 1)[:, None], tokens.repeat(1, repeats, 1)[:, None]
 
-    def project_out(self, x: Tensor, features: Tensor) -> Tensor:
-        """[B, K, N, W] to velocities [B, K, N, token_dim]."""
+    def project_out(self, x: Tensor, features: Tensor, given: Sequence[Tensor]) -> Tensor:
+        """[B, K, N, W] to velocities [B, K, N, token_dim].
+
+        given: the noisy tokens, and the picture under them where there is one. They are added with
+        learned gains that depend on the noise level: what the best linear guess would do need not pass
+        through the residual stream, which is hardly wider than a token.
+        """
         shift, scale = self.out_noise(features).chunk(2, -1)
-        return self.out(modulate(self.out_norm(x), shift, scale))
+        out = self.out(modulate(self.out_norm(x), shift, scale))
+        gains = self.skip(features)[:, :, None].split(out.shape[-1], -1)
+        return out + sum(gain * tokens for gain, tokens in zip(gains, given, strict=False))
 
 
 def _token_seconds(name: str) -> Tensor:
@@ -260,11 +276,11 @@ class AVTransformer(nn.Module):
 
     def encode_references(self, references: References) -> EncodedReferences:
         """See EncodedReferences."""
-        anchor = None
+        anchor = picture = None
         if references.picture is not None:
             video = self.branches["video"]
-            anchor = video.lay_anchor(references.picture, references.has_picture)
-        return EncodedReferences(self._reference_layers(references), anchor)
+            anchor, picture = video.lay_anchor(references.picture, references.has_picture)
+        return EncodedReferences(self._reference_layers(references), anchor, picture)
 
     def _reference_layers(self, references: References) -> list[LayerKeyValues]:
         parts: dict[str, Tensor] = {}
@@ -300,8 +316,14 @@ class AVTransformer(nn.Module):
         """
         features = self._noise(sigma, delta)
         hidden, _ = self._chunks(latents, features, conditions, history)
+        given = {name: [part] for name, part in latents.parts.items()}
+        if "video" in given and conditions.references.picture is not None:
+            given["video"].append(conditions.references.picture)
         return AVLatents.of(
-            {name: self.branches[name].project_out(x, features[name]) for name, x in hidden.items()}
+            {
+                name: self.branches[name].project_out(x, features[name], given[name])
+                for name, x in hidden.items()
+            }
         )
 
     def remember(

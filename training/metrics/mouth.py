@@ -68,6 +68,16 @@ def read_openness(reader: MouthReader, frames: np.ndarray) -> np.ndarray:
     return torch.cat([reader(part)[0] for part in _prepare(frames).split(64)]).numpy()
 
 
+@torch.no_grad()
+def locate(reader: MouthReader, frames: np.ndarray) -> np.ndarray:
+    """Centre of the mouth over frames uint8 [T, S, S, 3]: x, y in fractions of the picture, float [2]."""
+    cells = (torch.arange(GRID) + 0.5) / GRID
+    place = torch.cat([reader(part)[1] for part in _prepare(frames[::4]).split(64)])
+    share = place.exp().unflatten(1, (GRID, GRID))
+    centres = torch.stack([share.sum(1) @ cells, share.sum(2) @ cells], 1)
+    return centres.median(0).values.numpy()
+
+
 def sync(openness: np.ndarray, wanted: np.ndarray) -> tuple[float, int, float]:
     """Correlation at lag 0; the lag in frames (positive: lips late) of the best one; that one."""
     scores = {lag: _correlation(openness, wanted, lag) for lag in range(-MAX_LAG, MAX_LAG + 1)}

@@ -1,53 +1,72 @@
-"""From rows of clips to figures with intervals, and to the table that is published."""
+"""From rows of clips to figures with intervals, and to the tables that are published."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 Row = dict[str, Any]
+Figures = dict[str, Any]
 RESAMPLES = 2000
-_MEANS = ("identity", "identity_face", "loudness", "silence", "motion", "colour", "contrast")
-_HEAD = (
-    "system",
-    "clips",
-    "NFE a chunk",
-    "WER",
-    "unseen words missed",
-    "mouth correlation",
-    "lag (frames)",
+_MEANS = (
+    "sync_confidence",
     "identity",
-    "identity, face",
+    "identity_face",
+    "similarity",
     "loudness",
     "silence",
     "motion",
-    "x real time",
+    "jump",
+    "colour",
+    "contrast",
+    "sharpness",
 )
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Figures of one system; WER and mouth as [mean, low, high] of a bootstrapped 95 % interval.
+def summarise(rows: Sequence[Row]) -> Figures:
+    """Figures of one system; WER, mouth and sync as [mean, low, high] of a bootstrapped 95 % interval.
 
-    The word error rate is over all words of all clips. Raises ValueError without rows.
+    The word error rate is over all words of all clips. onset: median distance in ms of the words that were
+    recognised from where they were asked for, onset_bias: its median with sign (late is
+    positive), both None when no word was. Raises ValueError without rows.
     """
     if not rows:
         raise ValueError("There are no clips to summarise.")
     picks = _picks(len(rows))
-    speeds = [row["real_time"] for row in rows if row["real_time"]]
+    onsets = np.array([ms for row in rows for ms in row["onsets"]])
     return {
         "clips": len(rows),
         "wer": _interval(*_wer(rows, picks)),
         "unseen_missed": _ratio(rows, "unseen_missed", "unseen"),
+        "onset": round(float(np.median(np.abs(onsets))), 1) if len(onsets) else None,
+        "onset_bias": round(float(np.median(onsets)), 1) if len(onsets) else None,
+        "onset_words": len(onsets),
         "mouth": _interval(*_mean(rows, "mouth", picks)),
         "lag": float(np.median([row["lag"] for row in rows])),
+        "sync": _interval(*_mean(rows, "sync", picks)),
+        "sync_lag": float(np.median([row["sync_lag"] for row in rows])),
         **{name: round(float(np.mean([row[name] for row in rows])), 4) for name in _MEANS},
-        "real_time": round(float(np.median(speeds)), 3) if speeds else None,
     }
 
 
-def compare(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, Any]:
+def speed(rows: Sequence[Row], chunk_seconds: float) -> Figures | None:
+    """Time to the first chunk (median, s), and chunk time over its duration; None if nothing was timed."""
+    timings = [row["timing"] for row in rows if row["timing"]]
+    spent = [seconds for timing in timings for seconds in timing["chunks"]]
+    if not spent:
+        return None
+    middle, slow = np.quantile(spent, [0.5, 0.95]) / chunk_seconds
+    return {
+        "first_chunk": round(float(np.median([timing["first"] for timing in timings])), 3),
+        "load_median": round(float(middle), 3),
+        "load_95": round(float(slow), 3),
+        "real_time": round(float(1 / middle), 3),
+    }
+
+
+def compare(rows: Sequence[Row], others: Sequence[Row]) -> Figures:
     """`rows` minus `others` on the clips that both have, with bootstrapped 95 % intervals.
 
     Raises ValueError if they share no clip.
@@ -59,44 +78,77 @@ def compare(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, Any]:
     mine, yours = ([pair[side] for pair in pairs] for side in (0, 1))
     picks = _picks(len(pairs))
     wer = [a - b for a, b in zip(_wer(mine, picks), _wer(yours, picks), strict=True)]
-    mouth = [
-        a - b
-        for a, b in zip(_mean(mine, "mouth", picks), _mean(yours, "mouth", picks), strict=True)
-    ]
-    return {"clips": len(pairs), "wer": _interval(*wer), "mouth": _interval(*mouth)}
+    result: Figures = {"clips": len(pairs), "wer": _interval(*wer)}
+    for name in ("mouth", "sync", "similarity"):
+        both = zip(_mean(mine, name, picks), _mean(yours, name, picks), strict=True)
+        result[name] = _interval(*(a - b for a, b in both))
+    return result
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown, one row per system."""
-    lines = [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
-    for name, r in results.items():
-        cells = [
-            name,
-            r["clips"],
-            r["nfe_per_chunk"] or "",
-            _written(r["wer"]),
-            f"{r['unseen_missed']:.2f}",
-            _written(r["mouth"]),
-            f"{r['lag']:+.0f}",
-            f"{r['identity']:.2f}",
-            f"{r['identity_face']:.2f}",
-            f"{r['loudness']:.3f}",
-            f"{r['silence']:.2f}",
-            f"{r['motion']:.2f}",
-            f"{r['real_time']:.2f}" if r["real_time"] else "",
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+def table(results: dict[str, Figures]) -> str:
+    """Markdown of words, lips and pictures: one row per system."""
+    return markdown(
+        results,
+        {
+            "clips": lambda r: str(r["clips"]),
+            "NFE a chunk": lambda r: str(r["nfe_per_chunk"] or ""),
+            "WER": lambda r: written(r["wer"]),
+            "unseen words missed": lambda r: f"{r['unseen_missed']:.2f}",
+            "word onset (ms)": lambda r: _onset(r),
+            "mouth correlation": lambda r: written(r["mouth"]),
+            "lag (frames)": lambda r: f"{r['lag']:+.0f}",
+            "sync pair": lambda r: written(r["sync"]),
+            "its lag": lambda r: f"{r['sync_lag']:+.0f}",
+        },
+    ) + markdown(
+        results,
+        {
+            "identity": lambda r: f"{r['identity']:.2f}",
+            "identity, face": lambda r: f"{r['identity_face']:.2f}",
+            "similarity, face": lambda r: f"{r['similarity']:.3f}",
+            "sharpness": lambda r: f"{r['sharpness']:.2f}",
+            "motion": lambda r: f"{r['motion']:.2f}",
+            "border over inner motion": lambda r: f"{r['jump']:.2f}",
+            "loudness": lambda r: f"{r['loudness']:.3f}",
+            "silence": lambda r: f"{r['silence']:.2f}",
+        },
+        before="\n",
+    )
 
 
-def comparisons(differences: dict[str, dict[str, Any]]) -> str:
+def markdown(
+    results: dict[str, Figures],
+    columns: dict[str, Callable[[Figures], str]],
+    first: str = "system",
+    before: str = "",
+) -> str:
+    """A Markdown table: a row per name, a column per heading."""
+    lines = [f"| {' | '.join([first, *columns])} |", "|" + "---|" * (len(columns) + 1)]
+    for name, figures in results.items():
+        cells = [name, *(write(figures) for write in columns.values())]
+        lines.append(f"| {' | '.join(cells)} |")
+    return before + "\n".join(lines) + "\n"
+
+
+def comparisons(differences: dict[str, Figures]) -> str:
     """Markdown list of paired differences; nothing when there are none."""
     lines = [
-        f"- {name}: WER {_written(d['wer'], '+')}, mouth correlation {_written(d['mouth'], '+')} "
-        f"on {d['clips']} clips"
+        f"- {name}: WER {written(d['wer'], '+')}, mouth correlation {written(d['mouth'], '+')}, "
+        f"sync pair {written(d['sync'], '+')}, similarity of the face "
+        f"{written(d['similarity'], '+')} on {d['clips']} clips"
         for name, d in differences.items()
     ]
     return "\n".join(["\nPaired differences, 95 % intervals:\n", *lines, ""]) if lines else ""
+
+
+def written(interval: Sequence[float], sign: str = "") -> str:
+    """A figure and its interval."""
+    mean, low, high = (f"{value:{sign}.2f}" for value in interval)
+    return f"{mean} ({low} to {high})"
+
+
+def _onset(r: Figures) -> str:
+    return "" if r["onset"] is None else f"{r['onset']:.0f} (of {r['onset_words']})"
 
 
 def _picks(count: int) -> np.ndarray:
@@ -120,8 +172,3 @@ def _ratio(rows: Sequence[Row], part: str, whole: str) -> float:
 def _interval(mean: float, samples: np.ndarray) -> list[float]:
     low, high = np.quantile(samples, [0.025, 0.975])
     return [round(float(value), 4) for value in (mean, low, high)]
-
-
-def _written(interval: Sequence[float], sign: str = "") -> str:
-    mean, low, high = (f"{value:{sign}.2f}" for value in interval)
-    return f"{mean} ({low} to {high})"

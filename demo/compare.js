@@ -1,0 +1,164 @@
+// Plays finished lanes together. The server's messages arrive as JSON in props.value:
+// {id, status, lanes: [{steps, mode, state, made, total, path}]}. Every message is complete.
+const find = (selector) => element.querySelector(selector);
+const root = find(".mf-compare"), grid = find(".mf-lanes"), play = find(".mf-play"), scrub = find(".mf-scrub");
+const EAR = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9.5v5h3.5L12 18.5v-13L7.500 9.500Z"/>' +
+  '<path class="on" d="M15.500 9a4.200 4.200 0 0 1 0 6M18 6.500a8 8 0 0 1 0 11"/><path class="off" d="m16 9.500 5 5m0-5-5 5"/></svg>';
+const STATES = { waiting: "Waiting", making: "Starting…", listening: "Measuring…", stopped: "Stopped" };
+const set = { id: null, lanes: new Map(), playing: false, scrubbing: false, chosen: false };
+
+const ready = () => [...set.lanes.values()].filter((lane) => lane.ready);
+const master = () => ready().find((lane) => !lane.video.muted) || ready()[0];
+const length = () => Math.max(0, ...ready().map((lane) => lane.video.duration || 0));
+
+function addLane(data) {
+  const box = document.createElement("div");
+  box.className = "mf-lane";
+  const name = `${data.steps} step${data.steps > 1 ? "s" : ""}`;
+  box.innerHTML = `<div class="mf-cell"><video playsinline muted preload="auto" aria-label="${name}"></video>` +
+    `<div class="mf-note"><span></span><b><i></i></b></div><span class="mf-tag ${data.mode.toLowerCase()}">${name}</span>` +
+    `<button class="mf-ear" type="button" hidden aria-pressed="false" aria-label="Sound of ${name}">${EAR}</button></div>`;
+  grid.append(box);
+  const lane = { box, video: box.querySelector("video"), ear: box.querySelector(".mf-ear"), note: box.querySelector(".mf-note"),
+    ready: false, path: "" };
+  lane.video.muted = true;
+  lane.ear.addEventListener("click", () => { set.chosen = true; listen(lane, lane.video.muted); });
+  lane.video.addEventListener("click", toggle);
+  return lane;
+}
+
+function listen(lane, on) {
+  lane.video.muted = !on;
+  lane.ear.setAttribute("aria-pressed", String(on));
+  lane.box.dataset.audible = String(on);
+}
+
+async function load(lane, path) {
+  lane.path = path;
+  const id = set.id, base = (window.gradio_config && window.gradio_config.root) || "";
+  try {
+    // As a whole: then every position can be reached at once, and nothing stops one lane alone.
+    const response = await fetch(base + path, { cache: "no-store" });
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    lane.url = URL.createObjectURL(await response.blob());
+  } catch (error) {
+    find(".mf-status").textContent = `A lane could not be loaded: ${error.message}.`;
+    return;
+  }
+  if (id !== set.id) { URL.revokeObjectURL(lane.url); return; }
+  lane.video.addEventListener("loadeddata", () => { if (id === set.id) join(lane); }, { once: true });
+  lane.video.src = lane.url;
+}
+
+function join(lane) {
+  const first = ready().length === 0, leader = master();
+  lane.ready = true;
+  lane.note.hidden = true;
+  lane.ear.hidden = false;
+  if (first && !set.chosen) listen(lane, true);
+  if (leader) lane.video.currentTime = leader.video.currentTime;
+  if (set.playing) lane.video.play().catch(() => pause());
+  play.disabled = scrub.disabled = false;
+  draw();
+}
+
+async function start() {
+  const lanes = ready(), leader = master();
+  if (!leader) return;
+  const position = leader.video.currentTime >= length() - 0.05 ? 0 : leader.video.currentTime;
+  await Promise.all(lanes.map((lane) => seek(lane.video, position)));
+  set.playing = true;
+  root.dataset.state = "playing";
+  play.setAttribute("aria-label", "Pause all lanes");
+  try { await Promise.all(lanes.map((lane) => lane.video.play())); } catch { pause(); }
+}
+
+function pause() {
+  set.playing = false;
+  root.dataset.state = "paused";
+  play.setAttribute("aria-label", "Play all lanes");
+  const leader = master();
+  for (const lane of ready()) {
+    lane.video.pause();
+    lane.video.playbackRate = 1;
+    if (lane !== leader) lane.video.currentTime = leader.video.currentTime;
+  }
+}
+
+function toggle() { if (set.playing) pause(); else start(); }
+
+function seek(video, position) {
+  if (Math.abs(video.currentTime - position) < 0.001 && !video.seeking) return Promise.resolve();
+  return new Promise((done) => {
+    video.addEventListener("seeked", done, { once: true });
+    setTimeout(done, 1000);
+    video.currentTime = position;
+  });
+}
+
+// The audible lane keeps its pace; the others are nudged towards it, or set when far off.
+function align() {
+  const leader = master();
+  if (!leader || !set.playing || set.scrubbing) return;
+  if (ready().every((lane) => lane.video.ended)) { pause(); return; }
+  leader.video.playbackRate = 1;
+  for (const lane of ready()) {
+    const video = lane.video;
+    if (lane === leader || video.ended || video.seeking || leader.video.ended) continue;
+    const behind = leader.video.currentTime - video.currentTime;
+    if (Math.abs(behind) > 0.3) video.currentTime = leader.video.currentTime;
+    else video.playbackRate = Math.abs(behind) < 0.012 ? 1 : 1 + Math.max(-0.25, Math.min(0.25, 3 * behind));
+    if (video.paused) video.play().catch(() => {});
+  }
+}
+
+function draw() {
+  const leader = master(), total = length(), now = leader ? leader.video.currentTime : 0;
+  scrub.max = total || 1;
+  if (!set.scrubbing) scrub.value = now;
+  scrub.setAttribute("aria-valuetext", `${now.toFixed(1)} of ${total.toFixed(1)} seconds`);
+  find(".mf-time").textContent = `${now.toFixed(1)} / ${total.toFixed(1)} s`;
+}
+
+play.addEventListener("click", toggle);
+scrub.addEventListener("input", () => {
+  set.scrubbing = true;
+  for (const lane of ready()) { lane.video.pause(); lane.video.currentTime = Math.min(scrub.value, lane.video.duration); }
+});
+scrub.addEventListener("change", () => { set.scrubbing = false; if (set.playing) start(); draw(); });
+setInterval(() => { align(); if (set.playing || set.scrubbing) draw(); }, 60);
+
+function clear(id) {
+  for (const lane of set.lanes.values()) { lane.video.pause(); if (lane.url) URL.revokeObjectURL(lane.url); }
+  Object.assign(set, { id, lanes: new Map(), playing: false, scrubbing: false, chosen: false });
+  grid.replaceChildren();
+  root.dataset.state = "paused";
+  play.disabled = scrub.disabled = true;
+  draw();
+}
+
+function show(data, lane) {
+  const words = data.state === "making" && data.made ? `${data.made.toFixed(1)} of ${data.total.toFixed(1)} s` : STATES[data.state] || "";
+  lane.note.querySelector("span").textContent = words;
+  lane.note.querySelector("b").hidden = data.state === "stopped";
+  lane.note.querySelector("i").style.width = `${Math.min(100, 100 * data.made / (data.total || 1))}%`;
+  if (data.path && data.path !== lane.path) load(lane, data.path);
+}
+
+function receive() {
+  let message = {};
+  try { message = JSON.parse(props.value || "{}"); } catch { return; }
+  if (message.error) { find(".mf-status").textContent = ""; return; }
+  if (!message.lanes) return;
+  if (message.id !== set.id) clear(message.id);
+  for (const data of message.lanes) {
+    if (!set.lanes.has(data.steps)) set.lanes.set(data.steps, addLane(data));
+    show(data, set.lanes.get(data.steps));
+  }
+  const count = message.lanes.length;
+  grid.style.setProperty("--columns", count <= 3 ? count : Math.ceil(count / 2));
+  find(".mf-status").textContent = message.status || "";
+}
+
+watch("value", receive);
+receive();

@@ -1,0 +1,264 @@
+"""One request at several step counts: films, timings and figures. No layout here."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.media import read_audio
+from mutual_forcing.sampling import Sampler
+from mutual_forcing.types import MAX_STEPS, GenerationRequest
+
+from .films import ROUTE
+
+if TYPE_CHECKING:
+    from .studio import Studio
+
+MAX_LANES = 6
+DEFAULT_STEPS = (1, 4, 8, 16)
+CHOICES = (1, 2, 4, 6, 8, 12, 16, 24, 50)
+_QUIET = 1e-4
+"""Below this RMS a ratio of loudness says nothing."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one lane; None where a figure cannot be had here.
+
+    first_chunk: seconds from the request to the first finished chunk, muxed, without waiting for
+    other visitors. real_time: seconds of film made per second once the model works. word_errors:
+    errors of pocketsphinx per word. motion: mean difference of successive pictures, 0..255.
+    colour_drift: difference of the mean colours of the first and second half, 0..255;
+    loudness_drift likewise, in decibels.
+    """
+
+    steps: int
+    mode: str
+    nfe_per_chunk: int
+    first_chunk: float
+    real_time: float
+    seconds: float
+    word_errors: float | None = None
+    motion: float | None = None
+    colour_drift: float | None = None
+    loudness_drift: float | None = None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One step count: `row`, `film` (a file) and `path` (its address) are there once it is done."""
+
+    steps: int
+    mode: str
+    made: float = 0.0
+    total: float = 0.0
+    state: str = "waiting"
+    row: Row | None = None
+    film: Path | None = None
+    path: str = ""
+
+
+@dataclass
+class Comparison:
+    """All lanes of one request, in the order of their steps."""
+
+    request: GenerationRequest
+    lanes: list[Lane]
+    folder: Path
+    id: str = ""
+    stopped: bool = False
+    started: float = field(default_factory=time.time)
+
+    @property
+    def finished(self) -> list[Lane]:
+        """The lanes that can be watched."""
+        return [lane for lane in self.lanes if lane.row]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The figures of the finished lanes."""
+        return [lane.row for lane in self.lanes if lane.row]
+
+
+class Bench:
+    """The visitors' comparisons; the films are made by the studio."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._root = tempfile.TemporaryDirectory(prefix="mutual-forcing-compare-")
+        self._comparisons: dict[str, Comparison] = {}
+
+    def run(
+        self, visitor: str, request: GenerationRequest, steps: Sequence[int]
+    ) -> Iterator[Comparison]:
+        """Make the lanes one after the other; yields whenever something is new.
+
+        Raises ValueError unless there are 1 to 6 different step counts from 1 to 50.
+        """
+        counts = step_counts(steps)
+        self.forget(visitor)
+        folder = Path(tempfile.mkdtemp(dir=self._root.name))
+        lanes = [Lane(count, mode_name(count)) for count in counts]
+        comparison = Comparison(request, lanes, folder, id=folder.name)
+        self._comparisons[visitor] = comparison
+        for index, count in enumerate(counts):
+            if comparison.stopped:
+                break
+            for lane in self._lane(visitor, comparison, count):
+                comparison.lanes[index] = lane
+                yield comparison
+        yield comparison
+
+    def stop(self, visitor: str) -> None:
+        """End the visitor's comparison; the finished lanes are kept, the one in progress is not."""
+        comparison = self._comparisons.get(visitor)
+        if comparison:
+            comparison.stopped = True
+            self.studio.stop(_alias(visitor))
+
+    def forget(self, visitor: str) -> None:
+        """Stop what the visitor has running and remove the files."""
+        self.stop(visitor)
+        comparison = self._comparisons.pop(visitor, None)
+        self.studio.forget(_alias(visitor))
+        if comparison:
+            shutil.rmtree(comparison.folder, ignore_errors=True)
+
+    def _lane(self, visitor: str, comparison: Comparison, steps: int) -> Iterator[Lane]:
+        request = replace(comparison.request, steps=steps)
+        lane = Lane(steps, mode_name(steps), state="making")
+        yield lane
+        began, prepared, first, last = time.perf_counter(), 0.0, 0.0, None
+        with closing(self.studio.begin(_alias(visitor), request)) as stream:
+            for progress in stream:
+                prepared = prepared or time.perf_counter() - began
+                if progress.made and not first:
+                    # Not the clock: waiting for other visitors is no property of the steps.
+                    first = prepared + progress.made / progress.rate
+                lane = replace(lane, made=progress.made, total=progress.seconds)
+                last = progress
+                yield lane
+        talk = self.studio.talk_of(_alias(visitor))
+        if comparison.stopped or talk is None or last is None or not last.made:
+            yield replace(lane, state="stopped")
+            return
+        film = comparison.folder / f"{steps:02d}-steps.mp4"
+        shutil.copyfile(self.studio.save(talk), film)
+        yield replace(lane, state="listening")
+        nfe = Sampler.of(steps, request.guidance_scale).nfe
+        words = _spoken_words(talk.state.transcript, last.made)
+        row = Row(steps, lane.mode, nfe, first, last.rate, last.made, **judge(film, words))
+        self.studio.forget(_alias(visitor))
+        yield replace(lane, state="done", row=row, film=film, path=self._publish(film))
+
+    def _publish(self, path: Path) -> str:
+        film = self.studio.shelf.new()
+        film.append(path.read_bytes())
+        film.close()
+        return ROUTE + film.id
+
+
+def step_counts(values: Sequence[Any]) -> list[int]:
+    """Return the step counts sorted; raises ValueError unless 1 to 6 different ones from 1 to 50."""
+    try:
+        numbers = [float(value) for value in values or []]
+    except (TypeError, ValueError) as error:
+        raise ValueError("The step counts must be whole numbers.") from error
+    counts = sorted(set(numbers))
+    if not 1 <= len(counts) <= MAX_LANES:
+        raise ValueError(f"Choose between 1 and {MAX_LANES} step counts.")
+    if any(count != count // 1 or not 1 <= count <= MAX_STEPS for count in counts):
+        raise ValueError(f"Each step count must be a whole number between 1 and {MAX_STEPS}.")
+    return [int(count) for count in counts]
+
+
+def mode_name(steps: int) -> str:
+    """Return "Few" or "Multi"."""
+    return "Few" if Sampler.of(steps).mode == "few" else "Multi"
+
+
+def expected_seconds(studio: Studio, request: GenerationRequest, steps: Sequence[int]) -> float:
+    """Return how long all lanes will take on this machine; 0 while that is not known."""
+    if not studio.pace.known:
+        return 0.0
+    chunks = studio.generator.plan(request).chunks
+    each = [studio.pace.chunk_seconds(count, request.guidance_scale) for count in steps]
+    return chunks * sum(each) + len(each) * studio.pace.overhead
+
+
+def judge(film: Path, words: Sequence[str]) -> dict[str, float | None]:
+    """Measure a film with the evaluation's own code; what is not installed here is left out."""
+    figures: dict[str, float | None] = {}
+    audio = read_audio_or_silence(film)
+    if importlib.util.find_spec("training.metrics.drift"):
+        figures |= _drift(_frames(film), audio)
+    if words and importlib.util.find_spec("pocketsphinx"):
+        from training.metrics.words import transcribe, word_error_rate
+
+        figures["word_errors"] = word_error_rate(" ".join(words), transcribe(audio))
+    return figures
+
+
+def read_audio_or_silence(film: Path) -> np.ndarray:
+    """Return the film's sound as float mono 16 kHz; a silent film is no error here."""
+    try:
+        return read_audio(film)
+    except ValueError:
+        return np.zeros(SAMPLE_RATE, np.float32)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return the figures as comma-separated values with a header; an empty field is unknown."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rounded(row) for row in rows)
+    return file.getvalue()
+
+
+def rounded(row: Row) -> dict[str, Any]:
+    """Return the row as plain values, no longer than what was measured deserves."""
+    return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(row).items()}
+
+
+def _drift(frames: np.ndarray, audio: np.ndarray) -> dict[str, float | None]:
+    from training.metrics.drift import by_window, describe
+
+    half = len(frames) / FPS / 2
+    result: dict[str, float | None] = {"motion": describe(frames, audio)["motion"]}
+    halves = list(by_window(frames, audio, (0.0, half, 2 * half)).values())
+    if len(halves) == 2:
+        first, second = halves
+        result["colour_drift"] = abs(second["colour"] - first["colour"])
+        if min(first["loudness"], second["loudness"]) > _QUIET:
+            ratio = second["loudness"] / first["loudness"]
+            result["loudness_drift"] = float(20 * np.log10(ratio))
+    return result
+
+
+def _frames(film: Path) -> np.ndarray:
+    with av.open(str(film)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def _spoken_words(transcript: Any, seconds: float) -> list[str]:
+    """The words that end within the film: a wished length may cut the text."""
+    return [w.word for w in transcript.words if w.end <= seconds] if transcript else []
+
+
+def _alias(visitor: str) -> str:
+    # A talk of its own beside the visitor's talk on the first tab.
+    return f"{visitor}/compare"

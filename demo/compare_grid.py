@@ -1,0 +1,80 @@
+"""The lanes of a comparison as one film, side by side, with labels."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mutual_forcing.config import FPS
+from mutual_forcing.media import remux_faststart
+
+from .compare import Lane
+
+SIDE = 256
+"""Pixels of one lane's picture: the model's own size is too small for a player's window."""
+_COLOURS = {"Few": (16, 122, 87), "Multi": (109, 40, 217)}
+_BACKGROUND = (16, 19, 26)
+
+
+def write_grid(
+    path: Path, lanes: Sequence[Lane], metadata: Mapping[str, Any], audible: int = 0
+) -> None:
+    """Write the finished lanes as one MP4; the sound is that of lane number `audible`.
+
+    Raises ValueError when there is no finished lane, RuntimeError or OSError when ffmpeg fails.
+    """
+    if not lanes:
+        raise ValueError("No lane is finished: there is nothing to show.")
+    from moviepy import ColorClip, CompositeVideoClip, ImageClip, VideoFileClip, clips_array
+
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        cells = []
+        for index, lane in enumerate(lanes):
+            film = stack.enter_context(VideoFileClip(str(lane.film), audio=index == audible))
+            label = ImageClip(_label(lane, index == audible), duration=film.duration)
+            film = film.resized((SIDE, SIDE))
+            cells.append(CompositeVideoClip([film, label.with_position((10, 10))]))
+        columns = grid_columns(len(cells))
+        longest = max(cell.duration for cell in cells)
+        missing = -len(cells) % columns
+        cells += [ColorClip((SIDE, SIDE), _BACKGROUND, duration=longest) for _ in range(missing)]
+        grid = clips_array(
+            [cells[i : i + columns] for i in range(0, len(cells), columns)], bg_color=_BACKGROUND
+        )
+        file = Path(folder) / "grid.mp4"
+        # The temporary sound file would otherwise be written into the working folder.
+        grid.write_videofile(
+            str(file), fps=FPS, codec="libx264", audio_codec="aac", audio_fps=48_000,
+            preset="veryfast", threads=1, logger=None, pixel_format="yuv420p",
+            temp_audiofile=str(Path(folder) / "sound.m4a"),
+        )  # fmt: skip
+        grid.close()
+        path.write_bytes(remux_faststart(file.read_bytes(), metadata))
+
+
+def grid_columns(count: int) -> int:
+    """Return how many of `count` cells stand in a row: 1, 2, 3, then 2 x 2 and 3 x 2."""
+    return count if count <= 3 else math.ceil(count / 2)
+
+
+def _label(lane: Lane, audible: bool) -> np.ndarray:
+    """A rounded label as uint8 RGBA; drawn at twice the size for smooth corners."""
+    text = f"{lane.steps} step{'s' * (lane.steps > 1)}" + (" (sound)" if audible else "")
+    font = ImageFont.load_default(30)
+    left, top, right, bottom = font.getbbox(text)
+    size = (round(right - left) + 36, round(bottom - top) + 26)
+    picture = Image.new("RGBA", size, (0, 0, 0, 0))
+    pen = ImageDraw.Draw(picture)
+    pen.rounded_rectangle(
+        (0, 0, size[0] - 1, size[1] - 1), size[1] // 2, (*_COLOURS[lane.mode], 225)
+    )
+    pen.text((18 - left, 13 - top), text, "white", font)
+    half = (size[0] // 2, size[1] // 2)
+    return np.asarray(picture.resize(half, Image.Resampling.LANCZOS))

@@ -1,0 +1,299 @@
+"""The Compare tab: its layout and its events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from mutual_forcing.caption import EMOTIONS, MOTIONS
+from mutual_forcing.types import GenerationRequest
+
+from . import compare, inputs
+from .compare import Bench, Comparison
+from .compare_grid import write_grid
+from .compare_view import player_message, plots_html, table_html
+from .inputs import DRIVES, Form
+from .limits import Limits
+from .parts import MODEL, QUIET, character, number, polite, read, visitor
+from .studio import Studio, failure
+
+log = logging.getLogger(__name__)
+_TEXT = "How many steps does it take to say this well?"
+_BLANK = np.full((64, 64, 3), 128, np.uint8)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """What is compared: the components in the order of the events' arguments."""
+
+    picture: gr.components.Component
+    text: gr.components.Component
+    steps: gr.components.Component
+    emotion: gr.components.Component
+    motion: gr.components.Component
+    seed: gr.components.Component
+    guidance: gr.components.Component
+    seconds: gr.components.Component
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What a comparison fills."""
+
+    player: gr.HTML
+    start: gr.Button
+    stop: gr.Button
+    table: gr.HTML
+    plots: gr.HTML
+    grid: gr.DownloadButton
+    numbers: gr.DownloadButton
+
+
+def build(demo: gr.Blocks, studio: Studio) -> None:
+    """Build the tab's content inside the open `gr.Tab`, and wire it."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            asked, expectation = _request_column(studio.generator.max_steps)
+        with gr.Column(scale=6, min_width=320):
+            results = _result_column()
+    _wire(demo, Bench(studio), asked, results)
+    _wire_expectation(demo, studio, asked, expectation)
+
+
+def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML]:
+    picture = character("compare-character", "compare-characters")
+    text = gr.Textbox(
+        _TEXT, label="What they say", lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+        placeholder="English text", elem_id="compare-text",
+    )  # fmt: skip
+    with gr.Group():
+        steps = gr.CheckboxGroup(
+            [(str(n), n) for n in compare.CHOICES if n <= max_steps],
+            value=list(compare.DEFAULT_STEPS), label="Steps", elem_id="compare-steps",
+            info=f"One lane each, {compare.MAX_LANES} at most. Up to 8 is Few mode.",
+        )  # fmt: skip
+        expectation = gr.HTML(
+            _line("Measuring the speed of this machine…"), elem_id="compare-expect"
+        )
+    with gr.Row():
+        emotion = gr.Dropdown(list(EMOTIONS), value="neutral", label="Emotion", min_width=120)
+        motion = gr.Radio(list(MOTIONS), value="calm", label="Motion", min_width=160)
+    with gr.Accordion("Advanced", open=False), gr.Row():
+        seed = number("Seed", "The same for all lanes", precision=0)
+        guidance = number("Guidance", "Multi mode; 0: automatic")
+        seconds = number("Seconds", "0: as long as needed")
+    return _Fields(picture, text, steps, emotion, motion, seed, guidance, seconds), expectation
+
+
+def _result_column() -> _Results:
+    player = gr.HTML(
+        value="", html_template=read("compare.html"), css_template=read("compare.css"),
+        js_on_load=read("compare.js"), elem_id="compare-player",
+    )  # fmt: skip
+    with gr.Row():
+        start = gr.Button(
+            "Compare", variant="primary", scale=3, min_width=160, elem_id="compare-button",
+            elem_classes="mf-big",
+        )  # fmt: skip
+        stop = gr.Button(
+            "Stop", variant="stop", scale=1, min_width=90, interactive=False,
+            elem_id="compare-stop", elem_classes="mf-big",
+        )  # fmt: skip
+    table = gr.HTML(visible=False, elem_id="compare-table")
+    plots = gr.HTML(visible=False, elem_id="compare-plots")
+    with gr.Row():
+        grid = gr.DownloadButton("Film of all lanes (MP4)", visible=False, elem_id="compare-grid")
+        numbers = gr.DownloadButton("Numbers (CSV)", visible=False, elem_id="compare-csv")
+    return _Results(player, start, stop, table, plots, grid, numbers)
+
+
+def _wire(demo: gr.Blocks, bench: Bench, asked: _Fields, results: _Results) -> None:
+    inputs_ = [getattr(asked, f.name) for f in fields(asked)]
+    outputs = [getattr(results, f.name) for f in fields(results)]
+    on_page, endpoint = _comparisons(bench)
+    event = results.start.click(on_page, inputs_, outputs, api_visibility="private", **MODEL)
+    event.failure(_failed, outputs=outputs[:3], **QUIET)
+    files = [
+        gr.File(visible=False, label="All lanes (MP4)"),
+        gr.File(visible=False, label="Figures (CSV)"),
+        gr.JSON(visible=False, label="Figures"),
+    ]
+    gr.Button(visible=False).click(endpoint, inputs_, files, api_name="compare", **MODEL)
+
+    def stop(request: gr.Request) -> None:
+        bench.stop(visitor(request))
+
+    def forget(request: gr.Request) -> None:
+        bench.forget(visitor(request))
+
+    results.stop.click(stop, **QUIET)
+    demo.unload(forget)
+
+
+def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
+    def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
+        with polite():
+            wanted = _asked(*values, limits=bench.studio.limits)
+            yield from _show(bench, visitor(request), *wanted)
+
+    def endpoint(
+        picture: str, text: str, steps: list[int], emotion: str, motion: str,
+        seed: float, guidance: float, seconds: float, request: gr.Request,
+    ) -> tuple[str, str, list[dict[str, Any]]]:  # fmt: skip
+        """Make the same film with each number of steps.
+
+        Returns the lanes side by side as one MP4, the figures as CSV, and as a list of rows.
+        """
+        with polite():
+            asked = (picture, text, steps, emotion, motion, seed, guidance, seconds)
+            wanted = _asked(*asked, limits=bench.studio.limits)
+            for comparison in bench.run(visitor(request), *wanted):
+                last = comparison
+        rows = [compare.rounded(row) for row in last.rows]
+        if not rows:
+            raise gr.Error("The comparison was stopped before its first lane was finished.")
+        return str(_grid(bench, last)), str(_numbers(last)), rows
+
+    return on_page, endpoint
+
+
+def _asked(
+    picture: str | None, text: str, steps: list[int], emotion: str, motion: str, seed: float,
+    guidance: float, seconds: float, pixels: np.ndarray | None = None,
+    limits: Limits | None = None,
+) -> tuple[GenerationRequest, list[int]]:  # fmt: skip
+    counts = compare.step_counts(steps)
+    form = Form(
+        picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
+        steps=counts[0], seed=seed, guidance=guidance, seconds=seconds, window=0,
+    )  # fmt: skip
+    return form.request(pixels, limits), counts
+
+
+def _show(bench: Bench, who: str, request: GenerationRequest, counts: list[int]) -> Iterator[tuple]:
+    """Yield the page's outputs while lanes grow; whatever happens, the finished ones are kept."""
+    comparison, shown = None, -1
+    try:
+        with closing(bench.run(who, request, counts)) as stream:
+            for comparison in stream:
+                new = len(comparison.rows) != shown
+                shown = len(comparison.rows)
+                yield _outputs(comparison, running=True, figures=new)
+    except ValueError:
+        raise
+    except Exception as error:
+        log.exception("A comparison failed.")
+        if comparison is None or not comparison.rows:
+            raise gr.Error(failure(error)) from error
+        gr.Warning(f"{failure(error)} The lanes that were finished are kept.")
+    if comparison is None:
+        return
+    if not comparison.rows:
+        yield _outputs(comparison, running=False, status="Stopped before the first lane was done.")
+        return
+    numbers = _numbers(comparison)
+    yield _outputs(comparison, True, status="Making one film of all lanes…", numbers=numbers)
+    try:
+        grid, status = _grid(bench, comparison), _summary(comparison)
+    except (OSError, RuntimeError, ImportError, ValueError):
+        log.exception("The film of all lanes could not be written.")
+        grid, status = None, "The film of all lanes could not be written; the lanes are here."
+    yield _outputs(comparison, False, status=status, numbers=numbers, grid=grid)
+
+
+def _outputs(
+    comparison: Comparison,
+    running: bool,
+    status: str = "",
+    figures: bool = False,
+    numbers: Path | None = None,
+    grid: Path | None = None,
+) -> tuple:
+    table = plots = gr.skip()
+    if figures:
+        rows = comparison.rows
+        table = gr.update(value=table_html(rows), visible=bool(rows))
+        plots = gr.update(value=plots_html(rows), visible=len(rows) > 1)
+    kept = gr.update(visible=False) if figures and not comparison.rows else gr.skip()
+    return (
+        player_message(comparison, status),
+        gr.update(interactive=not running),
+        gr.update(interactive=running),
+        table,
+        plots,
+        gr.update(value=str(grid), visible=True) if grid else kept,
+        gr.update(value=str(numbers), visible=True) if numbers else kept,
+    )
+
+
+def _summary(comparison: Comparison) -> str:
+    count = len(comparison.rows)
+    return f"{count} lane{'s' * (count > 1)}, seed {comparison.request.seed}."
+
+
+def _failed() -> tuple[str, Any, Any]:
+    # The time makes every message differ from the last one, else the page would not notice it.
+    message = json.dumps({"error": time.time()})
+    return message, gr.update(interactive=True), gr.update(interactive=False)
+
+
+def _numbers(comparison: Comparison) -> Path:
+    path = comparison.folder / "mutual-forcing-comparison.csv"
+    path.write_text(compare.to_csv(comparison.rows), encoding="utf-8")
+    return path
+
+
+def _grid(bench: Bench, comparison: Comparison) -> Path:
+    request, generator = comparison.request, bench.studio.generator
+    path = comparison.folder / "mutual-forcing-comparison.mp4"
+    settings = {
+        "text": request.text,
+        "caption": request.caption,
+        "steps": [row.steps for row in comparison.rows],
+        "seed": request.seed,
+        "model": generator.config.name,
+        "checkpoint": generator.system.digest,
+    }
+    write_grid(path, comparison.finished, settings)
+    return path
+
+
+def _wire_expectation(
+    demo: gr.Blocks, studio: Studio, asked: _Fields, expectation: gr.HTML
+) -> None:
+    def expect(*values: Any) -> str:
+        try:
+            request, counts = _asked(*values, pixels=_BLANK)
+            seconds = compare.expected_seconds(studio, request, counts)
+        except ValueError as error:
+            return _line(escape(str(error)))
+        if not seconds:
+            return _line("Measuring the speed of this machine…")
+        lanes = f"{len(counts)} lane{'s' * (len(counts) > 1)}"
+        return _line(f"<b>{lanes}</b> in about <b>{seconds:.0f} s</b> on this machine.")
+
+    def tick(*values: Any) -> tuple[str, gr.Timer]:
+        return expect(*values), gr.Timer(active=not studio.pace.known)
+
+    components = [getattr(asked, f.name) for f in fields(asked)]
+    timer = gr.Timer(2)
+    timer.tick(tick, components, [expectation, timer], **QUIET)
+    changes = [asked.text.change, asked.steps.change, asked.guidance.change, asked.seconds.change]
+    gr.on(
+        [demo.load, *changes], expect, components, expectation, trigger_mode="always_last",
+        **QUIET,
+    )  # fmt: skip
+
+
+def _line(text: str) -> str:
+    return f'<div class="mf-preflight"><span>{text}</span></div>'

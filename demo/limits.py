@@ -1,0 +1,70 @@
+"""What a host allows, read once at start from environment variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mutual_forcing.types import MAX_SECONDS
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds for every visitor.
+
+    seconds: longest film and longest uploaded sound (MF_MAX_SECONDS, 1 to 600).
+    text: most characters of one text (MF_MAX_TEXT, 1 to 2000).
+    upload_mb: largest uploaded file in megabytes (MF_MAX_UPLOAD_MB, 1 to 200).
+    queue: most visitors that wait at a time (MF_MAX_QUEUE, 1 to 1000).
+    user, password: asked for before the page opens, when a password is set (MF_USER, MF_PASSWORD).
+    """
+
+    seconds: float = MAX_SECONDS
+    text: int = 2000
+    upload_mb: int = 200
+    queue: int = 20
+    user: str = "user"
+    password: str = field(default="", repr=False)
+
+    @staticmethod
+    def from_environment(environment: Mapping[str, str] | None = None) -> Limits:
+        """Read the variables; raises ValueError, naming the variable, for a value out of range."""
+        values = os.environ if environment is None else environment
+        default = Limits()
+        return Limits(
+            seconds=_number(values, "MF_MAX_SECONDS", default.seconds, MAX_SECONDS),
+            text=int(_number(values, "MF_MAX_TEXT", default.text, 2000)),
+            upload_mb=int(_number(values, "MF_MAX_UPLOAD_MB", default.upload_mb, 200)),
+            queue=int(_number(values, "MF_MAX_QUEUE", default.queue, 1000)),
+            user=values.get("MF_USER") or default.user,
+            password=values.get("MF_PASSWORD", ""),
+        )
+
+    @property
+    def auth(self) -> tuple[str, str] | None:
+        """What Gradio's `launch(auth=...)` takes."""
+        return (self.user, self.password) if self.password else None
+
+    def check_text(self, text: str) -> None:
+        """Raise ValueError for a text that is too long."""
+        if len(text) > self.text:
+            raise ValueError(f"The text is longer than {self.text} characters.")
+
+    def check_seconds(self, seconds: float) -> None:
+        """Raise ValueError for a film that is too long."""
+        if seconds > self.seconds + 1:  # chunks only come whole
+            raise ValueError(f"The film would be longer than {self.seconds:g} seconds.")
+
+
+def _number(values: Mapping[str, str], name: str, default: float, most: float) -> float:
+    text = values.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} must be a number from 1 to {most:g}, not {text!r}.")
+    return number

@@ -1,0 +1,249 @@
+"""The Live tab: its layout and its events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from mutual_forcing.caption import EMOTIONS, MOTIONS
+from mutual_forcing.types import MAX_STEPS
+
+from . import inputs
+from .inputs import DRIVES, Form
+from .live import Live, LiveStage
+from .parts import MODEL, QUIET, character, polite, read, visitor
+from .studio import Studio, failure
+
+log = logging.getLogger(__name__)
+_TEXT = "Hello, I am live. Type something, and I will say it next."
+_PUBLIC = {**QUIET, "api_visibility": "public"}
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """The components that events read and write."""
+
+    picture: gr.Image
+    text: gr.Textbox
+    emotion: gr.Dropdown
+    motion: gr.Radio
+    steps: gr.Slider
+    start: gr.Button
+    stop: gr.Button
+    player: gr.HTML
+    timeline: gr.HTML
+    more: gr.Textbox
+    say: gr.Button
+    clip: gr.Video
+
+
+def build(demo: gr.Blocks, studio: Studio) -> None:
+    """Build the tab's content inside the open `gr.Tab`, and wire it."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            asked = _request_column(studio.generator.max_steps)
+        with gr.Column(scale=5, min_width=320):
+            shown = _stage_column()
+    _wire(demo, LiveStage(studio), _Controls(**asked, **shown))
+
+
+def _request_column(max_steps: int) -> dict[str, Any]:
+    picture = character("live-character", "live-characters")
+    text = gr.Textbox(
+        _TEXT, label="What they say first", lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+        placeholder="English text", elem_id="live-text",
+    )  # fmt: skip
+    with gr.Group():
+        with gr.Row():
+            emotion = gr.Dropdown(
+                list(EMOTIONS), value="neutral", label="Emotion", min_width=120,
+                elem_id="live-emotion",
+            )  # fmt: skip
+            motion = gr.Radio(
+                list(MOTIONS), value="calm", label="Motion", min_width=160, elem_id="live-motion"
+            )
+        steps = gr.Slider(
+            1, min(MAX_STEPS, max_steps), value=4, step=1, label="Steps", elem_id="live-steps",
+            info="Style and steps may be changed while the stream runs: the next chunk obeys.",
+        )  # fmt: skip
+    return {"picture": picture, "text": text, "emotion": emotion, "motion": motion, "steps": steps}
+
+
+def _player_script() -> str:
+    # The Talk tab's player; only the buttons that it watches have other names here.
+    script = read("player.js").replace("#talk-button, #continue-button", "#live-start")
+    return script.replace("#talk-button", "#live-start").replace("#stop-button", "#live-stop")
+
+
+def _stage_column() -> dict[str, Any]:
+    markup = read("player.html").replace("press Talk", "press Start").replace("on Talk", "on Start")
+    player = gr.HTML(
+        value="", html_template=markup, css_template=read("player.css"),
+        js_on_load=_player_script(), elem_id="live-player",
+    )  # fmt: skip
+    timeline = gr.HTML(
+        value="", html_template=read("live_timeline.html"),
+        css_template=read("live_timeline.css"), js_on_load=read("live_timeline.js"),
+        elem_id="live-timeline",
+    )  # fmt: skip
+    with gr.Row(equal_height=True):
+        more = gr.Textbox(
+            placeholder="… and then?", show_label=False, scale=4, container=False, min_width=160,
+            max_length=inputs.MAX_TEXT, elem_id="live-more", label="What they say next",
+            interactive=False,
+        )  # fmt: skip
+        say = gr.Button("Say", scale=1, min_width=90, elem_id="live-say", interactive=False)
+    with gr.Row():
+        start = gr.Button(
+            "Start", variant="primary", scale=3, min_width=160, elem_id="live-start",
+            elem_classes="mf-big",
+        )  # fmt: skip
+        stop = gr.Button(
+            "Stop", variant="stop", scale=1, min_width=90, interactive=False,
+            elem_id="live-stop", elem_classes="mf-big",
+        )  # fmt: skip
+    clip = gr.Video(
+        label="Finished clip", buttons=["download"], interactive=False, visible=False,
+        elem_id="live-clip",
+    )  # fmt: skip
+    return {
+        "player": player, "timeline": timeline, "more": more, "say": say, "start": start,
+        "stop": stop, "clip": clip,
+    }  # fmt: skip
+
+
+def _wire(demo: gr.Blocks, stage: LiveStage, c: _Controls) -> None:
+    on_page, endpoint = _streams(stage)
+    fields = [c.picture, c.text, c.emotion, c.motion, c.steps]
+    outputs = [c.player, c.timeline, c.start, c.stop, c.more, c.say, c.clip]
+    event = c.start.click(on_page, fields, outputs, api_visibility="private", **MODEL)
+    event.failure(_failed, outputs=outputs[:1] + outputs[2:6], **QUIET)
+    events = gr.JSON(visible=False, label="Timeline")
+    gr.Button(visible=False).click(endpoint, fields, [c.clip, events], api_name="live", **MODEL)
+
+    def forget(request: gr.Request) -> None:
+        stage.forget(visitor(request))
+
+    demo.unload(forget)
+    _wire_changes(stage, c)
+
+
+def _wire_changes(stage: LiveStage, c: _Controls) -> None:
+    say, steer, stop = _changes(stage)
+
+    def say_on_page(text: str, request: gr.Request) -> str:
+        say(text, request)
+        return ""
+
+    def steer_on_page(emotion: str, motion: str, steps: float, request: gr.Request) -> None:
+        session = stage.session_of(visitor(request))
+        if session and session.running:
+            steer(emotion, motion, steps, request)
+
+    gr.on([c.say.click, c.more.submit], say_on_page, c.more, c.more, **QUIET)
+    style = [c.emotion, c.motion, c.steps]
+    gr.on(
+        [field.change for field in style], steer_on_page, style, trigger_mode="always_last", **QUIET
+    )
+    c.stop.click(stop, **QUIET)
+    at = gr.Number(visible=False, label="Second of the stream from which it holds")
+    text = gr.Textbox(visible=False, label="Text")
+    gr.Button(visible=False).click(say, text, at, api_name="live_say", **_PUBLIC)
+    gr.Button(visible=False).click(steer, style, at, api_name="live_steer", **_PUBLIC)
+    gr.Button(visible=False).click(stop, api_name="live_stop", **_PUBLIC)
+
+
+def _changes(stage: LiveStage) -> tuple[Callable, Callable, Callable]:
+    def say(text: str, request: gr.Request) -> float:
+        """Append text to the running live stream; return the second at which it begins."""
+        with polite():
+            stage.studio.limits.check_text(text)
+            return stage.say(visitor(request), text)
+
+    def steer(emotion: str, motion: str, steps: float, request: gr.Request) -> float:
+        """Change the running live stream; return the second from which the change holds."""
+        with polite():
+            return stage.steer(visitor(request), emotion, motion, steps)
+
+    def stop(request: gr.Request) -> None:
+        """End the running live stream; `/live` then returns its clip."""
+        stage.stop(visitor(request))
+
+    return say, steer, stop
+
+
+def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
+    def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
+        with polite():
+            yield from _show(stage, visitor(request), *values)
+
+    def endpoint(
+        picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request
+    ) -> tuple[str | None, dict[str, Any]]:
+        """Run a live stream until it is stopped or silent; return its clip and its timeline.
+
+        While it runs, `/live_say`, `/live_steer` and `/live_stop` of the same client change it.
+        """
+        with polite():
+            form = _form(picture, text, emotion, motion, steps)
+            wanted = form.request(limits=stage.studio.limits)
+            for live in stage.run(visitor(request), wanted):
+                last = live
+        clip = stage.save(visitor(request))
+        return (str(clip) if clip else None), last.timeline()
+
+    return on_page, endpoint
+
+
+def _form(picture: str | None, text: str, emotion: str, motion: str, steps: float) -> Form:
+    return Form(
+        picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
+        steps=steps, seed=0, guidance=0, seconds=0, window=0,
+    )  # fmt: skip
+
+
+def _show(stage: LiveStage, who: str, *values: Any) -> Iterator[tuple]:
+    """Yield the page's outputs; at the stream's end, however it ends, the clip."""
+    live = None
+    try:
+        request = _form(*values).request(limits=stage.studio.limits)
+        with closing(stage.run(who, request)) as stream:
+            for live in stream:
+                if not live.progress.done:
+                    yield _outputs(live, running=True)
+    except ValueError:
+        raise
+    except Exception as error:
+        log.exception("A live stream failed.")
+        if live is None or not live.moments:
+            raise gr.Error(failure(error)) from error
+        gr.Warning(f"{failure(error)} What was made until then is kept.")
+    clip = stage.save(who)
+    if live is not None:
+        yield _outputs(live, running=False, clip=str(clip) if clip else None)
+
+
+def _outputs(live: Live, running: bool, clip: str | None = None) -> tuple:
+    switch = gr.update(interactive=running)
+    return (
+        live.progress.message(),
+        json.dumps(live.timeline()),
+        gr.update(interactive=not running),
+        switch,
+        switch,
+        switch,
+        gr.update(value=clip, visible=True) if clip else gr.skip(),
+    )
+
+
+def _failed() -> tuple:
+    # The time makes every message differ from the last one, else the page would not notice it.
+    off = gr.update(interactive=False)
+    return json.dumps({"error": time.time()}), gr.update(interactive=True), off, off, off

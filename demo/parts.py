@@ -1,0 +1,72 @@
+"""Pieces that several tabs are made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+HERE = Path(__file__).parent
+CHARACTERS = HERE.parent / "examples" / "characters"
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+MODEL: dict[str, Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": "model",
+    "show_progress": "hidden",
+}
+"""For events that use the model: one at a time, over all tabs."""
+
+
+def character(name: str, gallery_name: str) -> gr.Image:
+    """Build the character's picture with its gallery; the names are their ids on the page."""
+    picture = gr.Image(
+        label="Character", type="filepath", sources=["upload", "webcam", "clipboard"], height=230,
+        elem_id=name,
+    )  # fmt: skip
+    # Our own reader opens the file, by content and with limits; Gradio would open it first.
+    picture.preprocess = lambda payload: payload.path if payload else None
+    paths = sorted(CHARACTERS.glob("*.png"))
+    if paths:
+        gallery = gr.Gallery(
+            [str(path) for path in paths], label="Examples", columns=6, buttons=[],
+            allow_preview=False, interactive=False, object_fit="cover", show_label=False,
+            elem_id=gallery_name, elem_classes="mf-gallery",
+        )  # fmt: skip
+        surprise = gr.Button("Surprise me", size="sm")
+
+        def choose(event: gr.SelectData) -> str:
+            return str(paths[event.index])
+
+        gallery.select(choose, outputs=picture, **QUIET)
+        surprise.click(lambda: str(random.choice(paths)), outputs=picture, **QUIET)
+    return picture
+
+
+def number(label: str, info: str, precision: int | None = None) -> gr.Number:
+    """Build a field for a number of which 0 means: left open."""
+    return gr.Number(0, label=label, info=info, precision=precision, minimum=0, min_width=120)
+
+
+def read(name: str) -> str:
+    """Return a text file of this folder."""
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def visitor(request: gr.Request) -> str:
+    """Return who asks: one browser tab, or one client."""
+    return request.session_hash or "api"
+
+
+@contextmanager
+def polite() -> Iterator[None]:
+    """Turn a ValueError, which is one clear sentence, into the page's message."""
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(
+            str(error), title="Please check", duration=8, print_exception=False
+        ) from error

@@ -1,0 +1,193 @@
+"""A run as JSON or as a link, and back: everything but the uploaded files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import av
+import gradio as gr
+
+from mutual_forcing.caption import EMOTIONS, MOTIONS
+from mutual_forcing.types import MAX_SECONDS, MAX_STEPS
+
+from .events import QUIET
+from .inputs import DRIVES, LENDS, MAX_TEXT, Form
+from .studio import Studio
+
+NAMES = ("text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window")
+"""The fields of a Form that a link can carry; pictures and sounds cannot be named by one."""
+_CHOICES = {"sound_use": (DRIVES, LENDS), "emotion": tuple(EMOTIONS), "motion": tuple(MOTIONS)}
+_MOST = {"steps": MAX_STEPS, "seed": 2**53, "guidance": 10, "seconds": MAX_SECONDS, "window": 64}
+_WHOLE = ("steps", "seed", "window")
+_MAX_JSON = 64 * 1024
+_FOREIGN = "These are no settings of a run."
+
+
+def to_json(form: Form, checkpoint: str = "") -> str:
+    """Return the run's settings and the digest of the checkpoint as JSON."""
+    values: dict[str, Any] = {name: getattr(form, name) for name in NAMES}
+    return json.dumps({**values, "checkpoint": checkpoint}, ensure_ascii=False, indent=1)
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """Return the form's values and perhaps "checkpoint" from `to_json` or from a film's comment.
+
+    Unknown names are ignored. Raises ValueError, in one sentence, for anything else.
+    """
+    if len(text) > _MAX_JSON:
+        raise ValueError(_FOREIGN)
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(_FOREIGN) from error
+    if not isinstance(values, dict):
+        raise ValueError(_FOREIGN)
+    return _checked(_renamed(values))
+
+
+def from_file(path: str | Path) -> dict[str, Any]:
+    """Read the settings out of a film that was made here, or a JSON file; raises ValueError."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(_MAX_JSON + 1)
+        if start[:1] in (b"{", b" ", b"\n", b"\xef"):
+            return from_json(start.decode("utf-8-sig"))
+        with av.open(str(path), format="mp4", metadata_errors="ignore") as film:
+            return from_json(film.metadata.get("comment", ""))
+    except (OSError, UnicodeDecodeError, av.error.FFmpegError) as error:
+        raise ValueError(_FOREIGN) from error
+
+
+def to_query(form: Form) -> str:
+    """Return the settings as a link's query, such as "?text=Hello.&steps=4"; 0 and None are left out."""
+    values = {name: getattr(form, name) for name in NAMES}
+    return "?" + urlencode({name: value for name, value in values.items() if value})
+
+
+def from_query(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the form's values that a link carries; raises ValueError for wrong ones."""
+    values: dict[str, Any] = {}
+    for name in NAMES:
+        if name not in parameters:
+            continue
+        text = str(parameters[name])
+        try:
+            values[name] = float(text) if name in _MOST else text
+        except ValueError as error:
+            raise ValueError(f"The link's {name} is not a number.") from error
+    return _checked(values)
+
+
+def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio) -> None:
+    """Build the closed "Save or restore" part under the request's `fields` (in Form's order)."""
+    digest = studio.generator.system.digest
+    with gr.Accordion("Save or restore these settings", open=False):
+        text = gr.Textbox(
+            label="Settings", lines=4, max_lines=12, buttons=["copy"], elem_id="settings",
+            info="Pictures and sounds are not part of them.", max_length=_MAX_JSON,
+        )  # fmt: skip
+        link = gr.Textbox(label="Link", buttons=["copy"], interactive=False, elem_id="permalink")
+        with gr.Row():
+            show = gr.Button("Show", size="sm", min_width=90)
+            restore = gr.Button("Restore", size="sm", min_width=90)
+            upload = gr.UploadButton(
+                "Restore from a film", size="sm", file_types=[".mp4", ".json"], min_width=140
+            )
+
+    def shown(*values: Any, request: gr.Request) -> tuple[str, str]:
+        form = Form(*values)
+        return to_json(form, digest), _page_address(request) + to_query(form)
+
+    def restored(source: str) -> list[Any]:
+        return _updates(lambda: from_json(source or ""), digest)
+
+    def read(path: str | None) -> list[Any]:
+        return _updates(lambda: from_file(path or ""), digest)
+
+    def linked(request: gr.Request) -> list[Any]:
+        return _updates(lambda: from_query(dict(request.query_params)), digest)
+
+    targets = [fields[_INDEX[name]] for name in NAMES]
+    show.click(_with_request(shown), fields, [text, link], **QUIET)
+    # Queued, unlike the other quick events: only then do warnings reach the page.
+    queued = {**QUIET, "queue": True, "concurrency_limit": None}
+    restore.click(restored, text, targets, **queued)
+    upload.upload(read, upload, targets, **queued)
+    demo.load(linked, None, targets, **queued)
+
+
+_INDEX = {field.name: index for index, field in enumerate(fields_of(Form))}
+
+
+def _with_request(function: Any) -> Any:
+    def inner(request: gr.Request, *values: Any) -> Any:
+        return function(*values, request=request)
+
+    return inner
+
+
+def _page_address(request: gr.Request) -> str:
+    referer = request.headers.get("referer", "")
+    return referer.split("?")[0].split("#")[0]
+
+
+def _updates(read: Any, digest: str) -> list[Any]:
+    try:
+        values = read()
+    except ValueError as error:
+        gr.Warning(str(error))
+        return [gr.skip() for _ in NAMES]
+    made_with = values.get("checkpoint")
+    if made_with and digest and made_with != digest:
+        gr.Warning("That run used other weights: this one will look and sound different.")
+    return [values.get(name, gr.skip()) for name in NAMES]
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """A film's comment holds a request's names; return a form's."""
+    known = {name: values[name] for name in (*NAMES, "checkpoint") if name in values}
+    if "guidance_scale" in values:
+        known.setdefault("guidance", values["guidance_scale"])
+    emotion, _, motion = str(values.get("caption", "")).partition(", ")
+    if emotion and motion:
+        known.setdefault("emotion", emotion)
+        known.setdefault("motion", motion)
+    if not known:
+        raise ValueError(_FOREIGN)
+    return known
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in _MOST:
+            checked[name] = _number(name, value)
+        elif name in _CHOICES:
+            if value not in _CHOICES[name]:
+                raise ValueError(f"The {name} must be one of: {', '.join(_CHOICES[name])}.")
+            checked[name] = value
+        else:
+            if not isinstance(value, str) or len(value) > MAX_TEXT:
+                raise ValueError(f"The {name} must be text of at most {MAX_TEXT} characters.")
+            checked[name] = value
+    return checked
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        value = 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    low = 1 if name == "steps" else 0
+    if not number or not math.isfinite(value) or not low <= value <= _MOST[name]:
+        raise ValueError(f"The {name} must be a number from {low} to {_MOST[name]:g}.")
+    if name in _WHOLE:
+        if value != int(value):
+            raise ValueError(f"The {name} must be a whole number.")
+        return int(value)
+    return value

@@ -1,0 +1,88 @@
+"""The Compare tab used as a person would, in headless Chromium."""
+
+from __future__ import annotations
+
+import csv
+import time
+
+import av
+import pytest
+
+pytestmark = pytest.mark.browser
+
+LANES = """() => [...document.querySelectorAll('#compare-player video')].map((v) => ({
+  time: v.currentTime, muted: v.muted, paused: v.paused, length: v.duration,
+  frames: v.getVideoPlaybackQuality().totalVideoFrames, sound: v.webkitAudioDecodedByteCount }))"""
+STATUS = "document.querySelector('#compare-player .mf-status').innerText"
+
+
+def open_tab(page, picture) -> None:
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_selector("#compare-button")
+    page.set_input_files("#compare-character input[type=file]", str(picture))
+    page.wait_for_selector("#compare-character img")
+
+
+def choose(page, *steps: int) -> None:
+    for box in page.locator("#compare-steps input[type=checkbox]").all():
+        label = int(box.locator("xpath=ancestor::label[1]").inner_text())
+        box.set_checked(label in steps)
+
+
+def download(page, button: str, path):
+    page.wait_for_selector(button)
+    with page.expect_download() as caught:
+        page.click(button)
+    caught.value.save_as(path)
+    return path
+
+
+def test_three_lanes_play_in_sync(page, picture, tmp_path):
+    open_tab(page, picture)
+    choose(page, 1, 2, 4)
+    page.fill("#compare-text textarea", "Three lanes should speak together.")
+    page.click("#compare-button")
+    page.wait_for_function(f"() => {STATUS}.startsWith('3 lanes')", timeout=300_000)
+    page.wait_for_function(f"() => ({LANES})().every((v) => v.length > 1)")
+    assert [lane["muted"] for lane in page.evaluate(LANES)] == [False, True, True]
+
+    page.click("#compare-player .mf-play")
+    page.wait_for_function(f"() => ({LANES})().every((v) => v.time > 0.4)", timeout=20_000)
+    apart = []
+    for _ in range(8):
+        times = [lane["time"] for lane in page.evaluate(LANES)]
+        apart.append(max(times) - min(times))
+        time.sleep(0.15)
+    assert max(apart) < 0.1, f"lanes apart by {apart}"
+    lanes = page.evaluate(LANES)
+    assert not any(lane["paused"] for lane in lanes)
+    assert all(lane["frames"] >= 10 for lane in lanes), "pictures were decoded in every lane"
+    assert lanes[0]["sound"] > 0, "sound was decoded"
+
+    page.click("#compare-player .mf-play")
+    page.evaluate("""() => { const s = document.querySelector('#compare-player .mf-scrub');
+      s.value = 0.5; s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change')); }""")
+    page.wait_for_function(f"() => ({LANES})().every((v) => Math.abs(v.time - 0.5) < 0.02)")
+    page.click("#compare-player .mf-lane:nth-child(3) .mf-ear")
+    assert [lane["muted"] for lane in page.evaluate(LANES)] == [False, True, False]
+
+    assert page.locator("#compare-table tbody tr").count() == 3
+    rows = list(csv.DictReader(download(page, "#compare-csv", tmp_path / "n.csv").open()))
+    assert [row["steps"] for row in rows] == ["1", "2", "4"]
+    with av.open(str(download(page, "#compare-grid", tmp_path / "g.mp4"))) as film:
+        assert film.streams.video[0].width == 3 * film.streams.video[0].height
+        seconds = sum(1 for _ in film.decode(video=0)) / 25
+    assert seconds == pytest.approx(lanes[0]["length"], abs=0.1)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 390")
+
+
+def test_stop_keeps_the_finished_lanes(page, picture):
+    open_tab(page, picture)
+    choose(page, 1, 50)
+    page.click("#compare-button")
+    page.wait_for_selector("#compare-table tbody tr", timeout=180_000)
+    page.click("#compare-stop")
+    page.wait_for_function(f"() => {STATUS}.startsWith('1 lane,')", timeout=30_000)
+    assert "Stopped" in page.inner_text("#compare-player .mf-lane:nth-child(2)")
+    assert page.locator("#compare-button").is_enabled()

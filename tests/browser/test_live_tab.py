@@ -1,0 +1,77 @@
+"""The Live tab used as a person would, in headless Chromium."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import av
+import pytest
+
+from mutual_forcing.media import read_audio
+
+pytestmark = pytest.mark.browser
+
+STATE = """() => { const v = document.querySelector('#live-player video'); return { time: v.currentTime,
+  frames: v.getVideoPlaybackQuality().totalVideoFrames, sound: v.webkitAudioDecodedByteCount,
+  ranges: v.buffered.length, error: v.error && v.error.message }; }"""
+WORDS = "[...document.querySelectorAll('#live-timeline .mf-words span')].map((w) => w.innerText)"
+NEWS = "do you remember the yellow house on the hill"
+
+
+def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, tmp_path):
+    page.get_by_role("tab", name="Live").click()
+    page.wait_for_selector("#live-start")
+    page.set_input_files("#live-character input[type=file]", str(picture))
+    page.wait_for_selector("#live-character img")
+    page.fill("#live-text textarea", "Hello, my friend.")
+    page.click("#live-start")
+    page.wait_for_function(f"() => ({STATE})().time > 0.5", timeout=180_000)
+    assert "yellow" not in page.evaluate(WORDS)
+
+    page.fill("#live-more textarea", NEWS.capitalize() + "?")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"() => {WORDS}.includes('yellow')", timeout=10_000)
+    page.fill("#live-steps input[type=number]", "2")
+    page.keyboard.press("Tab")
+    page.wait_for_function(
+        "() => document.querySelector('#live-player .mf-badge').innerText.includes('2 steps')",
+        timeout=10_000,
+    )
+    end = page.evaluate("() => document.querySelector('#live-player video').buffered.end(0)")
+    page.wait_for_function(
+        f"() => ({STATE})().time > {end} && "
+        "document.querySelector('#live-player .mf-status').innerText.startsWith('Listening')",
+        timeout=180_000,
+    )
+    after = page.evaluate(STATE)
+    assert after["error"] is None and after["ranges"] == 1, "one unbroken film"
+    assert after["frames"] > 20 * after["time"] and after["sound"] > 2000 * after["time"]
+    changes = page.locator("#live-timeline .mf-change").all_inner_texts()
+    assert [text.split(" ·")[0] for text in changes] == ["4 steps", "2 steps"]
+
+    page.click("#live-stop")
+    page.wait_for_selector("#live-clip video", timeout=30_000)
+    with page.expect_download() as caught:
+        page.click("#live-clip a[download]")
+    clip = tmp_path / "clip.mp4"
+    caught.value.save_as(clip)
+    with av.open(str(clip)) as film:
+        settings = json.loads(film.metadata["comment"])
+    assert settings["ai_generated"] and "yellow house" in settings["text"]
+    if checkpoint == "tiny" and importlib.util.find_spec("pocketsphinx"):
+        from training.metrics.words import normalise, recognised, transcribe
+
+        heard = normalise(transcribe(read_audio(clip)))
+        understood = recognised(normalise("hello my friend " + NEWS), heard)[3:]
+        assert sum(understood) >= 3, f"of the new words too few were heard: {' '.join(heard)}"
+
+
+def test_the_tab_fits_a_phone(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    for name, button in (("Compare", "#compare-button"), ("Live", "#live-start")):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_selector(button)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page.close()

@@ -1,0 +1,144 @@
+"""Comparing step counts, without a browser; the checkpoint and the films are real."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from demo import compare, compare_grid, compare_view
+from demo.compare import Bench, Row
+from demo.studio import Studio
+from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.checkpoint import PRETRAINED
+from mutual_forcing.media import read_image
+
+FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
+ROW = Row(4, "Few", 4, 0.5, 2.0, 3.0, 0.25, 1.5, 2.0, -0.5)
+
+
+@pytest.fixture(scope="module")
+def generator() -> StreamingGenerator:
+    if (PRETRAINED / "tiny" / "config.json").is_file():
+        return StreamingGenerator.from_pretrained("tiny", device="cpu")
+    return StreamingGenerator.random("tiny")
+
+
+@pytest.fixture(scope="module")
+def request_() -> GenerationRequest:
+    return GenerationRequest(read_image(FACE), "Hello there.", seconds=1.28)
+
+
+@pytest.fixture(scope="module")
+def compared(generator, request_):
+    bench = Bench(Studio(generator))
+    seen = list(bench.run("visitor", request_, [2, 1]))
+    return bench, seen[-1], len(seen)
+
+
+def test_every_lane_becomes_a_film_with_figures(compared):
+    bench, comparison, messages = compared
+    assert messages >= 4
+    assert [lane.steps for lane in comparison.lanes] == [1, 2], "in the order of the steps"
+    for lane in comparison.lanes:
+        assert lane.state == "done" and lane.row is not None
+        assert lane.row.nfe_per_chunk == lane.steps and lane.row.mode == "Few"
+        assert lane.row.real_time > 0 and lane.row.first_chunk > 0
+        assert lane.row.seconds == pytest.approx(1.28, abs=0.04)
+        assert bench.studio.shelf._films[lane.path.rsplit("/", 1)[1]].closed
+    assert comparison.lanes[0].film.read_bytes() != comparison.lanes[1].film.read_bytes()
+
+
+def test_the_same_request_gives_the_same_film(compared, generator, request_):
+    _, comparison, _ = compared
+    again = Bench(Studio(generator))
+    other = list(again.run("x", request_, [1]))[-1].lanes[0]
+    assert np.array_equal(compare._frames(other.film), compare._frames(comparison.lanes[0].film)), (
+        "lanes share the seed"
+    )
+
+
+def test_the_grid_is_one_film_with_sound_and_metadata(compared, tmp_path):
+    _, comparison, _ = compared
+    path = tmp_path / "grid.mp4"
+    compare_grid.write_grid(path, comparison.finished, {"steps": [1, 2]})
+    side = compare_grid.SIDE
+    with av.open(str(path)) as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (2 * side, side)
+        assert film.streams.audio, "one lane is heard"
+        settings = json.loads(film.metadata["comment"])
+        pictures = [f.to_ndarray(format="rgb24") for f in film.decode(video=0)]
+    assert settings["ai_generated"] and settings["steps"] == [1, 2]
+    assert len(pictures) / 25 == pytest.approx(1.28, abs=0.08)
+    first, second = pictures[10][60:, :side], pictures[10][60:, side:]
+    assert first.std() > 5 and second.std() > 5, "both lanes are there"
+    label = pictures[10][12:26, 14:60].reshape(-1, 3)
+    green = (label[:, 1].astype(int) > label[:, 0] + 40).mean()
+    assert green > 0.3, "labelled in the mode's colour"
+    with pytest.raises(ValueError, match="No lane"):
+        compare_grid.write_grid(path, [], {})
+
+
+def test_grids_are_as_square_as_they_can_be():
+    assert [compare_grid.grid_columns(n) for n in range(1, 7)] == [1, 2, 3, 2, 3, 3]
+
+
+def test_stop_keeps_the_finished_lanes(generator, request_):
+    bench = Bench(Studio(generator))
+    long = replace(request_, seconds=5.0)
+    stream = bench.run("visitor", long, [1, 2, 3])
+    for comparison in stream:
+        if comparison.rows and comparison.lanes[1].made:
+            bench.stop("visitor")
+    states = [lane.state for lane in comparison.lanes]
+    assert states == ["done", "stopped", "waiting"]
+    assert [row.steps for row in comparison.rows] == [1]
+    assert comparison.lanes[0].film.is_file()
+    bench.forget("visitor")
+    assert not comparison.folder.exists(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    "steps", [[], [1, 2, 3, 4, 5, 6, 7], [0], [51], [2.5], ["many"], [float("nan")], None]
+)
+def test_wrong_step_counts_get_one_sentence(steps):
+    with pytest.raises(ValueError, match=r"^(Choose|Each|The step)[^\n]+\.$"):
+        compare.step_counts(steps)
+    assert compare.step_counts([8, "1", 8.0]) == [1, 8]
+
+
+def test_the_numbers_as_csv_keep_unknown_figures_empty():
+    text = compare.to_csv([ROW, replace(ROW, steps=16, mode="Multi", word_errors=None)])
+    first, second = csv.DictReader(io.StringIO(text))
+    assert first["steps"] == "4" and float(first["word_errors"]) == 0.25
+    assert second["mode"] == "Multi" and second["word_errors"] == ""
+
+
+def test_columns_without_figures_are_left_out():
+    assert "Words missed" in compare_view.table_html([ROW])
+    assert "25 %" in compare_view.table_html([ROW])
+    assert "Words missed" not in compare_view.table_html([replace(ROW, word_errors=None)])
+
+
+def test_plots_place_every_lane_and_their_order_is_right():
+    slow = replace(ROW, steps=16, mode="Multi", nfe_per_chunk=32, real_time=0.5)
+    plot = compare_view.plots_html([ROW, slow])
+    assert plot.count("<svg") == 2 and plot.count('class="multi"') == 2
+    (x1, y1), (x2, y2) = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', plot)[:2]
+    assert float(x1) < float(x2) and float(y1) > float(y2), "more NFE right, slower above"
+    assert compare_view.plots_html([ROW]) == ""
+
+
+def test_a_word_that_is_not_heard_costs(compared):
+    pytest.importorskip("pocketsphinx")
+    _, comparison, _ = compared
+    film = comparison.lanes[0].film
+    assert compare.judge(film, ["unspeakable", "elephants"])["word_errors"] >= 0.5
+    assert "word_errors" not in compare.judge(film, [])

@@ -1,0 +1,74 @@
+"""What would be sent to Spaces, and the ten-line client."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import gradio as gr
+import pytest
+
+import app
+from mutual_forcing import deploy
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_dry_run_lists_what_a_space_needs(capsys):
+    assert deploy.main(["owner/name", "--dry-run"]) == 0
+    listed = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert {"app.py", "README.md", "requirements.txt", "demo/page.py"} <= set(listed)
+    assert any(name.endswith("weights-001.safetensors") for name in listed)
+    assert not any("__pycache__" in name or name.startswith(("tests/", ".")) for name in listed)
+
+
+def test_the_listed_files_are_enough_for_the_page(tmp_path):
+    for path in deploy.space_files():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    code = (
+        "import app; from mutual_forcing import StreamingGenerator as S;"
+        "app.build_demo(S.random('tiny'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["owner", "a/b/c", "../name", "owner/", "o wner/name", "-/x"])
+def test_wrong_names_are_refused(name, capsys):
+    arguments = ["--dry-run", "--", name]
+    assert deploy.main(arguments) == 1
+    assert "give OWNER/NAME" in capsys.readouterr().err
+
+
+def test_a_space_that_would_not_start_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no checkout"):
+        deploy.space_files(tmp_path)
+    with pytest.raises(ValueError, match="lacks title, sdk"):
+        deploy.check_front_matter("# Hello\n")
+    with pytest.raises(ValueError, match="lacks app_file"):
+        deploy.check_front_matter(
+            "---\ntitle: x\nsdk: gradio\nsdk_version: 6\npython_version: 3\n---\n"
+        )
+
+
+def test_the_client_in_the_examples(random_generator, monkeypatch, capsys):
+    address = app.serve(random_generator, host="127.0.0.1", block=False)
+    face = ROOT / "examples" / "characters" / "01-blond-bob.png"
+    try:
+        monkeypatch.setattr(sys, "argv", ["client.py", address, str(face), "Hello!"])
+        capsys.readouterr()
+        runpy.run_path(str(ROOT / "examples" / "client.py"), run_name="__main__")
+        path = capsys.readouterr().out.strip().splitlines()[-1]
+    finally:
+        gr.close_all()
+    with av.open(path) as film:
+        assert "AI-generated" in film.metadata["title"]
+    lines = (ROOT / "examples" / "client.py").read_text().split('"""')[2].splitlines()
+    assert len([line for line in lines if line.strip()]) <= 12

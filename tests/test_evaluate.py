@@ -1,0 +1,122 @@
+"""The evaluation suite: the same seed gives the same table, and damage is caught by whom it should."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mutual_forcing import StreamingGenerator
+from mutual_forcing.config import FPS, SAMPLE_RATE
+from training.data.dataset import Corpus
+from training.evaluate import evaluate, options_of, suite_of
+from training.evaluation.judge import Judge
+from training.evaluation.suites import Suite
+from training.evaluation.systems import Material, Setting, generate, request_for, truth
+from training.metrics import frechet
+
+SMALL = Suite(
+    clips=2, multi_clips=1, slow_clips=1, steps=("1", "m2"), long_seconds=5.12, long_steps=("1",),
+    controls=1, diversity=1, seeds=2, reference=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def judge(corpus_folder: Path) -> Judge:
+    return Judge(Corpus(corpus_folder))
+
+
+@pytest.fixture(scope="module")
+def served() -> StreamingGenerator:
+    return StreamingGenerator.from_pretrained("tiny", device="cpu")
+
+
+def test_the_same_seed_gives_the_same_table(
+    judge: Judge, random_generator: StreamingGenerator, tmp_path: Path
+) -> None:
+    generators = {"": random_generator}
+    evaluate(SMALL, judge, generators, tmp_path / "first", seed=3)
+    kept = {path: path.read_bytes() for path in (tmp_path / "first/rows").glob("*.json*")}
+    evaluate(SMALL, judge, generators, tmp_path / "first", seed=3)
+    assert kept == {path: path.read_bytes() for path in kept}, "kept rows are not made again"
+    evaluate(SMALL, judge, generators, tmp_path / "second", seed=3)
+    for name in ("results.json", "results.md"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    for name in ("quality.png", "drift.png", "chunk_time.png", "grid.mp4", "timings.json"):
+        assert (tmp_path / "first" / name).stat().st_size > 100, name
+    found = json.loads((tmp_path / "first/results.json").read_text())
+    assert list(found["systems"]) == [
+        "ground truth", "still reference", "autoencoders", "few 1", "multi 2",
+        "wrong words, few 1", "wrong picture, few 1",
+    ]  # fmt: skip
+    assert found["systems"]["multi 2"]["nfe_per_chunk"] == 4, "a guided step evaluates twice"
+    assert found["systems"]["still reference"]["wer"] == [1, 1, 1]
+    assert found["distances"]["ground truth"]["video_random"]["distance"][0] == pytest.approx(
+        found["distances"]["ground truth"]["video_random"]["floor"], abs=1e-3
+    )
+    assert set(found["streams"]) == {"ground truth", "few 1"}
+    assert "time" not in (tmp_path / "first/results.json").read_text().split('"notes"')[0]
+
+
+def test_damage_is_caught(judge: Judge) -> None:
+    clips = judge.corpus.split("heldout")
+    for clip in clips:
+        real = truth(clip)
+        good, _ = judge.measure(clip, real)
+
+        frozen, _ = judge.measure(
+            clip, Material(real.frames[:1].repeat(len(real.frames), 0), real.audio)
+        )
+        assert frozen["motion"] == 0 < good["motion"]
+        assert frozen["mouth"] == 0 and good["mouth"] > 0.5
+        assert frozen["sync"] == 0
+
+        silent, _ = judge.measure(clip, Material(real.frames, np.zeros_like(real.audio)))
+        assert silent["silence"] == 1 > good["silence"]
+        assert silent["errors"] == silent["words"]
+
+    late = [np.roll(truth(clip).audio, 5 * SAMPLE_RATE // FPS) for clip in clips]
+    rows = [
+        (judge.measure(c, truth(c))[0], judge.measure(c, Material(truth(c).frames, a))[0])
+        for c, a in zip(clips, late, strict=True)
+    ]
+    shift = [[np.median(row["onsets"]) for row in pair if row["onsets"]] for pair in rows]
+    moved = [pair[1] - pair[0] for pair in shift if len(pair) == 2]
+    assert moved and np.median(moved) == pytest.approx(200, abs=60), "words come 5 frames late"
+    margins = np.array([[row["sync"] for row in pair] for pair in rows])
+    assert margins[:, 0].mean() > margins[:, 1].mean(), "lips and sound do not belong together"
+
+
+def test_noise_in_the_weights_is_caught(judge: Judge, served: StreamingGenerator) -> None:
+    clip = judge.corpus.split("heldout")[0]
+    spoiled = copy.deepcopy(served)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in spoiled.system.model.parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.add_(noise * weight.std() if weight.numel() > 1 else noise)
+    setting = Setting(4, "few")
+    request = request_for(judge.corpus, clip, setting, 0)
+    (good, found), (bad, lost) = (
+        judge.measure(clip, generate(g, request, setting)) for g in (served, spoiled)
+    )
+    _, real = judge.measure(clip, truth(clip))
+    for name in ("audio_random", "video_random"):
+        before, after = (frechet.distance(f[name], real[name]) for f in (found, lost))
+        assert after > 1.2 * before, name
+    assert bad["similarity"] < good["similarity"]
+
+
+def test_the_command_line_changes_a_suite() -> None:
+    given = ["--corpus", "c", "--out", "o"]
+    assert suite_of(options_of(given)).steps == ("4", "8", "50")
+    changed = suite_of(options_of([*given, "--suite", "full", "--steps", "4,m8", "--clips", "3"]))
+    assert changed.steps == ("4", "m8") and changed.clips == 3 and changed.long_seconds == 60
+    with pytest.raises(ValueError, match="1 or more"):
+        suite_of(options_of([*given, "--multi-clips", "0"]))
+    assert Setting.parse("m8").sampler.nfe == 16 and Setting.parse("8").sampler.nfe == 8
+    for wrong in ("0", "m51", "x", "-4"):
+        with pytest.raises(ValueError, match="number of steps"):
+            Setting.parse(wrong)

@@ -1,0 +1,88 @@
+"""A run's settings: into JSON, links and films, and back."""
+
+from __future__ import annotations
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from demo import settings
+from demo.inputs import DRIVES, LENDS, Form
+from demo.studio import Studio
+from mutual_forcing import GenerationRequest
+
+FORM = Form(
+    None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5
+)  # fmt: skip
+
+
+def values(form: Form) -> dict:
+    return {name: getattr(form, name) for name in settings.NAMES}
+
+
+def test_json_and_back():
+    read = settings.from_json(settings.to_json(FORM, "abc"))
+    assert read.pop("checkpoint") == "abc"
+    assert read == values(FORM)
+
+
+def test_a_link_and_back():
+    from urllib.parse import parse_qsl
+
+    query = settings.to_query(FORM)
+    assert settings.from_query(dict(parse_qsl(query[1:]))) == values(FORM)
+    assert settings.from_query({"utm_source": "x", "steps": "4"}) == {"steps": 4}
+
+
+def test_a_film_restores_its_run(random_generator, tmp_path):
+    studio = Studio(random_generator)
+    picture = np.full((64, 48, 3), 128, np.uint8)
+    request = GenerationRequest(
+        picture, "Hello.", caption="happy, calm", steps=3, seed=9, seconds=1.0
+    )
+    list(studio.begin("visitor", request))
+    read = settings.from_file(studio.save(studio.talk_of("visitor")))
+    assert read.pop("checkpoint") == random_generator.system.digest
+    assert read == {
+        "text": "Hello.", "emotion": "happy", "motion": "calm", "steps": 3, "seed": 9,
+        "guidance": 0, "seconds": 1.0, "window": 0,
+    }  # fmt: skip
+    path = tmp_path / "run.json"
+    path.write_text(settings.to_json(FORM), encoding="utf-8")
+    assert settings.from_file(path)["text"] == FORM.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "null", "[]", "{}", "{", "3", '{"steps": 0}', '{"steps": "4"}', '{"steps": 2.5}',
+        '{"seed": NaN}', '{"seed": -1}', '{"emotion": "bored"}', '{"emotion": ["sad"]}',
+        '{"text": 7}', '{"text": "' + "a" * 3000 + '"}', '{"window": 1e99}', "[" * 20_000,
+        '{"steps": true}', '{"sound_use": {}}',
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_one_sentence(text):
+    with pytest.raises(ValueError, match=r"^[A-Z][^\n]{10,150}\.$"):
+        settings.from_json(text)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\x01\x02" * 99, b"{\xff\xfe}", b"#EXTM3U\nfile:///x"])
+def test_foreign_files_are_refused(data, tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="no settings"):
+        settings.from_file(path)
+
+
+def test_the_panel_restores_the_fields(random_generator):
+    with gr.Blocks() as demo:
+        fields = [
+            gr.Image(), gr.Textbox(), gr.Audio(), gr.Radio([DRIVES, LENDS]),
+            gr.Dropdown(["sad", "neutral"]), gr.Radio(["calm", "lively"]), gr.Slider(1, 50),
+            gr.Number(), gr.Number(), gr.Number(), gr.Number(),
+        ]  # fmt: skip
+        settings.panel(fields, demo, Studio(random_generator))
+    restore = next(fn for fn in demo.fns.values() if fn.name == "restored")
+    updates = restore.fn(settings.to_json(FORM))
+    assert updates == [getattr(FORM, name) for name in settings.NAMES]
+    assert [fields.index(component) for component in restore.outputs] == [1, *range(3, 11)]

@@ -1,0 +1,163 @@
+"""Everything that is measured on one clip, by judges that no training uses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mutual_forcing.config import FPS
+from mutual_forcing.types import TimedWord
+
+from ..data.dataset import Clip, Corpus
+from ..metrics import drift, frechet, identity, mouth, sync, words
+from .systems import Material, reference_picture
+
+Row = dict[str, Any]
+Features = dict[str, np.ndarray]
+"""Windows [W, 64] for the Frechet distances, by the name of their network."""
+VERSION = 3
+"""Raised when a row would come out otherwise, so that kept ones are made again."""
+
+
+class Judge:
+    """Measures material against what was asked for."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.reader, self.pair = mouth.load_reader(), sync.load_pair()
+        self.seen = {w for c in corpus.split("train") for w in words.normalise(c.row["text"])}
+        firsts = {clip.identity: clip for clip in reversed(corpus.split("heldout"))}
+        self.pictures = {name: clip.read_frames(0, 1) for name, clip in firsts.items()}
+
+    @property
+    def digest(self) -> str:
+        """What a row depends on besides the system: the corpus, the judges' weights and their code."""
+        manifest = (self.corpus.clips[0].root / "manifest.jsonl").read_bytes()
+        weights = mouth.WEIGHTS.read_bytes() + sync.WEIGHTS.read_bytes()
+        return hashlib.sha256(manifest + weights + bytes([VERSION])).hexdigest()[:8]
+
+    def measure(self, clip: Clip, material: Material) -> tuple[Row, Features]:
+        """The row of one clip, and its windows for the Frechet distances."""
+        frames, audio = material.frames, material.audio
+        seen, heard = sync.embed(self.pair, self.reader, frames, audio)
+        lips = sync.score(seen, heard)
+        row = {
+            "index": clip.index,
+            **self._words(clip, audio),
+            **self.lips(frames, np.asarray(clip.row["viseme_openness"])),
+            "sync": lips.margin,
+            "sync_lag": lips.lag,
+            "sync_confidence": lips.confidence,
+            **self._identity(clip, frames),
+            **drift.describe(frames, audio),
+            "timing": asdict(material.timing) if material.timing else None,
+        }
+        return row, features(frames, audio, seen.numpy(), heard.numpy())
+
+    def lips(self, frames: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+        """Primary sync: openness read from the pixels against the requested visemes [T]."""
+        read = mouth.read_openness(self.reader, frames)
+        correlation, lag, best = mouth.sync(read, wanted)
+        return {"mouth": correlation, "lag": lag, "mouth_best": best}
+
+    def windows(
+        self,
+        material: Material,
+        said: Sequence[TimedWord],
+        visemes: np.ndarray,
+        picture: np.ndarray,
+    ) -> dict[str, Row]:
+        """Figures of a long stream by stretch of time, and of its first and last 10 s.
+
+        said: the requested words, timed from its start. visemes: requested openness [T]. picture: the
+        reference [1, S, S, 3].
+        """
+        frames, audio = material.frames, material.audio
+        seconds = len(frames) / FPS
+        parts = drift.windows(frames, audio, (*drift.EDGES[:-1], max(60.0, seconds)))
+        if seconds >= 20:
+            ends = drift.windows(frames, audio, (0.0, 10.0, seconds - 10, seconds))
+            names = list(ends)
+            parts |= {"first 10 s": ends[names[0]], "last 10 s": ends[names[-1]]}
+        return {
+            name: self._window(first, part, heard, said, visemes, picture)
+            for name, (first, part, heard) in parts.items()
+        }
+
+    def _window(
+        self,
+        first: int,
+        frames: np.ndarray,
+        audio: np.ndarray,
+        said: Sequence[TimedWord],
+        visemes: np.ndarray,
+        picture: np.ndarray,
+    ) -> Row:
+        start, end = first / FPS, (first + len(frames)) / FPS
+        inside = [w for w in said if start <= (w.start + w.end) / 2 < end]
+        asked = [part for w in inside for part in words.normalise(w.word)]
+        got = [part for w in words.hear(audio) for part in words.normalise(w.word)]
+        seen, heard = sync.embed(self.pair, self.reader, frames, audio)
+        return {
+            "wer": words.edit_distance(asked, got) / max(1, len(asked)),
+            "words": len(asked),
+            "mouth": self.lips(frames, visemes[first : first + len(frames)])["mouth"],
+            "sync": sync.score(seen, heard, min(sync.MAX_LAG, len(seen) // 2)).margin,
+            "similarity": likeness(frames, picture),
+            **drift.describe(frames, audio, first),
+        }
+
+    def _words(self, clip: Clip, audio: np.ndarray) -> Row:
+        heard = words.hear(audio)
+        got = [part for w in heard for part in words.normalise(w.word)]
+        asked = words.normalise(clip.row["text"])
+        unseen = [
+            found
+            for word, found in zip(asked, words.recognised(asked, got), strict=True)
+            if word not in self.seen
+        ]
+        return {
+            "errors": words.edit_distance(asked, got),
+            "words": len(asked),
+            "unseen": len(unseen),
+            "unseen_missed": unseen.count(False),
+            "onsets": [round(ms, 1) for ms in words.onset_errors(clip.transcript.words, heard)],
+            "heard": " ".join(got),
+        }
+
+    def _identity(self, clip: Clip, frames: np.ndarray) -> Row:
+        """Whether the reference that the clip was made from is the nearest of all identities'."""
+        reference = reference_picture(self.corpus, clip)[None]
+        pictures = {**self.pictures, clip.identity: reference}
+        figures: Row = {"similarity": likeness(frames, reference)}
+        views = {"identity": lambda part: part, "identity_face": identity.middle}
+        for name, view in views.items():
+            own = identity.signature(view(frames))
+            scores = {
+                who: identity.similarity(own, identity.signature(view(picture)))
+                for who, picture in pictures.items()
+            }
+            figures[name] = float(max(scores, key=lambda who: scores[who]) == clip.identity)
+        return figures
+
+
+def likeness(frames: np.ndarray, picture: np.ndarray) -> float:
+    """Cosine of the faces (middle halves) of frames [T, S, S, 3] and a reference [1, S, S, 3], -1..1."""
+    own, other = (identity.signature(identity.middle(part)) for part in (frames, picture))
+    return identity.similarity(own, other)
+
+
+def features(
+    frames: np.ndarray, audio: np.ndarray, seen: np.ndarray, heard: np.ndarray
+) -> Features:
+    """Windows of one clip for the Frechet distances: random and self-trained networks, video and audio."""
+    return {
+        "video_random": frechet.video_features(frames),
+        "video_sync": seen[:: frechet.STRIDE],
+        "audio_random": frechet.audio_features(audio),
+        "audio_sync": heard[:: frechet.STRIDE],
+    }

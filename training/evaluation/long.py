@@ -1,0 +1,155 @@
+"""One long stream, described by stretches of time; and how much seeds differ."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.types import Transcript
+
+from ..data.dataset import Clip, Corpus
+from ..metrics.spectrum import log_mel
+from .judge import Judge, Row
+from .rows import file_name
+from .systems import (
+    Material,
+    Setting,
+    generate,
+    reference_picture,
+    request_for,
+    sibling,
+    truth,
+)
+
+
+@dataclass(frozen=True)
+class Script:
+    """Held-out sentences one after another: the clips, their joint transcript, visemes [T] and seconds."""
+
+    clips: tuple[Clip, ...]
+    transcript: Transcript
+    visemes: np.ndarray
+    seconds: float
+
+
+def write_script(clips: Sequence[Clip], seconds: float) -> Script:
+    """Repeat `clips` until `seconds` are full; the last sentence may go beyond and is cut."""
+    chosen, transcript, visemes, clock = [], Transcript(), [], 0.0
+    for clip in itertools.cycle(clips):
+        if clock >= seconds:
+            break
+        chosen.append(clip)
+        transcript = transcript.then(clip.transcript.shifted(clock))
+        visemes.append(np.asarray(clip.row["viseme_openness"]))
+        clock += clip.frames / FPS
+    return Script(tuple(chosen), transcript, np.concatenate(visemes), seconds)
+
+
+def long_stream(
+    generator: StreamingGenerator, corpus: Corpus, script: Script, setting: Setting, seed: int
+) -> Material:
+    """The first clip's character says the whole script in one stream."""
+    clip = script.clips[0]
+    request = GenerationRequest(
+        image=reference_picture(corpus, clip),
+        transcript=script.transcript,
+        caption=clip.row["caption"],
+        voice=sibling(corpus, clip).read_audio(),
+        steps=setting.asked,
+        seed=seed,
+        seconds=script.seconds,
+    )
+    return cut(generate(generator, request, setting), script.seconds)
+
+
+def long_truth(script: Script) -> Material:
+    """The script's own clips one after another: words and lips compare, the looks change."""
+    parts = [truth(clip) for clip in script.clips]
+    frames = np.concatenate([part.frames for part in parts])
+    return cut(Material(frames, np.concatenate([part.audio for part in parts])), script.seconds)
+
+
+def cut(material: Material, seconds: float) -> Material:
+    """What lies beyond `seconds` is dropped."""
+    frames, samples = round(seconds * FPS), round(seconds * SAMPLE_RATE)
+    return replace(material, frames=material.frames[:frames], audio=material.audio[:samples])
+
+
+def judge_stream(
+    name: str, material: Material, judge: Judge, corpus: Corpus, script: Script
+) -> dict[str, Row]:
+    """Figures by stretch; those that ask for one character are left out of the truth."""
+    picture = reference_picture(corpus, script.clips[0])[None]
+    stretches = judge.windows(material, script.transcript.words, script.visemes, picture)
+    if name == "ground truth":
+        for row in stretches.values():
+            row |= {"similarity": None, "colour": None, "contrast": None, "sharpness": None}
+    return stretches
+
+
+def kept_stream(out: Path, name: str, made_by: str) -> Row | None:
+    """The long stream that an earlier run of the same system measured, if there is one."""
+    path = _path(out, name)
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return kept if kept["made_by"] == made_by else None
+
+
+def keep_stream(out: Path, name: str, stream: Row) -> None:
+    """Write what was measured of a long stream."""
+    path = _path(out, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(stream) + "\n", encoding="utf-8")
+
+
+def _path(out: Path, name: str) -> Path:
+    return out / "rows" / f"long_{file_name(name)}.json"
+
+
+def diversity(
+    generator: StreamingGenerator,
+    corpus: Corpus,
+    clips: Sequence[Clip],
+    setting: Setting,
+    seeds: Sequence[int],
+) -> Row:
+    """Mean difference between seeds of one request, and between two takes of the truth.
+
+    video: mean absolute difference of pixels at the same time, 0..255. audio: of log-mel spectra. The truth
+    compares a clip with the next of the same identity, which says another sentence: its audio figure is
+    an upper bound, not a target.
+    """
+    made, real = [], []
+    for clip in tqdm(clips, desc="diversity"):
+        takes = [
+            generate(generator, request_for(corpus, clip, setting, seed), setting) for seed in seeds
+        ]
+        made += [_apart(a, b) for a, b in itertools.combinations(takes, 2)]
+        real.append(_apart(truth(clip), truth(sibling(corpus, clip))))
+    names = ("video", "audio")
+    return {
+        "clips": len(clips),
+        "seeds": len(seeds),
+        **{n: round(float(np.mean([d[i] for d in made])), 4) for i, n in enumerate(names)},
+        **{
+            f"{n}_truth": round(float(np.mean([d[i] for d in real])), 4)
+            for i, n in enumerate(names)
+        },
+    }
+
+
+def _apart(first: Material, second: Material) -> tuple[float, float]:
+    count = min(len(first.frames), len(second.frames))
+    samples = count * SAMPLE_RATE // FPS
+    pictures = first.frames[:count].astype(np.int16) - second.frames[:count]
+    sounds = log_mel(first.audio[:samples]) - log_mel(second.audio[:samples])
+    return float(np.abs(pictures).mean()), float(sounds.abs().mean())

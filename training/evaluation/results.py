@@ -1,0 +1,186 @@
+"""What was measured, written as JSON and Markdown. Whatever depends on the clock is in files of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mutual_forcing.chunks import CHUNK_SECONDS
+
+from ..metrics import frechet, report
+from .judge import Features, Row
+from .systems import System
+
+Measured = list[tuple[Row, Features]]
+_STREAM = (
+    "wer",
+    "mouth",
+    "sync",
+    "similarity",
+    "colour",
+    "contrast",
+    "sharpness",
+    "motion",
+    "jump",
+    "loudness",
+    "silence",
+)
+
+
+@dataclass
+class Results:
+    """All that a run has measured so far. `rows` by system, `streams` by name and stretch."""
+
+    systems: list[System]
+    notes: str
+    rows: dict[str, Measured] = field(default_factory=dict)
+    reference: list[Features] = field(default_factory=list)
+    streams: dict[str, dict[str, Row]] = field(default_factory=dict)
+    stream_timings: dict[str, Row] = field(default_factory=dict)
+    diversity: Row = field(default_factory=dict)
+
+    def figures(self) -> dict[str, Row]:
+        """The figures of every measured system."""
+        nfe = {system.name: system.nfe for system in self.systems}
+        return {
+            name: {"nfe_per_chunk": nfe[name], **report.summarise([row for row, _ in measured])}
+            for name, measured in self.rows.items()
+        }
+
+    def differences(self) -> dict[str, Row]:
+        """Paired: each mode against the same before, each control against what it controls."""
+        pairs = [(name, f"{name} before") for name in self.rows]
+        pairs += [(name, name.split(", ")[-1]) for name in self.rows if name.startswith("wrong ")]
+        return {
+            f"{name} minus {other}": report.compare(self._plain(name), self._plain(other))
+            for name, other in pairs
+            if other in self.rows
+        }
+
+    def distances(self) -> dict[str, Row]:
+        """Frechet distances by system and features: figure, interval, and the truth's on the same clips."""
+        if not self.reference or "ground truth" not in self.rows:
+            return {}
+        real = {
+            name: np.concatenate([part[name] for part in self.reference])
+            for name in self.reference[0]
+        }
+        truth = {row["index"]: found for row, found in self.rows["ground truth"]}
+        result: dict[str, Row] = {}
+        for system, measured in self.rows.items():
+            result[system] = {"windows": sum(len(f["video_random"]) for _, f in measured)}
+            for name, reference in real.items():
+                value = frechet.interval([found[name] for _, found in measured], reference)
+                same = np.concatenate([truth[row["index"]][name] for row, _ in measured])
+                floor = frechet.distance(same, reference)
+                rounded = [round(v, 4) for v in value]
+                result[system][name] = {"distance": rounded, "floor": round(floor, 4)}
+        return result
+
+    def _plain(self, name: str) -> list[Row]:
+        return [row for row, _ in self.rows[name]]
+
+
+def write(results: Results, out: Path) -> str:
+    """Write results.json and results.md, the same for the same seed; return the Markdown."""
+    figures, differences = results.figures(), results.differences()
+    distances = results.distances()
+    values = {
+        "systems": figures,
+        "differences": differences,
+        "distances": distances,
+        "streams": results.streams,
+        "diversity": results.diversity,
+        "notes": results.notes,
+    }
+    _dump(out / "results.json", values)
+    text = report.table(figures) + report.comparisons(differences)
+    text += _distances(distances) + _streams(results.streams) + _diversity(results.diversity)
+    text += f"\n{results.notes}\n"
+    (out / "results.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def write_timings(results: Results, out: Path, machine: str, peak_bytes: int) -> str:
+    """Write timings.json and timings.md, which differ from run to run; return the Markdown."""
+    spent = {
+        name: report.speed([row for row, _ in measured], CHUNK_SECONDS)
+        for name, measured in results.rows.items()
+    }
+    spent |= {f"long {n}": t for n, t in results.stream_timings.items()}
+    spent = {name: figures for name, figures in spent.items() if figures}
+    peak = round(peak_bytes / 2**30, 3)
+    _dump(out / "timings.json", {"systems": spent, "peak_memory_gib": peak, "machine": machine})
+    columns = {
+        "first chunk (s)": lambda r: f"{r['first_chunk']:.2f}",
+        "chunk time over chunk, median": lambda r: f"{r['load_median']:.2f}",
+        "95th percentile": lambda r: f"{r['load_95']:.2f}",
+        "x real time": lambda r: f"{r['real_time']:.2f}",
+        "growth": lambda r: f"{r['growth']:.2f}" if "growth" in r else "",
+    }
+    text = report.markdown(spent, columns)
+    text += (
+        f"\nDecoding and muxing included; {machine}; peak memory of the whole process, judges included, "
+        f"{peak} GiB. Growth: chunk time in the last quarter of a long stream over that in the first.\n"
+    )
+    (out / "timings.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def read_timings(out: Path) -> dict[str, Row]:
+    """Timings by system, as `write_timings` wrote them."""
+    return json.loads((out / "timings.json").read_text(encoding="utf-8"))["systems"]
+
+
+def stream_timing(spent: tuple[float, ...], first: float) -> Row:
+    """Figures of one long stream's chunks, with how much slower its last quarter is than its first."""
+    timing = {"timing": {"first": first, "chunks": list(spent)}}
+    figures = report.speed([timing], CHUNK_SECONDS) or {}
+    quarter = max(1, len(spent) // 4)
+    growth = float(np.median(spent[-quarter:]) / np.median(spent[:quarter]))
+    return {**figures, "growth": round(growth, 3)}
+
+
+def _distances(distances: dict[str, Row]) -> str:
+    if not distances:
+        return ""
+
+    def cell(name: str):  # noqa: ANN202
+        return lambda r: f"{report.written(r[name]['distance'])}, floor {r[name]['floor']:.2f}"
+
+    names = [name for name in next(iter(distances.values())) if name != "windows"]
+    columns = {"windows": lambda r: str(r["windows"])}
+    columns |= {name.replace("_", ", "): cell(name) for name in names}
+    return "\nFrechet distances, per feature:\n" + report.markdown(distances, columns, before="\n")
+
+
+def _streams(streams: dict[str, dict[str, Row]]) -> str:
+    if not streams:
+        return ""
+
+    def cell(name: str):  # noqa: ANN202
+        return lambda r: "" if r[name] is None else f"{r[name]:.3g}"
+
+    flat = {
+        f"{name}, {part}": row for name, parts in streams.items() for part, row in parts.items()
+    }
+    columns = {name: cell(name) for name in _STREAM}
+    return "\nLong streams by stretch:\n" + report.markdown(flat, columns, before="\n")
+
+
+def _diversity(found: Row) -> str:
+    if not found:
+        return ""
+    return (
+        f"\nDiversity ({found['mode']}, {found['clips']} clips, {found['seeds']} seeds): two seeds differ by "
+        f"{found['video']:.2f} of 255 in the picture and {found['audio']:.2f} in log-mel; two real takes "
+        f"(of other sentences) by {found['video_truth']:.2f} and {found['audio_truth']:.2f}.\n"
+    )
+
+
+def _dump(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

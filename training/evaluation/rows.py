@@ -1,0 +1,82 @@
+"""One row and one file of features per clip, kept so that an interrupted evaluation goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.dataset import Clip
+from ..metrics import sync
+from .judge import Features, Judge, Row, features
+from .systems import System
+
+_FIRST = "first_clip.npz"
+
+
+def measure(system: System, judge: Judge, out: Path) -> list[tuple[Row, Features]]:
+    """The row and the features of every clip of a system.
+
+    Those in `out` that were made by the same system are not made again.
+    """
+    return list(_measure(system, judge, out / "rows"))
+
+
+def _measure(system: System, judge: Judge, out: Path) -> Iterator[tuple[Row, Features]]:
+    path = out / f"{file_name(system.name)}.jsonl"
+    folder = out / file_name(system.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _kept(path, system.made_by)
+    with path.open("a", encoding="utf-8") as file:
+        for clip in tqdm(system.clips, desc=system.name):
+            windows = folder / f"{clip.index}.npz"
+            if clip.index not in done or not windows.exists():
+                material = system.make(clip)
+                row, found = judge.measure(clip, material)
+                if clip is system.clips[0]:
+                    first = {"frames": material.frames, "audio": material.audio}
+                    np.savez_compressed(folder / _FIRST, **first)
+                done[clip.index] = {**row, "made_by": system.made_by}
+                np.savez(windows, **found)
+                file.write(json.dumps(done[clip.index]) + "\n")
+                file.flush()
+            yield done[clip.index], dict(np.load(windows))
+
+
+def reference_features(judge: Judge, clips: tuple[Clip, ...]) -> list[Features]:
+    """Features of real clips, which every Frechet distance is measured from."""
+    found = []
+    for clip in tqdm(clips, desc="reference"):
+        frames, audio = clip.read_frames(0, clip.frames), clip.read_audio()
+        seen, heard = sync.embed(judge.pair, judge.reader, frames, audio)
+        found.append(features(frames, audio, seen.numpy(), heard.numpy()))
+    return found
+
+
+def first_clips(systems: list[System], out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Frames and sound of the first clip, which all systems share, by system."""
+    paths = {s.name: out / "rows" / file_name(s.name) / _FIRST for s in systems}
+    found = {name: np.load(path) for name, path in paths.items() if path.exists()}
+    return {name: (part["frames"], part["audio"]) for name, part in found.items()}
+
+
+def file_name(name: str) -> str:
+    """A system's name as part of a path."""
+    return name.replace(",", "").replace(" ", "_")
+
+
+def _kept(path: Path, made_by: str) -> dict[int, Row]:
+    """Rows by clip that were made by this system; what an interruption cut off is dropped."""
+    rows, text = [], path.read_text(encoding="utf-8") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    rows = [row for row in rows if row.get("made_by") == made_by]
+    if text:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {row["index"]: row for row in rows}

@@ -1,0 +1,151 @@
+"""What a run of the evaluation measures: how many clips, which modes, how long a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mutual_forcing import StreamingGenerator
+
+from ..data.dataset import Clip, Corpus
+from .judge import Judge
+from .systems import (
+    Material,
+    Setting,
+    System,
+    evenly,
+    generation,
+    reconstruction,
+    still,
+    truth,
+    wrong_picture,
+    wrong_words,
+)
+
+SLOW_STEPS = 32
+"""From here on a clip takes so long that a suite makes fewer."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Numbers of clips for each part; 0 leaves a part out.
+
+    clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
+    slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds and long_steps: the long streams.
+    controls: wrong words and wrong picture. diversity: compared across `seeds` seeds. reference: real
+    training clips that the Frechet distances are measured from.
+    """
+
+    clips: int = 50
+    multi_clips: int = 50
+    slow_clips: int = 50
+    steps: tuple[str, ...] = ("4", "8", "50")
+    long_seconds: float = 0.0
+    long_steps: tuple[str, ...] = ("4",)
+    controls: int = 0
+    diversity: int = 0
+    seeds: int = 2
+    reference: int = 0
+
+
+SUITES = {
+    "rows": Suite(),
+    "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 2, 2, 2, 10),
+    "full": Suite(
+        24, 10, 5, ("1", "2", "4", "8", "m8", "16", "50"), 60.0, ("4", "50"), 12, 6, 3, 40
+    ),
+}
+
+
+def pool(corpus: Corpus) -> list[Clip]:
+    """Held-out clips whose identity has a second clip. Raises ValueError if there is none."""
+    clips = [clip for clip in corpus.split("heldout") if len(corpus.siblings[clip.identity]) > 1]
+    if not clips:
+        raise ValueError("No held-out identity of the corpus has a second clip as its reference.")
+    return clips
+
+
+def settings(suite: Suite) -> list[Setting]:
+    """The modes of the table, in order."""
+    return [Setting.parse(text.strip()) for text in suite.steps]
+
+
+def clips_for(suite: Suite, clips: tuple[Clip, ...], setting: Setting) -> tuple[Clip, ...]:
+    """Those of `clips` that a mode makes; the first is always among them."""
+    if setting.mode == "few":
+        return clips
+    count = suite.slow_clips if setting.steps >= SLOW_STEPS else suite.multi_clips
+    return evenly(list(clips), count)
+
+
+def build_systems(
+    suite: Suite,
+    judge: Judge,
+    generators: dict[str, StreamingGenerator],
+    seed: int,
+) -> list[System]:
+    """The rows of the table, in order. `generators`: "" is the one that is measured, " before" another."""
+    corpus, generator = judge.corpus, generators[""]
+    clips = evenly(pool(corpus), suite.clips)
+
+    def rebuilt(clip: Clip) -> Material:
+        return reconstruction(generator, corpus, clip)
+
+    def system(name: str, make, nfe: int, source: str, chosen: tuple[Clip, ...]) -> System:  # noqa: ANN001
+        return System(name, make, nfe, f"{judge.digest} {source}".strip(), chosen)
+
+    digest = generator.system.digest
+    systems = [
+        system("ground truth", truth, 0, "", clips),
+        system("still reference", lambda clip: still(corpus, clip), 0, "", clips),
+        system("autoencoders", rebuilt, 0, digest, clips),
+    ]
+    for setting in settings(suite):
+        for suffix, source in generators.items():
+            make = generation(source, corpus, setting, seed)
+            made_by = f"{source.system.digest} seed {seed}"
+            chosen = clips_for(suite, clips, setting)
+            systems.append(
+                system(f"{setting.name}{suffix}", make, setting.sampler.nfe, made_by, chosen)
+            )
+    if suite.controls:
+        setting = control_setting(suite)
+        for name, control in (("wrong words", wrong_words), ("wrong picture", wrong_picture)):
+            make = control(generator, corpus, setting, seed)
+            chosen = evenly(list(clips), suite.controls)
+            made_by = f"{digest} seed {seed}"
+            name = f"{name}, {setting.name}"
+            systems.append(system(name, make, setting.sampler.nfe, made_by, chosen))
+    return systems
+
+
+def control_setting(suite: Suite) -> Setting:
+    """The mode that controls and diversity use: Few with 4 steps if it is measured, else the first."""
+    found = settings(suite)
+    return next((s for s in found if s == Setting(4, "few")), found[0])
+
+
+def describe(suite: Suite, systems: list[System], judge: Judge, seed: int) -> str:
+    """What a reader of the table has to know."""
+    count, heldout = len(systems[0].clips), len(judge.pictures)
+    fewer = [f"{s.name} only {len(s.clips)}" for s in systems if len(s.clips) < count]
+    parts = [
+        f"{count} held-out clips ({heldout} held-out identities; every sentence has words that never "
+        f"occur in training), seed {seed}.",
+        f"Fewer clips, spread evenly: {'; '.join(fewer)}." if fewer else "",
+        "WER by pocketsphinx without a grammar, over all words, 95 % intervals over clips.",
+        "Word onset: median distance from the requested onset, over the words that were recognised.",
+        "Mouth correlation: openness read from pixels against the requested visemes. Lag: median of the "
+        "best within 5 frames, positive when the lips are late.",
+        "Sync pair: similarity of lips and sound at lag 0 above the median of lags within 15 frames "
+        "(metrics/weights/sync.json has its calibration); it is not LSE-C.",
+        f"Identity: how often the reference is the nearest of {heldout} (chance {1 / heldout:.2f}), "
+        "whole picture and middle half. It says that the picture kept its identity, not that it was "
+        "made well: the still reference has it too, and the decoder is shown the reference.",
+    ]
+    if suite.reference:
+        parts.append(
+            f"Frechet distances are measured from {suite.reference} training clips, with features of "
+            "64 numbers; floor: the truth of the same clips. They are not comparable with published "
+            "FVD or FAD."
+        )
+    return " ".join(filter(None, parts))

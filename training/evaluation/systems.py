@@ -1,0 +1,214 @@
+"""What is measured: the truth, a still, the autoencoders, and every mode of a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.chunks import FRAMES_PER_CHUNK
+from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.media import StreamMuxer
+from mutual_forcing.sampling import Sampler
+from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_STEPS, Mode, Transcript
+
+from ..data.dataset import Clip, Corpus
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds from the start to the first muxed chunk, and seconds that each later chunk took."""
+
+    first: float
+    chunks: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Frames uint8 [T, S, S, 3] and sound float [N] at 16 kHz of one clip; timing when it was generated."""
+
+    frames: np.ndarray
+    audio: np.ndarray
+    timing: Timing | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that is measured: a name, how to make a clip, its network evaluations per chunk.
+
+    made_by: what a kept row must have been made by to be used again. clips: which ones are made.
+    """
+
+    name: str
+    make: Callable[[Clip], Material]
+    nfe: int
+    made_by: str
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A mode and its number of steps."""
+
+    steps: int
+    mode: Mode
+
+    @staticmethod
+    def parse(text: str) -> Setting:
+        """Read "4" (up to 8 is Few mode, above is Multi mode) or "m8" (Multi mode with few steps).
+
+        Raises ValueError for anything else.
+        """
+        digits = text.removeprefix("m")
+        if not digits.isdecimal() or not 1 <= int(digits) <= MAX_STEPS:
+            raise ValueError(f"{text!r} is no number of steps: write 1 to {MAX_STEPS}, or m8.")
+        few = text == digits and int(digits) <= FEW_MODE_MAX_STEPS
+        return Setting(int(digits), "few" if few else "multi")
+
+    @property
+    def name(self) -> str:
+        """As the table calls it."""
+        return f"{self.mode} {self.steps}"
+
+    @property
+    def asked(self) -> int:
+        """The steps of the request, which decide its mode."""
+        few = self.mode == "few"
+        return self.steps if few else max(self.steps, FEW_MODE_MAX_STEPS + 1)
+
+    @property
+    def sampler(self) -> Sampler:
+        """How a chunk is made."""
+        return replace(Sampler.of(self.asked), steps=self.steps)
+
+
+def evenly(items: list[Clip], count: int) -> tuple[Clip, ...]:
+    """`count` of `items` (or all), spread evenly."""
+    picks = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return tuple(items[pick] for pick in picks)
+
+
+def sibling(corpus: Corpus, clip: Clip) -> Clip:
+    """The next clip of the same identity."""
+    group = corpus.siblings[clip.identity]
+    return group[(group.index(clip) + 1) % len(group)]
+
+
+def reference_picture(corpus: Corpus, clip: Clip) -> np.ndarray:
+    """The first frame of the next sibling: uint8 [S, S, 3]."""
+    return sibling(corpus, clip).read_frames(0, 1)[0]
+
+
+def request_for(corpus: Corpus, clip: Clip, setting: Setting, seed: int) -> GenerationRequest:
+    """Ask for the clip's sentence with its own timing, by a sibling's picture and voice."""
+    return GenerationRequest(
+        image=reference_picture(corpus, clip),
+        transcript=clip.transcript,
+        caption=clip.row["caption"],
+        voice=sibling(corpus, clip).read_audio(),
+        steps=setting.asked,
+        seed=seed + clip.index,
+        seconds=clip.row["seconds"],
+    )
+
+
+def truth(clip: Clip) -> Material:
+    """The clip itself."""
+    return Material(clip.read_frames(0, clip.frames), clip.read_audio())
+
+
+def still(corpus: Corpus, clip: Clip) -> Material:
+    """The reference held still, in silence: what a figure must not reward."""
+    frames = reference_picture(corpus, clip)[None].repeat(clip.frames, 0)
+    return Material(frames, np.zeros(clip.frames * SAMPLE_RATE // FPS, np.float32))
+
+
+@torch.inference_mode()
+def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
+    """Both autoencoders: the ceiling of every mode."""
+    video, audio = generator.system.video_autoencoder, generator.system.audio_autoencoder
+    pixels = torch.from_numpy(clip.read_frames(0, clip.frames)).permute(3, 0, 1, 2)[None]
+    picture = torch.from_numpy(reference_picture(corpus, clip)).permute(2, 0, 1)[None]
+    reference = video.encode_reference(picture.float() / 127.5 - 1)
+    state, frames = None, []
+    for part in (pixels.float() / 127.5 - 1).split(FRAMES_PER_CHUNK, 2):
+        decoded, state = video.decode(video.encode(part), reference, state)
+        scaled = ((decoded[0].clamp(-1, 1) + 1) * 127.5).round().byte()
+        frames.append(scaled.permute(1, 2, 3, 0).numpy())
+    heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
+    return Material(np.concatenate(frames), heard[0].clamp(-1, 1).numpy())
+
+
+def generate(
+    generator: StreamingGenerator, request: GenerationRequest, setting: Setting
+) -> Material:
+    """Stream `request` and mux it as the page does, with the time of each chunk."""
+    last = time.perf_counter()
+    state = generator.start(request)
+    state.sampler = setting.sampler
+    muxer = StreamMuxer(generator.video_size, generator.video_size)
+    chunks, spent = [], []
+    for chunk in generator.stream(state=state):
+        muxer.add(chunk.frames, chunk.audio)
+        chunks.append(chunk)
+        now = time.perf_counter()
+        spent.append(now - last)
+        last = now
+    timing = Timing(spent[0], tuple(spent[1:]))
+    return Material(
+        np.concatenate([c.frames for c in chunks]),
+        np.concatenate([c.audio for c in chunks]),
+        timing,
+    )
+
+
+def generation(
+    generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
+) -> Callable[[Clip], Material]:
+    """One mode of one checkpoint."""
+    return lambda clip: generate(generator, request_for(corpus, clip, setting, seed), setting)
+
+
+def wrong_words(
+    generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
+) -> Callable[[Clip], Material]:
+    """A control: asked to say another held-out clip's sentence. Words and lips must be worse."""
+
+    def make(clip: Clip) -> Material:
+        said = _stranger(corpus, clip).transcript
+        seconds = clip.row["seconds"]
+        fitting = Transcript(
+            tuple(p for p in said.phonemes if p.end <= seconds),
+            tuple(w for w in said.words if w.end <= seconds),
+        )
+        request = replace(request_for(corpus, clip, setting, seed), transcript=fitting)
+        return generate(generator, request, setting)
+
+    return make
+
+
+def wrong_picture(
+    generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
+) -> Callable[[Clip], Material]:
+    """A control: shown another identity's picture. Identity must be worse."""
+
+    def make(clip: Clip) -> Material:
+        picture = _stranger(corpus, clip).read_frames(0, 1)[0]
+        request = replace(request_for(corpus, clip, setting, seed), image=picture)
+        return generate(generator, request, setting)
+
+    return make
+
+
+def _stranger(corpus: Corpus, clip: Clip) -> Clip:
+    """The next clip by another identity, of the same split if it has one. Raises ValueError if none has."""
+    for clips in (corpus.split(clip.row["split"]), corpus.clips):
+        place = clips.index(clip)
+        for other in clips[place:] + clips[:place]:
+            if other.identity != clip.identity:
+                return other
+    raise ValueError("The controls need a second identity.")

@@ -1,0 +1,112 @@
+"""How far is what was made from what is real, as distributions? Frechet distances of small features.
+
+Two sets of features: networks of fixed random weights (3D convolutions over 8 frames; convolutions over
+0.32 s of spectrogram), which nobody can have trained towards, and the embeddings of metrics/sync.py. All have
+64 numbers, standardised by the reference. The figures depend on these features and on the number of windows:
+read them beside the truth's own distance (the floor); they are not comparable with published FVD or FAD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .spectrum import MEL_PER_FRAME, log_mel
+
+DIM = 64
+STRIDE = 4
+"""Frames from one window to the next."""
+_FRAMES, _COLUMNS, _SIZE = 8, 32, 64
+RESAMPLES = 100
+
+
+@torch.no_grad()
+def video_features(frames: np.ndarray) -> np.ndarray:
+    """float32 [W, 64] of windows of 8 frames of uint8 [T, S, S, 3], T >= 8."""
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    small = F.interpolate(pixels, (_SIZE, _SIZE), mode="area")
+    parts = small.unfold(0, _FRAMES, STRIDE).permute(0, 1, 4, 2, 3)
+    return torch.cat([_pooled(_video_network()(part)) for part in parts.split(16)]).numpy()
+
+
+@torch.no_grad()
+def audio_features(audio: np.ndarray) -> np.ndarray:
+    """float32 [W, 64] of windows of 0.32 s of float mono 16 kHz."""
+    mel = (log_mel(audio) + 5) / 2
+    parts = mel.unfold(1, _COLUMNS, STRIDE * MEL_PER_FRAME).transpose(0, 1)[:, None]
+    return _pooled(_audio_network()(parts)).numpy()
+
+
+def distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Frechet distance of Gaussians fitted to features [W, D] and [V, D].
+
+    In units of the second's standard deviations, squared, per feature. Raises ValueError below 2 windows.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError("A Frechet distance needs two windows and more on each side.")
+    scale = second.std(0).clip(1e-6)
+    first, second = (np.asarray(x / scale, np.float64) for x in (first, second))
+    shift = ((first.mean(0) - second.mean(0)) ** 2).sum()
+    a, b = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    root = _square_root(b)
+    # The trace of the root of AB, from a symmetric matrix with the same eigenvalues.
+    common = np.sqrt(np.linalg.eigvalsh(root @ a @ root).clip(0)).sum()
+    return float((shift + np.trace(a) + np.trace(b) - 2 * common).clip(0) / first.shape[1])
+
+
+def interval(
+    clips: Sequence[np.ndarray], reference: np.ndarray, seed: int = 0
+) -> tuple[float, float, float]:
+    """Distance of the windows of all clips ([W, D] each), and a 95 % interval over the choice of clips.
+
+    A resample repeats clips, which alone adds to a Frechet distance; the interval is moved back
+    so that its middle is the distance itself, and cut at 0.
+    """
+    whole = distance(np.concatenate(clips), reference)
+    rng = np.random.default_rng(seed)
+    draws = [
+        distance(
+            np.concatenate([clips[i] for i in rng.integers(len(clips), size=len(clips))]), reference
+        )
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(draws, [0.025, 0.975]) - np.mean(draws)
+    return whole, max(0.0, whole + float(low)), whole + float(high)
+
+
+def _square_root(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+
+def _pooled(hidden: Tensor) -> Tensor:
+    """Mean and deviation of every channel: [B, 32, ...] to [B, 64]."""
+    flat = hidden.flatten(2)
+    return torch.cat([flat.mean(-1), flat.std(-1)], 1)
+
+
+@lru_cache(maxsize=1)
+def _video_network() -> nn.Module:
+    layers = [nn.Conv3d(3, 24, 3, (1, 2, 2), 1), nn.ReLU(), nn.Conv3d(24, 48, 3, 2, 1), nn.ReLU()]
+    return _random(nn.Sequential(*layers, nn.Conv3d(48, DIM // 2, 3, 2, 1)))
+
+
+@lru_cache(maxsize=1)
+def _audio_network() -> nn.Module:
+    layers = [nn.Conv2d(1, 24, 3, 1, 1), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU()]
+    return _random(nn.Sequential(*layers, nn.Conv2d(48, DIM // 2, 3, 2, 1)))
+
+
+def _random(network: nn.Sequential) -> nn.Module:
+    """The same weights everywhere: normal, of a fixed seed, keeping the variance."""
+    generator = torch.Generator().manual_seed(2604)
+    for weight in network.parameters():
+        fan = weight[0].numel()
+        drawn = torch.randn(weight.shape, generator=generator) * (2 / fan) ** 0.5
+        weight.data.copy_(drawn if weight.ndim > 1 else torch.zeros_like(weight))
+    return network.eval().requires_grad_(False)
