@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -35,20 +34,14 @@ def serve(
     limits = limits or Limits.from_environment()
     studio = Studio(generator, limits)
     demo = build_demo(generator, studio)
-    demo.queue(max_size=limits.queue)
     studio.measure_in_background()
-    options = launch_options(studio) | {
-        "max_file_size": f"{limits.upload_mb}mb",
-        "auth": limits.auth,
-        "mcp_server": os.environ.get("MF_MCP") == "1",
-    }
     try:
         _, address, _ = demo.launch(
             server_name=host,
             server_port=port,
             share=share,
             prevent_thread_lock=not block,
-            **options,
+            **launch_options(studio),
         )
     finally:
         if block:

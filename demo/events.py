@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,14 +19,9 @@ from mutual_forcing.streaming import fit_picture
 
 from .guard import guard
 from .inputs import Form, preflight, preflight_problem, read_character
+from .parts import MODEL, QUIET, polite, visitor
 from .studio import Progress, Studio, failure
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-_MODEL: dict[str, Any] = {
-    "concurrency_limit": 1,
-    "concurrency_id": "model",
-    "show_progress": "hidden",
-}
 _BLANK = np.full((64, 64, 3), 128, np.uint8)
 
 
@@ -52,20 +46,20 @@ def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     stage = [c.player, c.stop, c.more, c.clip]
     talk, proceed, generate = _streams(studio)
     streams = [
-        c.talk.click(talk, c.fields, stage, api_visibility="private", **_MODEL),
-        c.proceed.click(proceed, c.next_text, stage, api_visibility="private", **_MODEL),
-        c.next_text.submit(proceed, c.next_text, stage, api_visibility="private", **_MODEL),
+        c.talk.click(talk, c.fields, stage, api_visibility="private", **MODEL),
+        c.proceed.click(proceed, c.next_text, stage, api_visibility="private", **MODEL),
+        c.next_text.submit(proceed, c.next_text, stage, api_visibility="private", **MODEL),
     ]
     for stream in streams:
         stream.failure(_failed, outputs=[c.player, c.stop], **QUIET)
     # A hidden button carries the endpoint that returns a file and nothing else.
-    gr.Button(visible=False).click(generate, c.fields, c.clip, api_name="generate", **_MODEL)
+    gr.Button(visible=False).click(generate, c.fields, c.clip, api_name="generate", **MODEL)
 
     def stop(request: gr.Request) -> None:
-        studio.stop(_visitor(request))
+        studio.stop(visitor(request))
 
     def forget(request: gr.Request) -> None:
-        studio.forget(_visitor(request))
+        studio.forget(visitor(request))
 
     c.stop.click(stop, **QUIET)
     demo.unload(forget)
@@ -78,13 +72,13 @@ def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
 
 def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
     def talk(request: gr.Request, *values: Any) -> Iterator[Any]:
-        with _polite():
+        with polite():
             wanted = Form(*values).request(limits=studio.limits)
-            yield from _show(studio, request, studio.begin(_visitor(request), wanted))
+            yield from _show(studio, request, studio.begin(visitor(request), wanted))
 
     def proceed(text: str, request: gr.Request) -> Iterator[Any]:
-        with _polite():
-            yield from _show(studio, request, studio.proceed(_visitor(request), text))
+        with polite():
+            yield from _show(studio, request, studio.proceed(visitor(request), text))
 
     def generate(
         picture: str, text: str, sound: str, sound_use: str, emotion: str, motion: str,
@@ -109,28 +103,28 @@ def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
         form = Form(
             picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window
         )
-        visitor = f"api-{secrets.token_urlsafe(16)}"
-        with _polite():
-            path = _whole_clip(studio, visitor, form)
-        studio.release(visitor)
+        who = f"api-{secrets.token_urlsafe(16)}"
+        with polite():
+            path = _whole_clip(studio, who, form)
+        studio.release(who)
         return path
 
     return talk, proceed, generate
 
 
-def _whole_clip(studio: Studio, visitor: str, form: Form) -> str:
+def _whole_clip(studio: Studio, who: str, form: Form) -> str:
     try:
-        for _ in studio.begin(visitor, form.request(limits=studio.limits)):
+        for _ in studio.begin(who, form.request(limits=studio.limits)):
             pass
     except ValueError:
         raise
     except Exception as error:
         # What was made is returned, and its metadata says why it ended early.
-        talk = studio.talk_of(visitor)
+        talk = studio.talk_of(who)
         if talk is None or not talk.parts:
-            studio.forget(visitor)
+            studio.forget(who)
             raise ValueError(failure(error)) from error
-    talk = studio.talk_of(visitor)
+    talk = studio.talk_of(who)
     if talk is None:
         raise ValueError("The server is too busy: the film was dropped.")
     return str(studio.save(talk))
@@ -150,7 +144,7 @@ def _show(studio: Studio, request: gr.Request, stream: Iterator[Progress]) -> It
         if progress is None or not progress.made:
             raise gr.Error(failure(error), print_exception=False) from error
         gr.Warning(f"{failure(error)} What was made until then is kept.")
-    talk = studio.talk_of(_visitor(request))
+    talk = studio.talk_of(visitor(request))
     if talk is None or progress is None:
         return
     finished = progress if progress.done else _ended(progress)
@@ -212,18 +206,3 @@ def _wire_preflight(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     )  # fmt: skip
     timer = gr.Timer(2)
     timer.tick(tick, c.fields, [c.preflight, timer], **QUIET)
-
-
-def _visitor(request: gr.Request) -> str:
-    return request.session_hash or "api"
-
-
-@contextmanager
-def _polite() -> Iterator[None]:
-    """Turn a ValueError, which is one clear sentence, into the page's message."""
-    try:
-        yield
-    except ValueError as error:
-        raise gr.Error(
-            str(error), title="Please check", duration=8, print_exception=False
-        ) from error

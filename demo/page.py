@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -36,7 +37,7 @@ def build_demo(generator: StreamingGenerator, studio: Studio | None = None) -> g
         gr.HTML(read("footer.html"))
         controls = Controls(fields=fields, preflight=preflight, **stage)
         events.wire(demo, studio, controls)
-    demo.queue(max_size=20)
+    demo.queue(max_size=studio.limits.queue)
     return demo
 
 
@@ -48,7 +49,9 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "app_kwargs": {"routes": [studio.shelf.route()]},
         "ssr_mode": False,
         "show_error": True,
-        "max_file_size": "200mb",
+        "auth": studio.limits.auth,
+        "mcp_server": os.environ.get("MF_MCP") == "1",
+        "max_file_size": f"{studio.limits.upload_mb}mb",
         "footer_links": ["api", "settings"],
     }
 

@@ -16,8 +16,8 @@ import gradio as gr
 from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import MAX_SECONDS, MAX_STEPS
 
-from .events import QUIET
 from .inputs import DRIVES, LENDS, MAX_TEXT, Form
+from .parts import QUIET
 from .studio import Studio
 
 NAMES = ("text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window")

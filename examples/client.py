@@ -11,4 +11,4 @@ film = client.predict(
     emotion="happy", motion="calm", steps=4, seed=0, guidance=0, seconds=0, window=0,
     api_name="/generate",
 )  # fmt: skip
-sys.stdout.write(f"{film['video']}\n")
+sys.stdout.write(f"{film}\n")
