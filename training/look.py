@@ -13,42 +13,25 @@ from torch import Tensor
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import tokens_to_audio, tokens_to_video
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.models.kv_cache import KVCache
-from mutual_forcing.models.transformer import Conditions
-from mutual_forcing.sampling import Sampler, remember_chunk, sample_chunk
-from mutual_forcing.types import AVLatents, TextTokens
+from mutual_forcing.sampling import Sampler
+from mutual_forcing.types import AVLatents
 
 from .data.latents import LatentBatch, LatentDataset
 from .objectives.monitors import Material, figures, raise_alarms
+from .objectives.rollout import continue_clip
 
 CLIPS, CHUNKS = 3, 4
 FRAME_STEP = 5
 
 
-@torch.no_grad()
 def continue_from_references(
     system: System, batch: LatentBatch, branches: tuple[str, ...], sampler: Sampler, seed: int = 0
 ) -> AVLatents:
     """Generate every chunk of `batch` from its text and references alone (unguided samplers)."""
-    model = system.model
-    conditions = batch.conditions(model, branches)
     generator = torch.Generator(batch.video.device).manual_seed(seed)
-    cache, made = KVCache(model.config.window), []
-    for k in range(batch.video.shape[1]):
-        part = slice(k, k + 1)
-        text = TextTokens(
-            batch.text.ids[:, part],
-            batch.text.start[:, part],
-            batch.text.end[:, part],
-            batch.text.caption,
-        )
-        here = Conditions(model.text_encoder(text), conditions.references)
-        shapes = {n: p[:, part].shape for n, p in batch.clean(branches).parts.items()}
-        device = batch.video.device
-        noise = {n: torch.randn(s, generator=generator, device=device) for n, s in shapes.items()}
-        chunk = sample_chunk(model, noise, here, cache, sampler)
-        remember_chunk(model, chunk, here, cache, sampler)
-        made.append(chunk.parts)
+    clean = batch.clean(branches).parts
+    length = next(iter(clean.values())).shape[1]
+    made = continue_clip(system.model, batch, clean, 0, length, sampler, generator)
     return AVLatents.of({n: torch.cat([c[n] for c in made], 1) for n in branches})
 
 

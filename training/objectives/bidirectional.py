@@ -12,7 +12,7 @@ from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer
 
 from ..data.latents import LatentBatch
-from .losses import Context, draw_noise, draw_sigma, flow_matching
+from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
 from .transformer import TransformerObjective
 
 
@@ -37,8 +37,8 @@ class BidirectionalObjective(TransformerObjective):
     ) -> dict[str, Tensor]:
         """Mean over the branches."""
         parts = self.whole_clips(self.model, batch.to(self.device()), generator)
-        values = {f"flow_{name}": value for name, value in parts.items()}
-        return {**values, "loss": sum(parts.values()) / len(parts)}
+        values: dict[str, Tensor] = {}
+        return {"loss": log_losses(values, "flow", parts), **values}
 
     def whole_clips(
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mutual_forcing.models.kv_cache import ParallelHistory
 
 from ..data.latents import LatentBatch
-from .losses import Context, draw_noise, draw_sigma, flow_matching
+from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
 from .transformer import TransformerObjective
 
 
@@ -34,14 +34,12 @@ class DiffusionForcingObjective(TransformerObjective):
         """Mean over the branches of the noisy pass, plus teacher forcing on the other rows."""
         batch = batch.to(self.device())
         rows = max(1, round(len(batch.has_voice) * self.clean_share))
-        parts = self._noisy_past(batch, generator)
+        values: dict[str, Tensor] = {}
+        noisy = log_losses(values, "flow", self._noisy_past(batch, generator))
         clean = self.teacher_forcing(self.model, batch.head(rows), generator)
-        values = {f"flow_{n}": v for n, v in parts.items()}
-        values |= {f"clean_past_{n}": v for n, v in clean.items()}
-        mean = sum(parts.values()) / len(parts)
         share = self.clean_share
-        values["loss"] = (1 - share) * mean + share * sum(clean.values()) / len(clean)
-        return values
+        loss = (1 - share) * noisy + share * log_losses(values, "clean_past", clean)
+        return {**values, "loss": loss}
 
     def _noisy_past(self, batch: LatentBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """One pass: every chunk looks back on the noisy chunks of the same pass."""

@@ -6,56 +6,21 @@ it should move. Normalised per chunk and per modality, so that neither drowns th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from mutual_forcing.flow import add_noise, velocity_target
 from mutual_forcing.models.transformer import AVTransformer
-from mutual_forcing.types import AVLatents
 
-from ..data.latents import LatentBatch
-from .intervals import FINEST
-from .losses import Context, draw_noise, guided_teacher, mean_square, spread, velocity
-from .rollout import Rollout, frozen_history
+from .losses import Context, Parts, Score, draw_noise, mean_square, spread, velocity
+from .rollout import Rollout
 
 LOWEST, HIGHEST = 0.02, 0.98
 """Noise levels at which the scores are compared."""
 
-Parts = dict[str, Tensor]
-Score = Callable[[Parts, Tensor], Parts]
-"""Velocity of noisy latents (branch name to [B, K, N, D]) at levels [B, K]."""
 
-
-def causal_score(
-    model: AVTransformer,
-    history: AVLatents,
-    batch: LatentBatch,
-    guidance_scale: float = 1.0,
-) -> Score:
-    """Multi mode of `model` in the context of `history`, whose keys carry no gradient."""
-    branches = tuple(history.parts)
-    context = frozen_context(model, history, batch)
-    null = frozen_context(model, history, batch.without_text()) if guidance_scale != 1 else context
-    teach = guided_teacher(model, context, null, guidance_scale, FINEST)
-
-    def score(x: Parts, level: Tensor) -> Parts:
-        assert tuple(x) == branches
-        return teach(x, level, torch.zeros_like(level))
-
-    return score
-
-
-def frozen_context(model: AVTransformer, history: AVLatents, batch: LatentBatch) -> Context:
-    """Conditions with gradient, history without."""
-    conditions = batch.conditions(model, tuple(history.parts))
-    return Context(conditions, frozen_history(model, history, conditions))
-
-
-def few_estimate(model: AVTransformer, rollout: Rollout, batch: LatentBatch) -> Parts:
+def few_estimate(model: AVTransformer, rollout: Rollout, context: Context) -> Parts:
     """Few mode's clean estimate of every chunk in one step from the rollout's exit, with gradient."""
-    context = frozen_context(model, rollout.past, batch)
     level = torch.full_like(rollout.made, rollout.sigma, dtype=torch.float32)
     levels = dict.fromkeys(rollout.x, level)
     out = velocity(model, rollout.x, levels, levels, context)

@@ -13,7 +13,16 @@ from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.types import AVLatents
 
+from ..data.latents import LatentBatch
+from .intervals import FINEST
+
+Parts = dict[str, Tensor]
+"""Branch name to a tensor [B, K, N, ...] of its tokens, or to a scalar loss."""
 Levels = dict[str, Tensor]
+Teacher = Callable[[Parts, Tensor, Tensor], Parts]
+"""Mean velocity of x at levels sigma over intervals delta, both [B, K]."""
+Score = Callable[[Parts, Tensor], Parts]
+"""Instantaneous velocity of noisy latents at levels [B, K]."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,15 @@ class Context:
 
     conditions: Conditions
     history: ParallelHistory
+
+    def frozen(self) -> Context:
+        """The same past without its gradient; that of the conditions stays."""
+        assert self.history.clean is not None
+        stored = [
+            {name: (key.detach(), value.detach()) for name, (key, value) in layer.items()}
+            for layer in self.history.clean
+        ]
+        return Context(self.conditions, ParallelHistory(self.history.window, stored))
 
 
 def remember_context(model: AVTransformer, clean: AVLatents, conditions: Conditions) -> Context:
@@ -36,7 +54,7 @@ def spread(level: Tensor) -> Tensor:
     return level[:, :, None, None]
 
 
-def draw_noise(parts: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+def draw_noise(parts: Parts, generator: torch.Generator) -> Parts:
     """Standard normal noise like every part."""
     return {
         name: torch.randn(p.shape, generator=generator, device=p.device)
@@ -50,16 +68,14 @@ def draw_sigma(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
 
 
 def velocity(
-    model: AVTransformer, x: dict[str, Tensor], sigma: Levels, delta: Levels, context: Context
-) -> dict[str, Tensor]:
+    model: AVTransformer, x: Parts, sigma: Levels, delta: Levels, context: Context
+) -> Parts:
     """The model's mean velocity in fp32."""
     out = model(AVLatents.of(x), sigma, delta, context.conditions, context.history)
     return {name: part.float() for name, part in out.parts.items()}
 
 
-def mean_square(
-    predicted: dict[str, Tensor], target: dict[str, Tensor], weights: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def mean_square(predicted: Parts, target: Parts, weights: Parts) -> Parts:
     """Mean squared error per branch, every token with its weight [B, K, N]."""
     values = {}
     for name, part in predicted.items():
@@ -71,12 +87,12 @@ def mean_square(
 
 def flow_matching(
     model: AVTransformer,
-    clean: dict[str, Tensor],
-    noise: dict[str, Tensor],
+    clean: Parts,
+    noise: Parts,
     sigma: Levels,
     context: Context,
-    weights: dict[str, Tensor],
-) -> dict[str, Tensor]:
+    weights: Parts,
+) -> Parts:
     """Instantaneous velocity (delta = 0) against noise - clean, per branch."""
     noisy = {n: add_noise(clean[n], noise[n], spread(sigma[n])) for n in clean}
     delta = {n: torch.zeros_like(level) for n, level in sigma.items()}
@@ -85,15 +101,15 @@ def flow_matching(
 
 
 def split_target(
-    teacher: Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]],
-    x: dict[str, Tensor],
+    teacher: Teacher,
+    x: Parts,
     s: Tensor,
     m: Tensor,
     r: Tensor,
-) -> dict[str, Tensor]:
+) -> Parts:
     """Mean velocity over [r, s] composed of two shorter ones (method.md, Self-consistency).
 
-    teacher(x, sigma, delta) gives mean velocities; s > m > r are levels [B, K].
+    s > m > r are levels [B, K].
     """
     first = teacher(x, s, s - m)
     middle = {name: euler_step(x[name], first[name], spread(s - m)) for name in x}
@@ -102,24 +118,48 @@ def split_target(
 
 
 def guided_teacher(
-    model: AVTransformer, context: Context, unconditional: Context, scale: float, finest: float
-) -> Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]:
-    """Mean velocity of Few mode; for intervals up to `finest` the guided Multi mode.
+    model: AVTransformer, context: Context, unconditional: Context, guidance_scale: float
+) -> Teacher:
+    """Mean velocity of Few mode; for the finest intervals that of the guided Multi mode.
 
     This is how guidance is folded into Few mode.
     """
 
-    def teach(x: dict[str, Tensor], sigma: Tensor, delta: Tensor) -> dict[str, Tensor]:
-        fine = delta <= finest + 1e-6
+    def teach(x: Parts, sigma: Tensor, delta: Tensor) -> Parts:
+        fine = delta <= FINEST + 1e-6
         levels = dict.fromkeys(x, sigma)
         interval = dict.fromkeys(x, torch.where(fine, torch.zeros_like(delta), delta))
         conditional = velocity(model, x, levels, interval, context)
-        if scale == 1 or not fine.any():
+        if guidance_scale == 1 or not fine.any():
             return conditional
         null = velocity(model, x, levels, dict.fromkeys(x, torch.zeros_like(delta)), unconditional)
         return {
-            name: torch.where(spread(fine), guide(part, null[name], scale), part)
+            name: torch.where(spread(fine), guide(part, null[name], guidance_scale), part)
             for name, part in conditional.items()
         }
 
     return teach
+
+
+@torch.no_grad()
+def causal_teacher(
+    model: AVTransformer, batch: LatentBatch, past: AVLatents, guidance_scale: float
+) -> Teacher:
+    """The guided teacher of chunks that look back on `past`, whose contexts carry no gradient."""
+    branches = tuple(past.parts)
+    context, unconditional = (
+        remember_context(model, past, asked.conditions(model, branches))
+        for asked in (batch, batch.without_text())
+    )
+    return guided_teacher(model, context, unconditional, guidance_scale)
+
+
+def multi_mode(teacher: Teacher) -> Score:
+    """The teacher's instantaneous velocity."""
+    return lambda x, level: teacher(x, level, torch.zeros_like(level))
+
+
+def log_losses(values: Parts, name: str, parts: Parts) -> Tensor:
+    """Put every branch's loss into `values` as NAME_BRANCH; return their mean."""
+    values |= {f"{name}_{branch}": value for branch, value in parts.items()}
+    return sum(parts.values()) / len(parts)

@@ -19,14 +19,18 @@ from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
-from .dmd import (
-    causal_score,
-    distribution_matching,
-    draw_level,
-    fake_flow_matching,
-    few_estimate,
+from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
+from .losses import (
+    Context,
+    Parts,
+    Score,
+    Teacher,
+    causal_teacher,
+    guided_teacher,
+    log_losses,
+    multi_mode,
+    remember_context,
 )
-from .losses import remember_context
 from .rollout import ROLLOUT, Rollout, draw_span, roll_out, sample_on_real_history
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
@@ -47,6 +51,7 @@ class MutualForcingObjective(TransformerObjective):
     max_rollout: longest generated stretch; it grows to this over the first `ramp` steps.
     real_share: rows whose history stays purely real. own_history: False = teacher forcing throughout.
     flow, consistency, dmd: weights of the losses; fake_updates: fake score's updates per step.
+    critic: what the fake score starts from; None is the model itself.
     """
 
     sampler = ROLLOUT
@@ -69,6 +74,7 @@ class MutualForcingObjective(TransformerObjective):
         consistency: float = 2 / 3,
         dmd: float = 1 / 3,
         fake_updates: int = 2,
+        critic: AVTransformer | None = None,
     ) -> None:
         super().__init__(system, data, batch, seed, ("video", "audio"), min(lengths), dropout)
         self.lengths, self.own_history = tuple(lengths), own_history
@@ -76,7 +82,7 @@ class MutualForcingObjective(TransformerObjective):
         self.audio_driven, self.guidance_scale = audio_driven, guidance_scale
         self.flow, self.consistency, self.dmd = flow, consistency, dmd
         if dmd:
-            self.fake: AVTransformer = copy.deepcopy(self.model)
+            self.fake = copy.deepcopy(critic or self.model).requires_grad_(True)
             self.players["fake"] = self.fake
             self.updates = {"fake": fake_updates}
         self._shared: Shared | None = None
@@ -102,22 +108,21 @@ class MutualForcingObjective(TransformerObjective):
         batch = batch.to(self.device())
         clean = batch.clean(self.branches)
         rollout = self._rollout(ema, batch, clean, generator, step)
-        self._shared = Shared(batch, rollout)
+        self._shared = shared = Shared(batch, rollout)
+        context, teacher = self._context(shared), self._teacher(ema, shared)
         weights = batch.weights(self.branches)
         values, total = {"drift": _distance(rollout.clip, clean)}, []
         if self.flow:
-            parts = self._flow_matching(batch, clean, rollout.past, weights, generator)
-            total.append(self.flow * _add(values, "flow", parts))
+            given = self._given(batch, generator)
+            parts = self.match(self.model, clean, context, generator, weights, given)
+            total.append(self.flow * log_losses(values, "flow", parts))
         if self.consistency:
             material = self._material(clean, rollout, generator)
-            parts = self_consistency(
-                self.model, ema, batch, material, self.branches, self.guidance_scale,
-                generator, rollout.past,
-            )  # fmt: skip
-            total.append(self.consistency * _add(values, "consistency", parts))
+            parts = self_consistency(self.model, context, teacher, material, weights, generator)
+            total.append(self.consistency * log_losses(values, "consistency", parts))
         if self.dmd:
-            parts = self._matching(ema, batch, rollout, weights, generator)
-            total.append(self.dmd * _add(values, "dmd", parts))
+            parts = self._matching(context, teacher, shared, weights, generator)
+            total.append(self.dmd * log_losses(values, "dmd", parts))
         return {**values, "loss": sum(total)}
 
     def _rollout(
@@ -137,63 +142,65 @@ class MutualForcingObjective(TransformerObjective):
             model, batch, clean, draw_span(chunks, longest, generated, generator), generator
         )
 
-    def _flow_matching(
-        self,
-        batch: LatentBatch,
-        clean: AVLatents,
-        history: AVLatents,
-        weights: dict[str, Tensor],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Multi mode on real chunks in the context of what Few mode made."""
-        context = remember_context(self.model, history, batch.conditions(self.model, self.branches))
-        rows = len(batch.has_voice)
-        given = torch.rand(rows, generator=generator, device=self.device()) < self.audio_driven
-        return self.match(self.model, clean, context, generator, weights, given)
+    def _context(self, shared: Shared) -> Context:
+        """The model's view of its own history, which all its losses share."""
+        conditions = shared.batch.conditions(self.model, self.branches)
+        with torch.set_grad_enabled(bool(self.flow or self.consistency)):
+            return remember_context(self.model, shared.rollout.past, conditions)
 
-    def _material(
-        self, clean: AVLatents, rollout: Rollout, generator: torch.Generator
-    ) -> AVLatents:
+    def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
+        """What is held for the truth: the averaged weights, Multi mode guided."""
+        return causal_teacher(ema, shared.batch, shared.rollout.past, self.guidance_scale)
+
+    def _given(self, batch: LatentBatch, generator: torch.Generator) -> Tensor:
+        rows = len(batch.has_voice)
+        return torch.rand(rows, generator=generator, device=self.device()) < self.audio_driven
+
+    def _material(self, clean: AVLatents, rollout: Rollout, generator: torch.Generator) -> Parts:
         """What self-consistency noises: real chunks, in half of the rows those of the rollout."""
         rows = len(rollout.made)
         own = torch.rand(rows, generator=generator, device=self.device()) < 0.5
         pick = own[:, None, None, None]
-        return AVLatents.of(
-            {n: torch.where(pick, rollout.clip.parts[n], p) for n, p in clean.parts.items()}
-        )
+        return {n: torch.where(pick, rollout.clip.parts[n], p) for n, p in clean.parts.items()}
 
     def _matching(
         self,
-        ema: AVTransformer,
-        batch: LatentBatch,
-        rollout: Rollout,
-        weights: dict[str, Tensor],
+        context: Context,
+        teacher: Teacher,
+        shared: Shared,
+        weights: Parts,
         generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        level = draw_level(tuple(rollout.made.shape), generator)
-        with torch.no_grad():
-            real = causal_score(ema, rollout.past, batch, self.guidance_scale)
-            fake = causal_score(self.fake, rollout.past, batch)
-        estimate = few_estimate(self.model, rollout, batch)
-        return distribution_matching(
-            estimate, real, fake, level, rollout.weights(weights), generator
-        )
+    ) -> Parts:
+        rollout = shared.rollout
+        level = self._level(rollout, generator)
+        estimate = few_estimate(self.model, rollout, context.frozen())
+        judged, fake = self._judged(estimate, rollout), self._fake_score(shared)
+        weights = rollout.weights(weights)
+        return distribution_matching(judged, multi_mode(teacher), fake, level, weights, generator)
 
-    def _fake_losses(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def _fake_losses(self, generator: torch.Generator) -> Parts:
         assert self._shared is not None, "the model takes its turn first"
         batch, rollout = self._shared.batch, self._shared.rollout
-        level = draw_level(tuple(rollout.made.shape), generator)
+        level = self._level(rollout, generator)
         weights = rollout.weights(batch.weights(self.branches))
-        score = causal_score(self.fake, rollout.past, batch)
+        score = self._fake_score(self._shared)
         parts = fake_flow_matching(score, rollout.clip.parts, level, weights, generator)
-        values: dict[str, Tensor] = {}
-        return {"loss": _add(values, "flow", parts), **values}
+        values: Parts = {}
+        return {"loss": log_losses(values, "flow", parts), **values}
 
+    def _fake_score(self, shared: Shared) -> Score:
+        """Multi mode of the fake score, whose history carries no gradient."""
+        conditions = shared.batch.conditions(self.fake, self.branches)
+        with torch.no_grad():
+            context = remember_context(self.fake, shared.rollout.past, conditions)
+        return multi_mode(guided_teacher(self.fake, context, context, 1.0))
 
-def _add(values: dict[str, Tensor], name: str, parts: dict[str, Tensor]) -> Tensor:
-    """Log the loss of every branch under `name`; return their mean."""
-    values |= {f"{name}_{branch}": value for branch, value in parts.items()}
-    return sum(parts.values()) / len(parts)
+    def _level(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
+        return draw_level(tuple(rollout.made.shape), generator)
+
+    def _judged(self, estimate: Parts, rollout: Rollout) -> Parts:
+        """What the scores see of Few mode's estimates."""
+        return estimate
 
 
 def _distance(ours: AVLatents, real: AVLatents) -> Tensor:

@@ -6,19 +6,20 @@ learns from it runs in parallel over chunks afterwards.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mutual_forcing.flow import sigma_schedule
-from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
+from mutual_forcing.models.kv_cache import KVCache
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.sampling import Sampler, remember_chunk, sample_chunk
 from mutual_forcing.types import AVLatents, TextTokens
 
 from ..data.latents import LatentBatch
-from .losses import draw_noise, remember_context
+from .losses import Parts, draw_noise, remember_context
 
 ROLLOUT = Sampler(4, "few")
 
@@ -35,10 +36,10 @@ class Rollout:
     clip: AVLatents
     past: AVLatents
     made: Tensor
-    x: dict[str, Tensor]
+    x: Parts
     sigma: float
 
-    def weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def weights(self, weights: Parts) -> Parts:
         """Token weights [B, K, N] that are zero outside the generated chunks."""
         return {name: part * self.made[:, :, None] for name, part in weights.items()}
 
@@ -73,23 +74,40 @@ def roll_out(
     generator: torch.Generator,
 ) -> Rollout:
     """Few mode continues the real chunks before the span, chunk by chunk, from its own history."""
-    head = batch.head(span.rows)
-    parts = {name: part[: span.rows] for name, part in clean.parts.items()}
-    conditions = head.conditions(model, tuple(parts))
-    cache = KVCache(model.config.window)
     keep = _Exit(generator)
-    made: list[dict[str, Tensor]] = []
-    for k in range(span.first + span.length):
-        here = chunk_conditions(conditions, model, head.text, k)
-        chunk = {name: part[:, k : k + 1] for name, part in parts.items()}
-        if k >= span.first:
-            noise = draw_noise(chunk, generator)
-            chunk = sample_chunk(model, noise, here, cache, ROLLOUT, watch=keep).parts
-            made.append(chunk)
-        if k + 1 < span.first + span.length:
-            remember_chunk(model, AVLatents.of(chunk), here, cache, ROLLOUT)
+    parts = {name: part[: span.rows] for name, part in clean.parts.items()}
+    made = continue_clip(
+        model, batch.head(span.rows), parts, span.first, span.length, ROLLOUT, generator, keep
+    )
     clip = AVLatents.of(_inserted(clean, made, span))
     return Rollout(clip, clip, _made(clean, span), _inserted(clean, keep.seen, span), keep.sigma)
+
+
+@torch.no_grad()
+def continue_clip(
+    model: AVTransformer,
+    batch: LatentBatch,
+    clean: Parts,
+    first: int,
+    length: int,
+    sampler: Sampler,
+    generator: torch.Generator,
+    watch: Callable[[int, Parts], None] | None = None,
+) -> list[Parts]:
+    """Generate chunks `first` .. `first + length - 1` after the real ones of `clean` (unguided)."""
+    conditions = batch.conditions(model, tuple(clean))
+    cache = KVCache(model.config.window)
+    made: list[Parts] = []
+    for k in range(first + length):
+        here = chunk_conditions(conditions, model, batch.text, k)
+        chunk = {name: part[:, k : k + 1] for name, part in clean.items()}
+        if k >= first:
+            noise = draw_noise(chunk, generator)
+            chunk = sample_chunk(model, noise, here, cache, sampler, watch=watch).parts
+            made.append(chunk)
+        if k + 1 < first + length:
+            remember_chunk(model, AVLatents.of(chunk), here, cache, sampler)
+    return made
 
 
 @torch.no_grad()
@@ -112,14 +130,14 @@ class _Exit:
     def __init__(self, generator: torch.Generator) -> None:
         self.step = draw_integer(0, ROLLOUT.steps - 1, generator)
         self.sigma = sigma_schedule(ROLLOUT.steps)[self.step]
-        self.seen: list[dict[str, Tensor]] = []
+        self.seen: list[Parts] = []
 
-    def __call__(self, step: int, x: dict[str, Tensor]) -> None:
+    def __call__(self, step: int, x: Parts) -> None:
         if step == self.step:
             self.seen.append(dict(x))
 
 
-def _inserted(clean: AVLatents, chunks: list[dict[str, Tensor]], span: Span) -> dict[str, Tensor]:
+def _inserted(clean: AVLatents, chunks: list[Parts], span: Span) -> Parts:
     """The clip with `chunks` in the place of the span."""
     result = {}
     for name, part in clean.parts.items():
@@ -144,11 +162,3 @@ def chunk_conditions(
     part = slice(chunk, chunk + 1)
     tokens = TextTokens(text.ids[:, part], text.start[:, part], text.end[:, part], text.caption)
     return Conditions(model.text_encoder(tokens), conditions.references)
-
-
-def frozen_history(
-    model: AVTransformer, history: AVLatents, conditions: Conditions
-) -> ParallelHistory:
-    """The clean pass without gradient."""
-    with torch.no_grad():
-        return remember_context(model, history, conditions).history

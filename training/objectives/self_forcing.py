@@ -6,76 +6,49 @@ the teacher (stage `bidirectional`) is as good as the student can get.
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mutual_forcing.checkpoint import System
 from mutual_forcing.models.transformer import AVTransformer
 
-from ..data.latents import LatentBatch, LatentDataset
+from ..data.latents import LatentDataset
 from .bidirectional import clip_context
-from .dmd import Parts, Score, distribution_matching, draw_level, fake_flow_matching, few_estimate
-from .intervals import FINEST
-from .losses import guided_teacher
-from .mutual_forcing import MutualForcingObjective
+from .dmd import draw_level
+from .losses import Parts, Score, Teacher, guided_teacher, multi_mode
+from .mutual_forcing import MutualForcingObjective, Shared
 from .rollout import Rollout
 
 
 class SelfForcingObjective(MutualForcingObjective):
-    """`teacher` is the bidirectional model; the fake score starts from it."""
+    """`teacher` is the bidirectional model; the fake score starts from it. Both judge whole clips."""
 
     def __init__(
         self, system: System, data: LatentDataset, teacher: AVTransformer, **options: object
     ) -> None:
         # Whole clips come from Few mode; the first chunk may be real as in image-to-video.
-        own = {"flow": 0.0, "consistency": 0.0, "dmd": 1.0, "real_share": 0.0}
+        own = {"flow": 0.0, "consistency": 0.0, "dmd": 1.0, "real_share": 0.0, "critic": teacher}
         super().__init__(system, data, **{**options, **own})
         self.teacher = teacher.requires_grad_(False).to(self.device())
-        self.fake = copy.deepcopy(teacher).requires_grad_(True)
-        self.players["fake"] = self.fake
 
-    def _matching(
-        self,
-        ema: nn.Module,
-        batch: LatentBatch,
-        rollout: Rollout,
-        weights: Parts,
-        generator: torch.Generator,
-    ) -> Parts:
-        level = self._level(rollout, generator)
-        with torch.no_grad():
-            real = clip_score(self.teacher, batch, self.branches, self.guidance_scale)
-            fake = clip_score(self.fake, batch, self.branches)
-        estimate = few_estimate(self.model, rollout, batch)
-        made = rollout.made[:, :, None, None]
-        # What is real stays real: the scores judge whole clips.
-        clip = {n: torch.where(made, e, rollout.clip.parts[n]) for n, e in estimate.items()}
-        return distribution_matching(clip, real, fake, level, rollout.weights(weights), generator)
+    @torch.no_grad()
+    def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
+        context, unconditional = (
+            clip_context(self.teacher, asked, self.branches)
+            for asked in (shared.batch, shared.batch.without_text())
+        )
+        return guided_teacher(self.teacher, context, unconditional, self.guidance_scale)
 
-    def _fake_losses(self, generator: torch.Generator) -> dict[str, Tensor]:
-        assert self._shared is not None, "the model takes its turn first"
-        batch, rollout = self._shared.batch, self._shared.rollout
-        level = self._level(rollout, generator)
-        weights = rollout.weights(batch.weights(self.branches))
-        score = clip_score(self.fake, batch, self.branches)
-        parts = fake_flow_matching(score, rollout.clip.parts, level, weights, generator)
-        return {"loss": sum(parts.values()) / len(parts)}
+    def _fake_score(self, shared: Shared) -> Score:
+        context = clip_context(self.fake, shared.batch, self.branches)
+        return multi_mode(guided_teacher(self.fake, context, context, 1.0))
 
     def _level(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
+        """One level for the whole clip, as the teacher learned it."""
         rows, chunks = rollout.made.shape
         return draw_level((rows, 1), generator).expand(rows, chunks)
 
-
-def clip_score(
-    model: AVTransformer,
-    batch: LatentBatch,
-    branches: tuple[str, ...],
-    guidance_scale: float = 1.0,
-) -> Score:
-    """Velocity of whole clips, every chunk seeing both ways."""
-    context = clip_context(model, batch, branches)
-    null = clip_context(model, batch.without_text(), branches) if guidance_scale != 1 else context
-    teach = guided_teacher(model, context, null, guidance_scale, FINEST)
-    return lambda x, level: teach(x, level, torch.zeros_like(level))
+    def _judged(self, estimate: Parts, rollout: Rollout) -> Parts:
+        """Whole clips: what is real stays real."""
+        made = rollout.made[:, :, None, None]
+        return {n: torch.where(made, e, rollout.clip.parts[n]) for n, e in estimate.items()}

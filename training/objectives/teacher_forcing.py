@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mutual_forcing.checkpoint import System
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
-from .losses import remember_context
+from .losses import causal_teacher, log_losses, remember_context
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
@@ -61,23 +61,22 @@ class TeacherForcingObjective(TransformerObjective):
         context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
         given = self._given(batch, generator)
         weights = batch.weights(self.branches)
+        values: dict[str, Tensor] = {}
         parts = self.match(self.model, clean, context, generator, weights, given)
-        values = {f"flow_{name}": value for name, value in parts.items()}
-        values["loss"] = sum(parts.values()) / len(parts)
+        loss = log_losses(values, "flow", parts)
         if step >= self.consistency_from:
-            count = max(1, int(self.size * self.consistency_share))
-            consistency = self_consistency(
-                self.model,
-                ema,
-                batch.head(count),
-                clean,
-                self.branches,
-                self.guidance_scale,
-                generator,
-            )
-            values |= {f"consistency_{n}": v for n, v in consistency.items()}
-            values["loss"] = values["loss"] + 2 / 3 * sum(consistency.values()) / len(consistency)
-        return values
+            head = batch.head(max(1, int(self.size * self.consistency_share)))
+            parts = self._consistency(head, ema, generator)
+            loss = loss + 2 / 3 * log_losses(values, "consistency", parts)
+        return {**values, "loss": loss}
+
+    def _consistency(
+        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        clean, weights = batch.clean(self.branches), batch.weights(self.branches)
+        context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
+        teacher = causal_teacher(ema, batch, clean, self.guidance_scale)
+        return self_consistency(self.model, context, teacher, clean.parts, weights, generator)
 
     def _given(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
         if not self.audio_driven:
