@@ -75,6 +75,17 @@ def still_to_tokens(latent: Tensor) -> Tensor:
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, TOKENS_PER_VIDEO_LATENT, -1)
 
 
+def last_latent(tokens: Tensor) -> Tensor:
+    """The tokens of each chunk's last video latent: [B, K, 64, D] to [B, K, 16, D]."""
+    return tokens[:, :, -TOKENS_PER_VIDEO_LATENT:]
+
+
+def held_still(latent: Tensor) -> Tensor:
+    """A latent's tokens [..., 16, D] for the length of a chunk: [..., 64, D]."""
+    repeats = [1] * (latent.ndim - 2) + [VIDEO_LATENTS_PER_CHUNK, 1]
+    return latent.repeat(repeats)
+
+
 def audio_to_tokens(latents: Tensor) -> Tensor:
     """Split audio latents [B, C, T] into tokens of whole chunks [B, K, 16, C].
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .chunks import held_still
 from .flow import euler_step, guide, sigma_schedule
 from .models.kv_cache import KVCache, LayerKeyValues, ParallelHistory
 from .models.transformer import AVTransformer, Conditions
@@ -114,6 +115,26 @@ def remember_chunk(
     parts = clean.parts
     if sampler.guided:
         parts = {name: torch.cat([part, part]) for name, part in parts.items()}
-    stored = model.remember(AVLatents.of(parts), conditions, history)
-    history.append(stored)
+    latents = AVLatents.of(parts)
+    stored = model.remember(latents, conditions, history)
+    history.append(stored, latents)
     return stored
+
+
+def remember_still(
+    model: AVTransformer,
+    picture: Tensor,
+    silence: Tensor,
+    branches: Sequence[str],
+    conditions: Conditions,
+    history: KVCache,
+    sampler: Sampler,
+) -> None:
+    """Begin a stream: what came before it is the reference picture standing still in silence.
+
+    picture [B, 16, Dv] and silence [B, 1, 16, Da]. The character so starts as it looks in its picture,
+    instead of in a pose of which nothing is known.
+    """
+    parts = {"video": held_still(picture)[:, None], "audio": silence}
+    still = AVLatents.of({name: parts[name] for name in branches})
+    remember_chunk(model, still, conditions, history, sampler)

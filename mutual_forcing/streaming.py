@@ -29,9 +29,9 @@ from .chunks import (
 from .config import SystemConfig, preset
 from .models.audio_autoencoder import AudioDecoderState
 from .models.kv_cache import KVCache, LayerKeyValues
-from .models.transformer import Conditions, EncodedReferences
+from .models.transformer import Conditions, EncodedReferences, Laid
 from .models.video_autoencoder import ReferenceFeatures, VideoDecoderState
-from .sampling import Sampler, remember_chunk, sample_chunk
+from .sampling import Sampler, remember_chunk, remember_still, sample_chunk
 from .timing import text_tokens, time_text
 from .types import (
     MAX_SECONDS,
@@ -120,17 +120,23 @@ class StreamingGenerator:
         transcript = self._transcript(request)
         total = self._length(request, transcript)
         picture = self._picture(request.image)
-        rows = 2 if sampler.guided else 1
-        return StreamState(
+        still = still_to_tokens(self.system.video_autoencoder.encode_still(picture))
+        state = StreamState(
             request=request,
             sampler=sampler,
             transcript=transcript,
-            references=self._references(picture, request.voice, rows),
+            references=self._references(still, request.voice, 2 if sampler.guided else 1),
             reference_features=self.system.video_autoencoder.encode_reference(picture),
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=KVCache(request.window or self.config.model.window),
             total=total,
         )
+        silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=self.device)
+        silent = audio_to_tokens(self.system.audio_autoencoder.encode(silence))
+        before = self._conditions(state, -1)
+        model = self.system.model
+        remember_still(model, still, silent, BRANCHES, before, state.cache, sampler)
+        return state
 
     def stream(
         self, request: GenerationRequest | None = None, state: StreamState | None = None
@@ -190,18 +196,19 @@ class StreamingGenerator:
         if sampler.guided != state.sampler.guided:
             rows = 2 if sampler.guided else 1
             state.cache.layers = _with_rows(state.cache.layers, rows)
-            references = state.references
+            state.cache.last = _rows(state.cache.last, rows)
+            references, picture = state.references, state.references.picture
+            assert picture is not None
             state.references = EncodedReferences(
                 _with_rows(references.layers, rows),
-                _rows(references.anchor, rows),
-                _rows(references.picture, rows),
+                Laid(_rows(picture.hidden, rows), _rows(picture.tokens, rows)),
             )
         state.request, state.sampler = request, sampler
 
     @torch.inference_mode()
     def _next_chunk(self, state: StreamState) -> AVChunk:
         began = time.perf_counter()
-        conditions = self._conditions(state)
+        conditions = self._conditions(state, state.index)
         given = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
         noise = {name: part for name, part in self._noise(state).items() if name not in given}
         latents = sample_chunk(
@@ -221,11 +228,12 @@ class StreamingGenerator:
             seconds_spent=time.perf_counter() - began,
         )
 
-    def _conditions(self, state: StreamState) -> Conditions:
+    def _conditions(self, state: StreamState, chunk: int) -> Conditions:
+        """Of one chunk; -1 is the still one before the stream."""
         caption = state.request.caption
-        text = text_tokens(state.transcript, caption, state.index, 1, self.device)
+        text = text_tokens(state.transcript, caption, chunk, 1, self.device)
         if state.sampler.guided:
-            text = stack_conditions(text, text_tokens(None, "", state.index, 1, self.device))
+            text = stack_conditions(text, text_tokens(None, "", chunk, 1, self.device))
         return Conditions(self.system.model.text_encoder(text), state.references)
 
     def _noise(self, state: StreamState) -> dict[str, Tensor]:
@@ -278,10 +286,7 @@ class StreamingGenerator:
         pixels = torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None]
         return pixels.float() / 127.5 - 1
 
-    def _references(
-        self, picture: Tensor, voice: np.ndarray | None, rows: int
-    ) -> EncodedReferences:
-        still = still_to_tokens(self.system.video_autoencoder.encode_still(picture))
+    def _references(self, still: Tensor, voice: np.ndarray | None, rows: int) -> EncodedReferences:
         count = self.config.model.voice_latents
         if voice is None:
             tokens = torch.zeros(1, count, self.config.model.audio.token_dim, device=self.device)

@@ -90,7 +90,7 @@ def test_cache_equals_parallel_pass(model, names, conditional, first) -> None:
     delta = {n: torch.rand(2, CHUNKS) * sigma[n] for n in names}
     conditions = model.condition(text, references)
     stored = model.remember(clean, conditions, ParallelHistory(WINDOW))
-    parallel = model(noisy, sigma, delta, conditions, ParallelHistory(WINDOW, stored))
+    parallel = model(noisy, sigma, delta, conditions, ParallelHistory(WINDOW, stored, clean))
 
     cache = KVCache(WINDOW)
     for k in range(CHUNKS):
@@ -104,8 +104,26 @@ def test_cache_equals_parallel_pass(model, names, conditional, first) -> None:
             assert error < 1e-4, f"{n}, chunk {k}: {error}"
             assert parallel.parts[n].abs().max() > 0.1
         done = AVLatents.of({n: p[:, part] for n, p in clean.parts.items()})
-        cache.append(model.remember(done, here, cache))
+        cache.append(model.remember(done, here, cache), done)
     assert cache.length == WINDOW
+
+
+def test_the_latent_before_a_chunk_is_its_past_s_last(model) -> None:
+    """What lies under the video tokens, in a parallel pass and in a stream."""
+    clean = make_latents(("video", "audio"))
+    parallel = ParallelHistory(WINDOW).before(clean)
+    assert parallel.present.tolist() == [False] + [True] * (CHUNKS - 1)
+    assert not parallel.tokens[:, 0].any()
+    cache = KVCache(WINDOW)
+    assert cache.before(clean) is None
+    text = one_chunk(make_text(0, True), 0)
+    conditions = model.condition(text, make_references(("video", "audio")))
+    for k in range(CHUNKS - 1):
+        part = AVLatents.of({n: p[:, k : k + 1] for n, p in clean.parts.items()})
+        cache.append(model.remember(part, conditions, cache), part)
+        last = cache.before(part).tokens
+        assert torch.equal(last[:, 0], clean.video[:, k, -16:])
+        assert torch.equal(last[:, 0], parallel.tokens[:, k + 1])
 
 
 def test_text_is_relative_to_the_chunk(model) -> None:
@@ -123,7 +141,7 @@ def test_history_and_text_matter(model) -> None:
     for conditional in (True, False):
         conditions = model.condition(make_text(0, conditional), make_references(("video", "audio")))
         stored = model.remember(clean, conditions, ParallelHistory(WINDOW))
-        outs.append(model(noisy, level, level, conditions, ParallelHistory(WINDOW, stored)))
+        outs.append(model(noisy, level, level, conditions, ParallelHistory(WINDOW, stored, clean)))
         outs.append(model(noisy, level, level, conditions, KVCache(WINDOW)))
     for name in ("video", "audio"):
         assert (outs[0].parts[name] - outs[1].parts[name])[:, 1:].abs().max() > 1e-2

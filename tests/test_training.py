@@ -5,10 +5,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.streaming import BRANCHES
+from training.data.dataset import Corpus
+from training.data.latents import Dropout, LatentDataset
 from training.recipes import BASELINES, STAGES, recipe
 from training.stages import Workspace
 from training.trainer import Interrupted, Trainer
@@ -63,6 +67,26 @@ def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) ->
     assert all(math.isfinite(value) for value in losses.values()), losses
     moved = [k for k, v in trainer.objective.model.state_dict().items() if not v.equal(before[k])]
     assert any("layers" in key for key in moved)
+
+
+def test_a_clip_without_motion_begins_with_a_still_that_is_not_learned(
+    workspace: Workspace,
+) -> None:
+    """What precedes a stream is the reference picture; in training, the latent before the second chunk."""
+    data = LatentDataset(Corpus(workspace.corpus_folder), workspace.latents_folder, 4, BRANCHES)
+    clip = data.corpus.split("train")[0]
+    real = data.item(clip, 0, 3, np.random.default_rng(0))
+    still, moving = (
+        data.item(clip, 0, 3, np.random.default_rng(0), Dropout(0, 0, 0, 0, 0, motion))
+        for motion in (1.0, 0.0)
+    )
+    assert torch.equal(moving.video, real.video) and bool(real.has_motion)
+    latents = still.video[0, 0].unflatten(0, (4, 16))
+    assert all(torch.equal(latent, real.video[0, 0, -16:]) for latent in latents)
+    assert torch.equal(still.video[:, 1:], real.video[:, 1:])
+    weights = still.weights(BRANCHES)
+    assert not weights["video"][0, 0].any() and weights["video"][0, 1:].all()
+    assert weights["audio"].all() and moving.weights(BRANCHES)["video"].all()
 
 
 def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None:

@@ -11,14 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.chunks import tokens_to_audio, tokens_to_video
+from mutual_forcing.chunks import (
+    SAMPLES_PER_CHUNK,
+    audio_to_tokens,
+    tokens_to_audio,
+    tokens_to_video,
+)
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.sampling import Sampler
+from mutual_forcing.models.kv_cache import KVCache
+from mutual_forcing.sampling import Sampler, remember_still
 from mutual_forcing.types import AVLatents
 
 from .data.latents import LatentBatch, LatentDataset
 from .objectives.monitors import Material, figures, raise_alarms
-from .objectives.rollout import continue_clip
+from .objectives.rollout import chunk_conditions, continue_clip
 
 CLIPS, CHUNKS = 3, 4
 FRAME_STEP = 5
@@ -28,11 +34,26 @@ def continue_from_references(
     system: System, batch: LatentBatch, branches: tuple[str, ...], sampler: Sampler, seed: int = 0
 ) -> AVLatents:
     """Generate every chunk of `batch` from its text and references alone (unguided samplers)."""
+    cache = _begun(system, batch, branches, sampler)
     generator = torch.Generator(batch.video.device).manual_seed(seed)
     clean = batch.clean(branches).parts
     length = next(iter(clean.values())).shape[1]
-    made = continue_clip(system.model, batch, clean, 0, length, sampler, generator)
+    made = continue_clip(system.model, batch, clean, 0, length, sampler, generator, cache=cache)
     return AVLatents.of({n: torch.cat([c[n] for c in made], 1) for n in branches})
+
+
+@torch.no_grad()
+def _begun(
+    system: System, batch: LatentBatch, branches: tuple[str, ...], sampler: Sampler
+) -> KVCache:
+    """A stream's past before its first chunk: the reference picture standing still."""
+    model, quiet = system.model, batch.without_text()
+    conditions = chunk_conditions(quiet.conditions(model, branches), model, quiet.text, 0)
+    silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=batch.picture.device)
+    silent = audio_to_tokens(system.audio_autoencoder.encode(silence))
+    cache = KVCache(model.config.window)
+    remember_still(model, batch.picture, silent, branches, conditions, cache, sampler)
+    return cache
 
 
 def write_look(

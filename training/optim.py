@@ -15,12 +15,12 @@ EDGES = frozenset(
         "stem",
         "embed",
         "embed_reference",
-        "embed_anchor",
         "embed_phonemes",
         "noise",
         "out_noise",
         "out",
         "skip",
+        "gain",
         "to_pixels",
     }
 )

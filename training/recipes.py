@@ -43,7 +43,7 @@ class Scale:
     size: int
     steps: dict[str, int]
     batch: dict[str, int]
-    lengths: tuple[int, ...] = (4,)
+    lengths: tuple[int, ...] = (5,)
     fake_updates: int = 2
 
 
@@ -65,10 +65,11 @@ SCALES = {
             "audio_autoencoder": 16,
             "duration": 32,
             "audio_pretrain": 32,
-            "video_pretrain": 12,
-            "joint": 12,
+            "video_pretrain": 10,
+            "joint": 10,
             "mutual_forcing": 8,
         },
+        lengths=(5, 6),
         fake_updates=1,
     ),
     "small": Scale(
@@ -100,6 +101,10 @@ SCALES = {
         batch=dict.fromkeys(STAGES, 2),
     ),
 }
+
+
+PAST = {"chunks": 5, "history_noise": 0.2}
+"""Of the stages with video: one chunk is mostly the still that streams begin with."""
 
 
 def _video_autoencoder(scale: Scale) -> Recipe:
@@ -138,7 +143,7 @@ def _video_pretrain(scale: Scale) -> Recipe:
         "video_pretrain",
         OptimizerConfig(lr=1e-3, final_lr=3e-4),
         objective="teacher_forcing",
-        options={"branches": ("video",), "chunks": 4, "freeze_text": True},
+        options={"branches": ("video",), "freeze_text": True, **PAST},
         init=("audio_pretrain",),
     )
 
@@ -150,7 +155,7 @@ def _joint(scale: Scale) -> Recipe:
         "joint",
         OptimizerConfig(lr=6e-4, final_lr=1e-4),
         objective="teacher_forcing",
-        options={"chunks": 4, "audio_driven": 0.2, "consistency_from": steps * 2 // 5},
+        options={"audio_driven": 0.2, "consistency_from": steps * 2 // 5, **PAST},
         init=("video_pretrain",),
     )
 

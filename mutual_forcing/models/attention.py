@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ class RotaryTables:
     references: dict[str, RotaryTable]
     positions: dict[str, Tensor]
     frequencies: Tensor
+    _past: dict[tuple[str, tuple[int, ...]], RotaryTable] = field(default_factory=dict)
 
     @staticmethod
     def build(head_dim: int, voice_latents: int, device: torch.device) -> RotaryTables:
@@ -54,10 +55,13 @@ class RotaryTables:
 
     def past(self, name: str, offsets: tuple[int, ...]) -> RotaryTable:
         """Rotations of chunks `offsets` after the attending one: [len(offsets), N, D / 2, 2]."""
-        shift = torch.tensor(offsets, dtype=torch.float64) * CHUNK_SECONDS * POSITIONS_PER_SECOND
-        positions = self.positions[name][None].repeat(len(offsets), 1, 1)
-        positions[..., 0] += shift[:, None]
-        return rotary_table(positions, self.frequencies).to(self.own[name].device)
+        if (name, offsets) not in self._past:
+            shift = torch.tensor(offsets, dtype=torch.float64) * CHUNK_SECONDS
+            positions = self.positions[name][None].repeat(len(offsets), 1, 1)
+            positions[..., 0] += shift[:, None] * POSITIONS_PER_SECOND
+            table = rotary_table(positions, self.frequencies)
+            self._past[name, offsets] = table.to(self.own[name].device)
+        return self._past[name, offsets]
 
 
 @dataclass(frozen=True)

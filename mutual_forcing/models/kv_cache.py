@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..chunks import history_mask
+from ..chunks import history_mask, last_latent
+from ..types import AVLatents
 
 KeyValue = tuple[Tensor, Tensor]
 LayerKeyValues = dict[str, KeyValue]
@@ -33,6 +34,17 @@ class Past:
     valid: Tensor | None
 
 
+@dataclass(frozen=True)
+class Before:
+    """The last video latent before each chunk of a pass: tokens [B, K, 16, D].
+
+    `present` bool [K] says which chunks have one; the tokens of the others are zero.
+    """
+
+    tokens: Tensor
+    present: Tensor
+
+
 class ParallelHistory:
     """The past within one parallel pass: of the pass itself, or of an earlier clean pass.
 
@@ -41,9 +53,14 @@ class ParallelHistory:
     """
 
     def __init__(
-        self, window: int, clean: list[LayerKeyValues] | None = None, both_ways: bool = False
+        self,
+        window: int,
+        clean: list[LayerKeyValues] | None = None,
+        latents: AVLatents | None = None,
+        both_ways: bool = False,
     ) -> None:
-        self.window, self.clean = window, clean
+        assert (clean is None) == (latents is None), "an earlier pass left both or neither"
+        self.window, self.clean, self.latents = window, clean, latents
         past, future = tuple(range(-window, 0)), tuple(range(1, window + 1))
         self.offsets = past + future if both_ways else past
 
@@ -54,6 +71,14 @@ class ParallelHistory:
         first = next(iter(source.values()))[0]
         valid = history_mask(first.shape[1], self.offsets).to(first.device)
         return Past(branches, self.offsets, valid)
+
+    def before(self, own: AVLatents) -> Before | None:
+        """See Before; None without video."""
+        video = (self.latents or own).video
+        if video is None:
+            return None
+        shifted = F.pad(last_latent(video)[:, :-1], (0, 0, 0, 0, 1, 0))
+        return Before(shifted, torch.arange(video.shape[1], device=video.device) > 0)
 
     def _unfold(self, x: Tensor) -> Tensor:
         reach, chunks = self.window, x.shape[1]
@@ -69,6 +94,8 @@ class KVCache:
 
     window: int
     layers: list[LayerKeyValues] = field(default_factory=list)
+    last: Tensor | None = None
+    """Tokens [B, 1, 16, D] of the last chunk's last video latent."""
 
     def past(self, layer: int, own: LayerKeyValues) -> Past | None:
         """Everything cached, oldest first; None while the stream is empty."""
@@ -80,8 +107,15 @@ class KVCache:
             None,
         )
 
-    def append(self, chunk: list[LayerKeyValues]) -> None:
-        """Add one chunk's keys and values [B, 1, N, H, D] per layer and branch; evict the oldest."""
+    def before(self, own: AVLatents) -> Before | None:
+        """See Before; None without video or while the stream is empty."""
+        if self.last is None:
+            return None
+        return Before(self.last, torch.ones(1, dtype=torch.bool, device=self.last.device))
+
+    def append(self, chunk: list[LayerKeyValues], latents: AVLatents) -> None:
+        """Add one chunk and its keys and values [B, 1, N, H, D] per layer and branch; evict the oldest."""
+        self.last = None if latents.video is None else last_latent(latents.video)
         if not self.layers:
             self.layers = chunk
             return

@@ -7,18 +7,25 @@ K chunks, N tokens of a chunk, W residual width, H heads, D head_dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import AUDIO_LATENTS_PER_SECOND, FRAMES_PER_LATENT, TOKENS_PER_VIDEO_LATENT
+from ..chunks import (
+    AUDIO_LATENTS_PER_SECOND,
+    FRAMES_PER_LATENT,
+    TOKENS_PER_VIDEO_LATENT,
+    VIDEO_LATENTS_PER_CHUNK,
+    held_still,
+    last_latent,
+)
 from ..config import FPS, BranchConfig, ModelConfig
 from ..types import AVLatents, References, TextTokens
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
-from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past
+from .kv_cache import Before, KVCache, LayerKeyValues, ParallelHistory, Past
 from .layers import FeedForward, HeadNorm, NoiseEmbedding, modulate, rotary_table, rotate
 from .text_encoder import EncodedText, TextEncoder
 
@@ -29,17 +36,24 @@ History = KVCache | ParallelHistory
 
 
 @dataclass(frozen=True)
+class Laid:
+    """A still latent under every video token of a chunk: embedded [B, K, 64, W], and its tokens
+    [B, K, 64, token_dim], zero where there is none.
+    """
+
+    hidden: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
 class EncodedReferences:
     """References, encoded once per stream.
 
-    layers: keys and values [B, 1, R, H, D] per layer and branch. anchor [B, 1, 64, W] and picture
-    [B, 1, 64, token_dim]: the picture laid under the video tokens of every chunk, embedded and as it is,
-    so that what stands still need not be found by attention.
+    layers: keys and values [B, 1, R, H, D] per layer and branch. picture: see Underlay, K = 1.
     """
 
     layers: list[LayerKeyValues]
-    anchor: Tensor | None
-    picture: Tensor | None
+    picture: Laid | None
 
 
 @dataclass(frozen=True)
@@ -146,6 +160,32 @@ class BranchLayer(nn.Module):
         return (noise + self.table.flatten()).chunk(MODULATIONS, -1)
 
 
+class Underlay(nn.Module):
+    """A still latent laid under the tokens of a chunk, as image-to-video models do by channels: what
+    stands still need not be found by attention, nor pass through the residual stream.
+    """
+
+    def __init__(self, width: int, token_dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(token_dim, width)
+        self.null = nn.Parameter(torch.zeros(width))
+        self.gain = nn.Linear(width, VIDEO_LATENTS_PER_CHUNK * token_dim)
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.gain.bias)
+
+    def forward(self, tokens: Tensor, present: Tensor) -> Laid:
+        """tokens [B, K, 16, token_dim]; where not `present` (bool, [B or 1, K]) a learned null."""
+        there = present[:, :, None, None]
+        embedded = self.embed(tokens)
+        hidden = torch.where(there, embedded, self.null.to(embedded.dtype))
+        return Laid(held_still(hidden), held_still(tokens * there))
+
+    def guess(self, features: Tensor, laid: Laid) -> Tensor:
+        """Its share of the velocity [B, K, 64, token_dim]: a gain per noise level and latent."""
+        gain = self.gain(features).unflatten(-1, (VIDEO_LATENTS_PER_CHUNK, 1, -1))
+        return (gain * laid.tokens.unflatten(2, (VIDEO_LATENTS_PER_CHUNK, -1))).flatten(2, 3)
+
+
 @dataclass(frozen=True)
 class TextView:
     """The text as one branch's cross-attention needs it (see EncodedText), with both rotations."""
@@ -159,20 +199,23 @@ class TextView:
 class Branch(nn.Module):
     """One modality: embedding of tokens, noise level, references and phonemes; layers; output.
 
-    `anchored`: a reference is also laid under the tokens (`lay_anchor`).
+    `underlays` names the still latents that lie under the tokens.
     """
 
     def __init__(
-        self, branch: BranchConfig, config: ModelConfig, token_seconds: Tensor, anchored: bool
+        self,
+        branch: BranchConfig,
+        config: ModelConfig,
+        token_seconds: Tensor,
+        underlays: Sequence[str] = (),
     ) -> None:
         super().__init__()
         width = branch.width
         self.embed = nn.Linear(branch.token_dim, width)
         self.embed_reference = nn.Linear(branch.token_dim, width)
         self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
-        if anchored:
-            self.embed_anchor = nn.Linear(branch.token_dim, width)
-            self.null_anchor = nn.Parameter(torch.zeros(width))
+        self.place = nn.Parameter(torch.zeros(token_seconds.shape[1], width))
+        self.underlays = nn.ModuleDict({n: Underlay(width, branch.token_dim) for n in underlays})
         self.embed_phonemes = nn.Linear(config.text_width, width)
         self.sigma = NoiseEmbedding(width)
         self.delta = NoiseEmbedding(width, zero=True)
@@ -181,7 +224,7 @@ class Branch(nn.Module):
         self.out_noise = nn.Linear(width, 2 * width)
         self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.out = nn.Linear(width, branch.token_dim)
-        self.skip = nn.Linear(width, branch.token_dim * (2 if anchored else 1))
+        self.skip = nn.Linear(width, branch.token_dim)
         for layer in (self.noise, self.out_noise, self.out, self.skip):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -192,11 +235,14 @@ class Branch(nn.Module):
         """sigma and delta [B, K] to [B, K, W]."""
         return F.silu(self.sigma(sigma) + self.delta(delta))
 
-    def embed_tokens(self, tokens: Tensor, text: EncodedText) -> Tensor:
-        """[B, K, N, token_dim] to [B, K, N, W], the phonemes spoken at each token added."""
-        return self.embed(tokens) + self.embed_phonemes(
-            text.aligned(self.token_start, self.token_end)
-        )
+    def embed_tokens(self, tokens: Tensor, text: EncodedText, laid: Mapping[str, Laid]) -> Tensor:
+        """[B, K, N, token_dim] to [B, K, N, W], with the phonemes spoken at each token and what lies
+        under it added.
+        """
+        spoken = self.embed_phonemes(text.aligned(self.token_start, self.token_end))
+        hidden = self.embed(tokens) + spoken
+        # In the stream's own precision: a parameter would turn it all into fp32.
+        return hidden + self.place.to(hidden.dtype) + sum(under.hidden for under in laid.values())
 
     def embed_references(self, tokens: Tensor, present: Tensor | None) -> Tensor:
         """[B, R, token_dim] to [B, 1, R, W]; absent rows become the learned null reference."""
@@ -207,30 +253,21 @@ class Branch(nn.Module):
             )
         return hidden[:, None]
 
-    def lay_anchor(self, tokens: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One latent's tokens [B, R, token_dim], repeated for every latent of a chunk.
-
-        Embedded [B, 1, N, W], and as they are [B, 1, N, token_dim] (zero where absent).
-        """
-        hidden = self.embed_anchor(tokens)
-        if present is not None:
-            there = present[:, None, None]
-            hidden = torch.where(there, hidden, self.null_anchor.to(hidden.dtype))
-            tokens = tokens * there
-        repeats = len(self.token_start) // tokens.shape[1]
-        return hidden.repeat(1, repeats, 1)[:, None], tokens.repeat(1, repeats, 1)[:, None]
-
-    def project_out(self, x: Tensor, features: Tensor, given: Sequence[Tensor]) -> Tensor:
+    def project_out(
+        self, x: Tensor, features: Tensor, noisy: Tensor, laid: Mapping[str, Laid]
+    ) -> Tensor:
         """[B, K, N, W] to velocities [B, K, N, token_dim].
 
-        given: the noisy tokens, and the picture under them where there is one. They are added with
-        learned gains that depend on the noise level: what the best linear guess would do need not pass
-        through the residual stream, which is hardly wider than a token.
+        The noisy tokens and what lies under them are added with learned gains that depend on the noise
+        level: what the best linear guess would do need not pass through the residual stream, which is
+        hardly wider than a token.
         """
         shift, scale = self.out_noise(features).chunk(2, -1)
         out = self.out(modulate(self.out_norm(x), shift, scale))
-        gains = self.skip(features)[:, :, None].split(out.shape[-1], -1)
-        return out + sum(gain * tokens for gain, tokens in zip(gains, given, strict=False))
+        out = out + self.skip(features)[:, :, None] * noisy
+        return out + sum(
+            self.underlays[name].guess(features, under) for name, under in laid.items()
+        )
 
 
 def _token_seconds(name: str) -> Tensor:
@@ -255,10 +292,10 @@ class AVTransformer(nn.Module):
         self.text_encoder = TextEncoder(config.text_width, config.text_layers)
         self.branches = nn.ModuleDict(
             {
-                name: Branch(
-                    getattr(config, name), config, _token_seconds(name), anchored=name == "video"
-                )
-                for name in ("video", "audio")
+                "video": Branch(
+                    config.video, config, _token_seconds("video"), ("picture", "before")
+                ),
+                "audio": Branch(config.audio, config, _token_seconds("audio")),
             }
         )
         shape = (config.layers, config.heads)
@@ -276,11 +313,14 @@ class AVTransformer(nn.Module):
 
     def encode_references(self, references: References) -> EncodedReferences:
         """See EncodedReferences."""
-        anchor = picture = None
+        picture = None
         if references.picture is not None:
-            video = self.branches["video"]
-            anchor, picture = video.lay_anchor(references.picture, references.has_picture)
-        return EncodedReferences(self._reference_layers(references), anchor, picture)
+            present = references.has_picture
+            if present is None:
+                present = references.picture.new_ones(1, dtype=torch.bool)
+            under = self.branches["video"].underlays["picture"]
+            picture = under(references.picture[:, None], present[:, None])
+        return EncodedReferences(self._reference_layers(references), picture)
 
     def _reference_layers(self, references: References) -> list[LayerKeyValues]:
         parts: dict[str, Tensor] = {}
@@ -315,13 +355,13 @@ class AVTransformer(nn.Module):
         The history is only read.
         """
         features = self._noise(sigma, delta)
-        hidden, _ = self._chunks(latents, features, conditions, history)
-        given = {name: [part] for name, part in latents.parts.items()}
-        if "video" in given and conditions.references.picture is not None:
-            given["video"].append(conditions.references.picture)
+        laid = self._laid(latents, conditions, history)
+        hidden, _ = self._chunks(latents, features, laid, conditions, history)
         return AVLatents.of(
             {
-                name: self.branches[name].project_out(x, features[name], given[name])
+                name: self.branches[name].project_out(
+                    x, features[name], latents.parts[name], laid[name]
+                )
                 for name, x in hidden.items()
             }
         )
@@ -331,8 +371,26 @@ class AVTransformer(nn.Module):
     ) -> list[LayerKeyValues]:
         """Keys and values of clean chunks (sigma = 0), for `KVCache.append` or `ParallelHistory`."""
         level = {name: part.new_zeros(part.shape[:2]) for name, part in clean.parts.items()}
-        _, stored = self._chunks(clean, self._noise(level, level), conditions, history)
+        laid = self._laid(clean, conditions, history)
+        _, stored = self._chunks(clean, self._noise(level, level), laid, conditions, history)
         return stored
+
+    def _laid(
+        self, latents: AVLatents, conditions: Conditions, history: History
+    ) -> dict[str, dict[str, Laid]]:
+        """What lies under the tokens of every branch of a pass."""
+        laid: dict[str, dict[str, Laid]] = {name: {} for name in latents.parts}
+        if latents.video is None:
+            return laid
+        if conditions.references.picture is not None:
+            laid["video"]["picture"] = conditions.references.picture
+        before = history.before(latents)
+        if before is None:
+            nothing = last_latent(latents.video[:1, :1])
+            before = Before(torch.zeros_like(nothing), nothing.new_zeros(1, dtype=torch.bool))
+        under = self.branches["video"].underlays["before"]
+        laid["video"]["before"] = under(before.tokens, before.present[None])
+        return laid
 
     def _rotary(self, device: torch.device) -> RotaryTables:
         if self._tables is None or self._tables.own["video"].device != device:
@@ -351,16 +409,15 @@ class AVTransformer(nn.Module):
         self,
         latents: AVLatents,
         features: dict[str, Tensor],
+        laid: dict[str, dict[str, Laid]],
         conditions: Conditions,
         history: History,
     ) -> tuple[dict[str, Tensor], list[LayerKeyValues]]:
         text = conditions.text
         hidden = {
-            name: self.branches[name].embed_tokens(part, text)
+            name: self.branches[name].embed_tokens(part, text, laid[name])
             for name, part in latents.parts.items()
         }
-        if "video" in hidden and conditions.references.anchor is not None:
-            hidden["video"] = hidden["video"] + conditions.references.anchor
         first = next(iter(hidden.values()))
         tables, chunks = self._rotary(first.device), first.shape[1]
 

@@ -10,7 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutual_forcing.chunks import FRAMES_PER_LATENT, TOKEN_GRID, VIDEO_TOKENS_PER_CHUNK
+from mutual_forcing.chunks import (
+    FRAMES_PER_LATENT,
+    TOKEN_GRID,
+    VIDEO_TOKENS_PER_CHUNK,
+    held_still,
+    last_latent,
+)
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
@@ -30,6 +36,8 @@ class Dropout:
     picture: float = 0.05
     voice: float = 0.3
     everything: float = 0.1
+    motion: float = 0.7
+    """Of letting the first chunk stand still, as streams begin."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,9 @@ class LatentBatch:
     """Clean latents of K chunks, their text, and references drawn from sibling clips.
 
     video [B, K, 64, Dv], audio [B, K, 16, Da], picture [B, 16, Dv], voice [B, V, Da], has_* bool [B].
-    mouth [B, K, 64] is the share of the mouth that a video token shows. The tensors of a branch that the
-    dataset does not hold have no tokens.
+    mouth [B, K, 64] is the share of the mouth that a video token shows. Without motion the first chunk
+    shows its last latent all the time: it is a past to continue, not something to learn. The tensors of
+    a branch that the dataset does not hold have no tokens.
     """
 
     video: Tensor
@@ -49,6 +58,7 @@ class LatentBatch:
     voice: Tensor
     has_picture: Tensor
     has_voice: Tensor
+    has_motion: Tensor
 
     def to(self, device: torch.device) -> LatentBatch:
         """Move every tensor."""
@@ -74,12 +84,10 @@ class LatentBatch:
 
     def weights(self, branches: tuple[str, ...]) -> dict[str, Tensor]:
         """How much each token [B, K, N] counts in a loss: the mouth is small and matters most."""
-        return {
-            name: 1 + MOUTH_WEIGHT * self.mouth
-            if name == "video"
-            else torch.ones(self.audio.shape[:3], device=self.audio.device)
-            for name in branches
-        }
+        video = 1 + MOUTH_WEIGHT * self.mouth
+        video[:, 0] *= self.has_motion[:, None]
+        audio = torch.ones(self.audio.shape[:3], device=self.audio.device)
+        return {name: video if name == "video" else audio for name in branches}
 
     def head(self, rows: int) -> LatentBatch:
         """The first `rows` rows."""
@@ -148,8 +156,13 @@ class LatentDataset:
         dropped = self._dropped(rng, dropout)
         sibling = self.corpus.sibling(clip, rng)
         part = slice(first, first + chunks)
+        video = self._chunks(clip, "video", part)
+        moves = dropout is None or rng.random() >= dropout.motion
+        if not moves and "video" in self.branches:
+            still = held_still(last_latent(video)[:, :1])
+            video = torch.cat([still, video[:, 1:]], 1)
         return LatentBatch(
-            video=self._chunks(clip, "video", part),
+            video=video,
             audio=self._chunks(clip, "audio", part),
             mouth=self._mouth(clip, part),
             text=text_tokens(
@@ -162,6 +175,7 @@ class LatentDataset:
             voice=self._voice(self.corpus.sibling(clip, rng), rng),
             has_picture=torch.tensor([not dropped["picture"]]),
             has_voice=torch.tensor([not dropped["voice"]]),
+            has_motion=torch.tensor([moves]),
         )
 
     def _chunks(self, clip: Clip, branch: str, part: slice) -> Tensor:

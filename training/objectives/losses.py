@@ -39,14 +39,15 @@ class Context:
             {name: (key.detach(), value.detach()) for name, (key, value) in layer.items()}
             for layer in self.history.clean
         ]
-        return Context(self.conditions, ParallelHistory(self.history.window, stored))
+        history = ParallelHistory(self.history.window, stored, self.history.latents)
+        return Context(self.conditions, history)
 
 
 def remember_context(model: AVTransformer, clean: AVLatents, conditions: Conditions) -> Context:
     """The clean pass over a whole clip: what each of its chunks may look back on."""
     window = model.config.window
     stored = model.remember(clean, conditions, ParallelHistory(window))
-    return Context(conditions, ParallelHistory(window, stored))
+    return Context(conditions, ParallelHistory(window, stored, clean))
 
 
 def spread(level: Tensor) -> Tensor:

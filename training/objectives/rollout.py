@@ -54,9 +54,9 @@ class Span:
 
 
 def draw_span(chunks: int, longest: int, rows: int, generator: torch.Generator) -> Span:
-    """A stretch of 1 to `longest` chunks that leaves a real chunk to follow it."""
-    length = draw_integer(1, min(longest, chunks - 1), generator)
-    return Span(draw_integer(0, chunks - length - 1, generator), length, rows)
+    """A stretch of 1 to `longest` chunks with a real chunk before it and one to follow it."""
+    length = draw_integer(1, min(longest, chunks - 2), generator)
+    return Span(draw_integer(1, chunks - length - 1, generator), length, rows)
 
 
 def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
@@ -93,10 +93,14 @@ def continue_clip(
     sampler: Sampler,
     generator: torch.Generator,
     watch: Callable[[int, Parts], None] | None = None,
+    cache: KVCache | None = None,
 ) -> list[Parts]:
-    """Generate chunks `first` .. `first + length - 1` after the real ones of `clean` (unguided)."""
+    """Generate chunks `first` .. `first + length - 1` after the real ones of `clean` (unguided).
+
+    cache: what came before the clip, if anything.
+    """
     conditions = batch.conditions(model, tuple(clean))
-    cache = KVCache(model.config.window)
+    cache = cache or KVCache(model.config.window)
     made: list[Parts] = []
     for k in range(first + length):
         here = chunk_conditions(conditions, model, batch.text, k)

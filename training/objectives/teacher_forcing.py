@@ -5,13 +5,17 @@ Optionally self-consistency on part of the batch (method.md: in the last 60 % of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
+from mutual_forcing.flow import add_noise
+from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
-from .losses import causal_teacher, log_losses, remember_context
+from .losses import causal_teacher, draw_noise, log_losses, remember_context, spread
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
@@ -20,7 +24,8 @@ class TeacherForcingObjective(TransformerObjective):
     """Flow matching on real chunks after real chunks.
 
     audio_driven: share of the batch whose audio is given clean. freeze_text: keep the text encoder, so
-    that a second branch learns to read what the first one taught it.
+    that a second branch learns to read what the first one taught it. history_noise: noise level up to
+    which the video of the past is noised, so that its faults are not trusted when it is the model's own.
     """
 
     def __init__(
@@ -37,11 +42,12 @@ class TeacherForcingObjective(TransformerObjective):
         consistency_from: int = 1_000_000_000,
         consistency_share: float = 0.25,
         guidance_scale: float = 2.0,
+        history_noise: float = 0.0,
     ) -> None:
         super().__init__(system, data, batch, seed, branches, chunks, dropout)
         self.audio_driven = audio_driven
         self.consistency_from, self.consistency_share = consistency_from, consistency_share
-        self.guidance_scale = guidance_scale
+        self.guidance_scale, self.history_noise = guidance_scale, history_noise
         absent = set(self.model.branches) - set(self.branches)
         for name in absent:
             self.model.branches[name].requires_grad_(False)
@@ -58,7 +64,8 @@ class TeacherForcingObjective(TransformerObjective):
         """Mean over the branches, plus 2/3 of self-consistency when it is on."""
         batch = batch.to(self.device())
         clean = batch.clean(self.branches)
-        context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
+        past = self._past(clean, generator)
+        context = remember_context(self.model, past, batch.conditions(self.model, self.branches))
         given = self._given(batch, generator)
         weights = batch.weights(self.branches)
         values: dict[str, Tensor] = {}
@@ -77,6 +84,15 @@ class TeacherForcingObjective(TransformerObjective):
         context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
         teacher = causal_teacher(ema, batch, clean, self.guidance_scale)
         return self_consistency(self.model, context, teacher, clean.parts, weights, generator)
+
+    def _past(self, clean: AVLatents, generator: torch.Generator) -> AVLatents:
+        if not self.history_noise or clean.video is None:
+            return clean
+        draw = torch.rand(len(clean.video), 1, generator=generator, device=self.device())
+        noise = draw_noise({"video": clean.video}, generator)["video"]
+        return replace(
+            clean, video=add_noise(clean.video, noise, spread(self.history_noise * draw))
+        )
 
     def _given(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
         if not self.audio_driven:

@@ -69,7 +69,7 @@ class TransformerObjective:
         """Held-out flow-matching loss with fixed noise, and a generated clip to look at."""
         rng = np.random.default_rng([self.seed, 2**31])
         split = "heldout" if self.data.corpus.split("heldout") else "train"
-        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0))
+        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0, 0.5))
         batch = batch.to(self.device())
         generator = torch.Generator(self.device()).manual_seed(1)
         values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, generator).items()}
