@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demo.gpu import leased
 from demo.limits import Limits
 from demo.page import build_demo, launch_options
 from demo.studio import Studio
@@ -65,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         limits = Limits.from_environment()
-        generator = StreamingGenerator.from_pretrained(options.checkpoint, device=options.device)
+        # A borrowed GPU is only there inside a lease: the page itself stays on the CPU.
+        device = options.device or ("cpu" if leased() else None)
+        generator = StreamingGenerator.from_pretrained(options.checkpoint, device=device)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"app.py: {error}\n")
         return 1

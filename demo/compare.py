@@ -191,10 +191,13 @@ def mode_name(steps: int) -> str:
 
 
 def expected_seconds(studio: Studio, request: GenerationRequest, steps: Sequence[int]) -> float:
-    """Return how long all lanes will take on this machine; 0 while that is not known."""
+    """Return how long all lanes will take on this machine; 0 while that is not known.
+
+    Raises ValueError for what would be refused: unspeakable text, a film longer than allowed.
+    """
+    chunks = studio.plan(request).chunks
     if not studio.pace.known:
         return 0.0
-    chunks = studio.generator.plan(request).chunks
     each = [studio.pace.chunk_seconds(count, request.guidance_scale) for count in steps]
     return chunks * sum(each) + len(each) * studio.pace.overhead
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -15,21 +13,20 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import GenerationRequest
 
 from . import compare, inputs
 from .compare import Bench, Comparison
 from .compare_grid import write_grid
 from .compare_view import player_message, plots_html, table_html
-from .inputs import DRIVES, Form
+from .inputs import ANY_PICTURE, DRIVES, Form
 from .limits import Limits
-from .parts import MODEL, QUIET, character, number, polite, read, visitor
-from .studio import Studio, failure
+from .parts import MODEL, QUIET, character, number, polite, read, style, visitor
+from .progress import failed_message, failure
+from .studio import Studio
 
 log = logging.getLogger(__name__)
 _TEXT = "How many steps does it take to say this well?"
-_BLANK = np.full((64, 64, 3), 128, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,7 @@ def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML]:
         expectation = gr.HTML(
             _line("Measuring the speed of this machine…"), elem_id="compare-expect"
         )
-    with gr.Row():
-        emotion = gr.Dropdown(list(EMOTIONS), value="neutral", label="Emotion", min_width=120)
-        motion = gr.Radio(list(MOTIONS), value="calm", label="Motion", min_width=160)
+    emotion, motion = style("compare")
     with gr.Accordion("Advanced", open=False), gr.Row():
         seed = number("Seed", "The same for all lanes", precision=0)
         guidance = number("Guidance", "Multi mode; 0: automatic")
@@ -242,9 +237,7 @@ def _summary(comparison: Comparison) -> str:
 
 
 def _failed() -> tuple[str, Any, Any]:
-    # The time makes every message differ from the last one, else the page would not notice it.
-    message = json.dumps({"error": time.time()})
-    return message, gr.update(interactive=True), gr.update(interactive=False)
+    return failed_message(), gr.update(interactive=True), gr.update(interactive=False)
 
 
 def _numbers(comparison: Comparison) -> Path:
@@ -273,7 +266,7 @@ def _wire_expectation(
 ) -> None:
     def expect(*values: Any) -> str:
         try:
-            request, counts = _asked(*values, pixels=_BLANK)
+            request, counts = _asked(*values, pixels=ANY_PICTURE, limits=studio.limits)
             seconds = compare.expected_seconds(studio, request, counts)
         except ValueError as error:
             return _line(escape(str(error)))

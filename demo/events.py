@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,12 +16,12 @@ from PIL import Image
 
 from mutual_forcing.streaming import fit_picture
 
+from .fair import share_queue
 from .guard import guard
-from .inputs import Form, preflight, preflight_problem, read_character
+from .inputs import ANY_PICTURE, Form, preflight, preflight_problem, read_character
 from .parts import MODEL, QUIET, polite, visitor
-from .studio import Progress, Studio, failure
-
-_BLANK = np.full((64, 64, 3), 128, np.uint8)
+from .progress import Progress, failed_message, failure
+from .studio import Studio
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Controls:
 def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     """Connect the page's components to the studio."""
     guard(demo)
+    share_queue(demo, studio.limits.waiting)
     stage = [c.player, c.stop, c.more, c.clip]
     talk, proceed, generate = _streams(studio)
     streams = [
@@ -158,8 +158,7 @@ def _ended(progress: Progress) -> Progress:
 
 
 def _failed() -> tuple[str, Any]:
-    # The time makes every message differ from the last one, else the page would not notice it.
-    return json.dumps({"error": time.time()}), gr.update(interactive=False)
+    return failed_message(), gr.update(interactive=False)
 
 
 def _poster(studio: Studio) -> Callable[[str | None], str]:
@@ -191,8 +190,8 @@ def _wire_preflight(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     def predict(*values: Any) -> str:
         form = Form(*values)
         try:
-            request = form.request(picture=_BLANK, limits=studio.limits)
-            return preflight(studio.generator.plan(request), studio.pace, request)
+            request = form.request(picture=ANY_PICTURE, limits=studio.limits)
+            return preflight(studio.plan(request), studio.pace, request)
         except ValueError as error:
             return preflight_problem(form.steps or 1, str(error))
 

@@ -1,22 +1,20 @@
-"""Borrowed GPUs on Spaces (ZeroGPU): one lease per stream. Without the `spaces` package: nothing."""
+"""Borrowed GPUs on Spaces (ZeroGPU): one lease per stream, the whole loop inside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+import torch
+
+from mutual_forcing.types import AVChunk, GenerationRequest
+
+if TYPE_CHECKING:
+    from mutual_forcing import StreamingGenerator, StreamState
+
 MOST_SECONDS = 120
 """A lease ends after this; longer ones wait longer and use up a visitor's share."""
-
-
-def lease(function: Function) -> Function:
-    """Return `function` run inside one GPU lease where there is ZeroGPU, else itself, unchanged."""
-    try:
-        import spaces
-    except ImportError:
-        return function
-    return spaces.GPU(duration=MOST_SECONDS)(function)
+Stream = Callable[[GenerationRequest, "StreamState"], Iterator[AVChunk]]
 
 
 def leased() -> bool:
@@ -26,3 +24,24 @@ def leased() -> bool:
     except ImportError:
         return False
     return bool(Config.zero_gpu)
+
+
+def lease(generator: StreamingGenerator) -> Stream:
+    """Return `generator.stream`; where there is ZeroGPU, run inside one GPU lease per stream.
+
+    There the page's own process has no GPU. The generator stays in its memory, ready to plan and to
+    read references; the lease's process, a fork, moves its copy to the GPU and starts anew from the
+    request. A stream can therefore be neither continued nor changed while it runs.
+    """
+    if not leased():
+        return lambda request, state: generator.stream(request, state=state)
+    import spaces
+
+    @spaces.GPU(duration=MOST_SECONDS)
+    def borrowed(request: GenerationRequest) -> Iterator[AVChunk]:
+        if torch.cuda.is_available():
+            generator.device = torch.device("cuda")
+            generator.system.to(generator.device)
+        yield from generator.stream(request)
+
+    return lambda request, state: borrowed(request)

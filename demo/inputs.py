@@ -14,11 +14,13 @@ from mutual_forcing.media import read_audio, read_image
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, GenerationRequest, StreamPlan
 
 from .limits import Limits
+from .pace import Pace
 from .pictures import frame_figure
-from .studio import Pace
 
 DRIVES, LENDS = "drives the lips", "gives the voice"
 MAX_TEXT = Limits().text
+ANY_PICTURE = np.full((64, 64, 3), 128, np.uint8)
+"""Stands for the character where a request is only planned."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,12 @@ def caption(emotion: str, motion: str) -> str:
     if emotion not in EMOTIONS or motion not in MOTIONS:
         raise ValueError("Choose an emotion and a motion from the lists.")
     return f"{emotion}, {motion}"
+
+
+def style_of(caption: str) -> tuple[str, str]:
+    """Return the emotion and the motion of a caption; empty where it names none."""
+    emotion, _, motion = caption.partition(", ")
+    return emotion, motion
 
 
 def preflight(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> str:

@@ -16,7 +16,8 @@ class Limits:
     seconds: longest film and longest uploaded sound (MF_MAX_SECONDS, 1 to 600).
     text: most characters of one text (MF_MAX_TEXT, 1 to 2000).
     upload_mb: largest uploaded file in megabytes (MF_MAX_UPLOAD_MB, 1 to 200).
-    queue: most visitors that wait at a time (MF_MAX_QUEUE, 1 to 1000).
+    queue: most requests that wait at a time (MF_MAX_QUEUE, 1 to 1000).
+    waiting: most of these from one visitor (MF_MAX_WAITING, 1 to 1000).
     user, password: asked for before the page opens, when a password is set (MF_USER, MF_PASSWORD).
     """
 
@@ -24,6 +25,7 @@ class Limits:
     text: int = 2000
     upload_mb: int = 200
     queue: int = 20
+    waiting: int = 5
     user: str = "user"
     password: str = field(default="", repr=False)
 
@@ -37,6 +39,7 @@ class Limits:
             text=int(_number(values, "MF_MAX_TEXT", default.text, 2000)),
             upload_mb=int(_number(values, "MF_MAX_UPLOAD_MB", default.upload_mb, 200)),
             queue=int(_number(values, "MF_MAX_QUEUE", default.queue, 1000)),
+            waiting=int(_number(values, "MF_MAX_WAITING", default.waiting, 1000)),
             user=values.get("MF_USER") or default.user,
             password=values.get("MF_PASSWORD", ""),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,17 +11,24 @@ from typing import Any
 
 import gradio as gr
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import MAX_STEPS
 
 from . import inputs
+from .gpu import leased
 from .inputs import DRIVES, Form
-from .live import Live, LiveStage
-from .parts import MODEL, QUIET, character, polite, read, visitor
-from .studio import Studio, failure
+from .live import LiveStage
+from .live_stream import Live
+from .parts import MODEL, QUIET, character, polite, read, style, visitor
+from .progress import failed_message, failure
+from .studio import Studio
 
 log = logging.getLogger(__name__)
 _TEXT = "Hello, I am live. Type something, and I will say it next."
+_BORROWED = (
+    "**Live needs a machine of its own.** This page borrows a GPU for one stream at a time, and what "
+    "runs there cannot be changed from here. Talk and Compare work; start the page on your own "
+    "machine with `python app.py` to use Live."
+)
 _PUBLIC = {**QUIET, "api_visibility": "public"}
 
 
@@ -46,6 +52,9 @@ class _Controls:
 
 def build(demo: gr.Blocks, studio: Studio) -> None:
     """Build the tab's content inside the open `gr.Tab`, and wire it."""
+    if leased():
+        gr.Markdown(_BORROWED, elem_id="live-borrowed")
+        return
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             asked = _request_column(studio.generator.max_steps)
@@ -61,14 +70,7 @@ def _request_column(max_steps: int) -> dict[str, Any]:
         placeholder="English text", elem_id="live-text",
     )  # fmt: skip
     with gr.Group():
-        with gr.Row():
-            emotion = gr.Dropdown(
-                list(EMOTIONS), value="neutral", label="Emotion", min_width=120,
-                elem_id="live-emotion",
-            )  # fmt: skip
-            motion = gr.Radio(
-                list(MOTIONS), value="calm", label="Motion", min_width=160, elem_id="live-motion"
-            )
+        emotion, motion = style("live")
         steps = gr.Slider(
             1, min(MAX_STEPS, max_steps), value=4, step=1, label="Steps", elem_id="live-steps",
             info="Style and steps may be changed while the stream runs: the next chunk obeys.",
@@ -143,20 +145,23 @@ def _wire_changes(stage: LiveStage, c: _Controls) -> None:
         return ""
 
     def steer_on_page(emotion: str, motion: str, steps: float, request: gr.Request) -> None:
-        session = stage.session_of(visitor(request))
-        if session and session.running:
+        if stage.running(visitor(request)):
             steer(emotion, motion, steps, request)
 
     gr.on([c.say.click, c.more.submit], say_on_page, c.more, c.more, **QUIET)
-    style = [c.emotion, c.motion, c.steps]
+    changed = [c.emotion, c.motion, c.steps]
     gr.on(
-        [field.change for field in style], steer_on_page, style, trigger_mode="always_last", **QUIET
+        [field.change for field in changed],
+        steer_on_page,
+        changed,
+        trigger_mode="always_last",
+        **QUIET,
     )
     c.stop.click(stop, **QUIET)
     at = gr.Number(visible=False, label="Second of the stream from which it holds")
     text = gr.Textbox(visible=False, label="Text")
     gr.Button(visible=False).click(say, text, at, api_name="live_say", **_PUBLIC)
-    gr.Button(visible=False).click(steer, style, at, api_name="live_steer", **_PUBLIC)
+    gr.Button(visible=False).click(steer, changed, at, api_name="live_steer", **_PUBLIC)
     gr.Button(visible=False).click(stop, api_name="live_stop", **_PUBLIC)
 
 
@@ -244,6 +249,5 @@ def _outputs(live: Live, running: bool, clip: str | None = None) -> tuple:
 
 
 def _failed() -> tuple:
-    # The time makes every message differ from the last one, else the page would not notice it.
     off = gr.update(interactive=False)
-    return json.dumps({"error": time.time()}), gr.update(interactive=True), off, off, off
+    return failed_message(), gr.update(interactive=True), off, off, off

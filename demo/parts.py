@@ -10,6 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from mutual_forcing.caption import EMOTIONS, MOTIONS
+
 HERE = Path(__file__).parent
 CHARACTERS = HERE.parent / "examples" / "characters"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -44,6 +46,19 @@ def character(name: str, gallery_name: str) -> gr.Image:
         gallery.select(choose, outputs=picture, **QUIET)
         surprise.click(lambda: str(random.choice(paths)), outputs=picture, **QUIET)
     return picture
+
+
+def style(name: str) -> tuple[gr.Dropdown, gr.Radio]:
+    """Build the emotion and the motion side by side; their ids on the page begin with `name`."""
+    with gr.Row():
+        emotion = gr.Dropdown(
+            list(EMOTIONS), value="neutral", label="Emotion", min_width=120,
+            elem_id=f"{name}-emotion",
+        )  # fmt: skip
+        motion = gr.Radio(
+            list(MOTIONS), value="calm", label="Motion", min_width=160, elem_id=f"{name}-motion"
+        )
+    return emotion, motion
 
 
 def number(label: str, info: str, precision: int | None = None) -> gr.Number:

@@ -16,7 +16,7 @@ import gradio as gr
 from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import MAX_SECONDS, MAX_STEPS
 
-from .inputs import DRIVES, LENDS, MAX_TEXT, Form
+from .inputs import DRIVES, LENDS, MAX_TEXT, Form, style_of
 from .parts import QUIET
 from .studio import Studio
 
@@ -100,7 +100,7 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio
                 "Restore from a film", size="sm", file_types=[".mp4", ".json"], min_width=140
             )
 
-    def shown(*values: Any, request: gr.Request) -> tuple[str, str]:
+    def shown(request: gr.Request, *values: Any) -> tuple[str, str]:
         form = Form(*values)
         return to_json(form, digest), _page_address(request) + to_query(form)
 
@@ -114,7 +114,7 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio
         return _updates(lambda: from_query(dict(request.query_params)), digest)
 
     targets = [fields[_INDEX[name]] for name in NAMES]
-    show.click(_with_request(shown), fields, [text, link], **QUIET)
+    show.click(shown, fields, [text, link], **QUIET)
     # Queued, unlike the other quick events: only then do warnings reach the page.
     queued = {**QUIET, "queue": True, "concurrency_limit": None}
     restore.click(restored, text, targets, **queued)
@@ -123,13 +123,6 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio
 
 
 _INDEX = {field.name: index for index, field in enumerate(fields_of(Form))}
-
-
-def _with_request(function: Any) -> Any:
-    def inner(request: gr.Request, *values: Any) -> Any:
-        return function(*values, request=request)
-
-    return inner
 
 
 def _page_address(request: gr.Request) -> str:
@@ -154,7 +147,7 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     known = {name: values[name] for name in (*NAMES, "checkpoint") if name in values}
     if "guidance_scale" in values:
         known.setdefault("guidance", values["guidance_scale"])
-    emotion, _, motion = str(values.get("caption", "")).partition(", ")
+    emotion, motion = style_of(str(values.get("caption", "")))
     if emotion and motion:
         known.setdefault("emotion", emotion)
         known.setdefault("motion", motion)

@@ -1,18 +1,15 @@
-"""Generation for the page: a model thread, one talk per visitor, and an honest clock."""
+"""The visitors' talks, one each: begun, stopped, continued, saved and forgotten."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import queue
 import secrets
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,71 +18,23 @@ import numpy as np
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, remux_faststart
-from mutual_forcing.types import FEW_MODE_MAX_STEPS, AVChunk, GenerationRequest
+from mutual_forcing.types import GenerationRequest, StreamPlan
 
-from .films import ROUTE, Film, FilmShelf
-from .gpu import lease, leased
+from .films import Film, FilmShelf
+from .gpu import leased
 from .limits import Limits
+from .model import Model
+from .pace import Pace, measure
+from .parts import CHARACTERS
 from .pictures import Familiarity, bundled_characters
+from .progress import Progress, failure
 
 if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator, StreamState
 
 log = logging.getLogger(__name__)
-_WAITING_CHUNKS = 2
-"""How far the model may run ahead of the muxer."""
 _KEEP_TALKS = 64
 _KEEP_CLIPS = 16
-CHARACTERS = Path(__file__).resolve().parents[1] / "examples" / "characters"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One message to the player. Each is complete: the page may skip some."""
-
-    id: str
-    path: str
-    mime: str
-    seconds: float
-    mode: str
-    continues: bool
-    expected_rate: float
-    status: str = ""
-    made: float = 0.0
-    fps: float = 0.0
-    rate: float = 0.0
-    nfe: int = 0
-    done: bool = False
-
-    def message(self) -> str:
-        """Return what the player's script reads."""
-        return json.dumps(asdict(self))
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds a chunk takes on this machine: `base` plus so much for each denoising step."""
-
-    base: float = 0.0
-    few_step: float = 0.0
-    guided_step: float = 0.0
-    overhead: float = 0.0
-    """Seconds before the first chunk: reading the references."""
-
-    @property
-    def known(self) -> bool:
-        """Whether it has been measured."""
-        return self.base > 0
-
-    def chunk_seconds(self, steps: int, guidance_scale: float | None = None) -> float:
-        """Return the expected seconds for one chunk (0.64 s of film)."""
-        guided = steps > FEW_MODE_MAX_STEPS and guidance_scale != 1
-        return self.base + steps * (self.guided_step if guided else self.few_step)
-
-    def corrected(self, ratio: float) -> Pace:
-        """Return the pace after a stream took `ratio` times what was expected: half way there."""
-        factor = min(4.0, max(0.25, ratio)) ** 0.5
-        return Pace(*(value * factor for value in astuple(self)))
 
 
 @dataclass
@@ -114,17 +63,16 @@ class Studio:
 
     def __init__(self, generator: StreamingGenerator, limits: Limits | None = None) -> None:
         self.generator = generator
+        self.model = Model(generator)
         self.limits = limits or Limits()
         self.shelf = FilmShelf()
         self.pace = Pace()
         self._talks: dict[str, Talk] = {}
-        self._model = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="mutual-forcing-clips-")
         self._familiarity: Familiarity | None = None
         self._familiar = threading.Lock()
         self._known = len(list(CHARACTERS.glob("*.png"))) >= 4
         self._released: deque[Path] = deque()
-        self._stream = lease(generator.stream)
 
     def close(self) -> None:
         """End everything and remove every file."""
@@ -157,6 +105,12 @@ class Studio:
         while len(self._released) > _KEEP_CLIPS:
             _remove(self._released.popleft())
 
+    def plan(self, request: GenerationRequest) -> StreamPlan:
+        """Return what `begin` would make; raises ValueError as it would."""
+        plan = self.generator.plan(request)
+        self._check_length(request, plan.seconds)
+        return plan
+
     def begin(self, visitor: str, request: GenerationRequest) -> Iterator[Progress]:
         """Start a new talk in place of the visitor's last one.
 
@@ -164,7 +118,7 @@ class Studio:
         still there.
         """
         state = self.generator.start(request)
-        self.limits.check_seconds(_wished_seconds(request) or state.total * CHUNK_SECONDS)
+        self._check_length(request, state.total * CHUNK_SECONDS)
         self.forget(visitor)
         size = self.generator.video_size
         muxer = StreamMuxer(size, size, _wished_seconds(request))
@@ -211,7 +165,15 @@ class Studio:
 
     def measure_in_background(self) -> None:
         """Time the model, so that the page can say beforehand how long a request takes."""
-        threading.Thread(target=self._measure, name="pace", daemon=True).start()
+        # With a borrowed GPU this process would time itself: there the first stream tells.
+        if not leased():
+            threading.Thread(target=self._measure, name="pace", daemon=True).start()
+
+    def _measure(self) -> None:
+        try:
+            self.pace = measure(self.model)
+        except Exception:
+            log.exception("The speed of this machine could not be measured.")
 
     def _extend(self, talk: Talk, text: str) -> None:
         state, before = talk.state, (talk.state.transcript, talk.state.total)
@@ -243,7 +205,7 @@ class Studio:
         try:
             yield progress
             before = None
-            for chunk in self._chunks(talk):
+            for chunk in self.model.chunks(talk.request, talk.state, talk.stop, talk.abandoned):
                 data = talk.muxer.add(chunk.frames, chunk.audio)
                 film.append(data)
                 talk.parts.append(data)
@@ -251,7 +213,8 @@ class Studio:
                 # Waiting for other visitors is no property of the model: count from its start.
                 before = before or now - chunk.seconds_spent
                 rate = (made - offset) / max(1e-6, now - before)
-                progress = _after_chunk(progress, chunk, made, rate)
+                status = f"{made:.1f} of {progress.seconds:.1f} s made."
+                progress = progress.after(chunk, made, rate, status)
                 yield progress
         except BaseException as error:
             # The model may have gone on after the last chunk that was kept.
@@ -271,86 +234,21 @@ class Studio:
 
     def _learn_pace(self, request: GenerationRequest, progress: Progress) -> None:
         # The machine may have become busier or freer since it was measured.
-        if self.pace.known and progress.rate:
-            expected = self.pace.chunk_seconds(request.steps, request.guidance_scale)
-            self.pace = self.pace.corrected(CHUNK_SECONDS / progress.rate / expected)
+        if progress.rate:
+            self.pace = self.pace.after(request, CHUNK_SECONDS / progress.rate)
 
     def _announce(self, talk: Talk, film: Film) -> Progress:
-        request = talk.request
+        request, continues = talk.request, bool(talk.parts)
         expected = self.pace.chunk_seconds(request.steps, request.guidance_scale)
         seconds = talk.state.total * CHUNK_SECONDS
-        if not talk.parts:
+        if not continues:
             seconds = min(seconds, _wished_seconds(request) or seconds)
-        name = "Few" if request.mode == "few" else "Multi"
-        return Progress(
-            id=film.id,
-            path=ROUTE + film.id,
-            mime=talk.muxer.mime_type,
-            seconds=seconds,
-            mode=f"{name} mode · {request.steps} step{'s' * (request.steps > 1)}",
-            continues=bool(talk.parts),
-            expected_rate=CHUNK_SECONDS / expected if expected else 1.0,
-        )
+        rate = CHUNK_SECONDS / expected if expected else 1.0
+        first = Progress.start(film, talk.muxer, request, seconds)
+        return replace(first, continues=continues, expected_rate=rate)
 
-    def _chunks(self, talk: Talk) -> Iterator[AVChunk]:
-        """Yield the talk's chunks, made by a thread so that model and muxer work side by side."""
-        chunks: queue.Queue[AVChunk | Exception | None] = queue.Queue(_WAITING_CHUNKS)
-        threading.Thread(target=self._produce, args=(talk, chunks), daemon=True).start()
-        while (item := chunks.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-
-    def _produce(self, talk: Talk, chunks: queue.Queue) -> None:
-        end: Exception | None = None
-        abandoned = talk.abandoned
-        try:
-            with self._model:
-                stream = self._stream(talk.request, state=talk.state)
-                with contextlib.closing(stream):
-                    for chunk in stream:
-                        _put(chunks, chunk, abandoned)
-                        if talk.stop.is_set() or abandoned.is_set():
-                            break
-        except Exception as error:
-            log.exception("Generation failed.")
-            end = error.with_traceback(None)  # which would keep the tensors of its frames
-        _put(chunks, end, abandoned)
-
-    def _measure(self) -> None:
-        one, few, multi = 1, 4, FEW_MODE_MAX_STEPS + 1
-        try:
-            self._time_chunk(one)  # the first run also pays for memory and caches
-            first, chunk = zip(*(self._time_chunk(n) for n in (one, few, multi)), strict=True)
-        except Exception:
-            log.exception("The speed of this machine could not be measured.")
-            return
-        few_step = max(1e-4, (chunk[1] - chunk[0]) / (few - one))
-        base = max(1e-3, chunk[0] - few_step)
-        guided_step = max(few_step, (chunk[2] - base) / multi)
-        self.pace = Pace(base, few_step, guided_step, overhead=max(0.0, first[1] - chunk[1]))
-
-    def _time_chunk(self, steps: int) -> tuple[float, float]:
-        """Return the seconds until the first chunk, and those of a later one."""
-        picture = np.full((128, 128, 3), 128, np.uint8)
-        request = GenerationRequest(
-            picture, "one two three four", steps=steps, seconds=4 * CHUNK_SECONDS
-        )
-        muxer = StreamMuxer(self.generator.video_size, self.generator.video_size)
-        with self._model:
-            marks = [time.perf_counter()]
-            for chunk in self.generator.stream(request):
-                muxer.add(chunk.frames, chunk.audio)
-                marks.append(time.perf_counter())
-        first, *later = np.diff(marks)
-        return float(first), float(np.median(later))
-
-
-def failure(error: Exception) -> str:
-    """Return what went wrong as one sentence for the visitor."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "The machine ran out of memory."
-    return f"The generation failed ({type(error).__name__})."
+    def _check_length(self, request: GenerationRequest, seconds: float) -> None:
+        self.limits.check_seconds(_wished_seconds(request) or seconds)
 
 
 def _wished_seconds(request: GenerationRequest) -> float | None:
@@ -358,27 +256,6 @@ def _wished_seconds(request: GenerationRequest) -> float | None:
     if request.seconds is None and request.audio is not None:
         return len(request.audio) / SAMPLE_RATE
     return request.seconds
-
-
-def _after_chunk(progress: Progress, chunk: AVChunk, made: float, rate: float) -> Progress:
-    return replace(
-        progress,
-        made=made,
-        rate=rate,
-        fps=rate * len(chunk.frames) / CHUNK_SECONDS,
-        nfe=chunk.nfe,
-        status=f"{made:.1f} of {progress.seconds:.1f} s made.",
-    )
-
-
-def _put(chunks: queue.Queue, item: Any, abandoned: threading.Event) -> None:
-    """Wait for room, but not for a reader who has gone."""
-    while not abandoned.is_set():
-        try:
-            chunks.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return
 
 
 def _remove(path: Path | None) -> None:

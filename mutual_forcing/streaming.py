@@ -31,6 +31,7 @@ from .models.audio_autoencoder import AudioDecoderState
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences, Laid
 from .models.video_autoencoder import ReferenceFeatures, VideoDecoderState
+from .pixels import to_pixels, to_signal
 from .sampling import Sampler, remember_chunk, remember_still, sample_chunk
 from .timing import text_tokens, time_text
 from .types import (
@@ -253,8 +254,7 @@ class StreamingGenerator:
         pixels, state.video_decoder = self.system.video_autoencoder.decode(
             tokens_to_video(latents.video), state.reference_features, state.video_decoder
         )
-        scaled = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().byte()
-        return scaled.permute(1, 2, 3, 0).cpu().numpy()
+        return to_pixels(pixels[0]).permute(1, 2, 3, 0).cpu().numpy()
 
     def _decode_audio(self, state: StreamState, latents: AVLatents) -> np.ndarray:
         if state.request.audio is not None:
@@ -283,8 +283,7 @@ class StreamingGenerator:
 
     def _picture(self, image: np.ndarray) -> Tensor:
         square = fit_picture(image, self.video_size)
-        pixels = torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None]
-        return pixels.float() / 127.5 - 1
+        return to_signal(torch.from_numpy(square).to(self.device).permute(2, 0, 1)[None])
 
     def _references(self, still: Tensor, voice: np.ndarray | None, rows: int) -> EncodedReferences:
         count = self.config.model.voice_latents

@@ -22,7 +22,8 @@ import app
 from demo import inputs
 from demo.films import ROUTE, FilmShelf
 from demo.inputs import DRIVES, LENDS, Form
-from demo.studio import Pace, Studio
+from demo.pace import Pace
+from demo.studio import Studio
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.chunks import CHUNK_SECONDS

@@ -15,6 +15,8 @@ import pytest
 
 from demo import compare, compare_grid, compare_view
 from demo.compare import Bench, Row
+from demo.limits import Limits
+from demo.pace import Pace
 from demo.studio import Studio
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import PRETRAINED
@@ -84,6 +86,19 @@ def test_the_grid_is_one_film_with_sound_and_metadata(compared, tmp_path):
     assert green > 0.3, "labelled in the mode's colour"
     with pytest.raises(ValueError, match="No lane"):
         compare_grid.write_grid(path, [], {})
+
+
+def test_no_time_is_promised_for_what_would_be_refused(generator, request_):
+    studio = Studio(generator, Limits(seconds=5))
+    studio.pace = Pace(base=0.1, few_step=0.05, guided_step=0.1, overhead=0.2)
+    seconds = compare.expected_seconds(studio, request_, [1, 4])
+    assert seconds == pytest.approx(2 * (0.1 + 0.05 + 0.1 + 0.2) + 2 * 0.2)
+    long = replace(request_, text="One two three four five six seven. " * 5, seconds=None)
+    for refused in (long, replace(request_, seconds=9.0)):
+        with pytest.raises(ValueError, match="longer than 5 seconds"):
+            compare.expected_seconds(studio, refused, [1, 4])
+        with pytest.raises(ValueError, match="longer than 5 seconds"):
+            list(Bench(studio).run("visitor", refused, [1]))
 
 
 def test_grids_are_as_square_as_they_can_be():

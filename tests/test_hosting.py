@@ -79,6 +79,7 @@ def test_limits_are_read_from_the_environment():
     limits = Limits.from_environment(
         {"MF_MAX_SECONDS": "30", "MF_MAX_QUEUE": "5", "MF_USER": "me", "MF_PASSWORD": "x"}
     )
+    assert Limits.from_environment({"MF_MAX_WAITING": "2"}).waiting == 2
     assert (limits.seconds, limits.queue, limits.auth) == (30, 5, ("me", "x"))
     assert "'x'" not in repr(limits), "the password is not shown in logs"
     assert Limits.from_environment({"MF_USER": "me"}).auth is None

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from demo.live import Limits, LiveStage
+from demo.live import LiveStage
+from demo.live_stream import Limits
 from demo.live_tab import _player_script
 from demo.studio import Studio
 from mutual_forcing import GenerationRequest, StreamingGenerator

@@ -19,6 +19,7 @@ from mutual_forcing.chunks import (
 )
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.kv_cache import KVCache
+from mutual_forcing.pixels import to_pixels, to_signal
 from mutual_forcing.sampling import Sampler, remember_still
 from mutual_forcing.types import AVLatents
 
@@ -126,10 +127,9 @@ def _write_sound(real: list[Material], made: list[Material], path: Path) -> None
 def _frames(system: System, tokens: Tensor, picture: np.ndarray) -> np.ndarray:
     """Decode: uint8 [T, S, S, 3]."""
     autoencoder = system.video_autoencoder
-    pixels = torch.from_numpy(picture).to(tokens.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = to_signal(torch.from_numpy(picture).to(tokens.device).permute(2, 0, 1)[None])
     frames, _ = autoencoder.decode(tokens_to_video(tokens), autoencoder.encode_reference(pixels))
-    scaled = (frames[0].float().clamp(-1, 1) + 1) * 127.5
-    return scaled.round().byte().permute(1, 2, 3, 0).cpu().numpy()
+    return to_pixels(frames[0]).permute(1, 2, 3, 0).cpu().numpy()
 
 
 def _sound(system: System, tokens: Tensor) -> np.ndarray:

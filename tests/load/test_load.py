@@ -1,6 +1,6 @@
 """Many visitors at once: every one gets his own film, the queue is bounded, memory does not grow.
 
-MF_LOAD_RUNS sets the number of films for the memory test (default 100, which takes minutes).
+MF_LOAD_RUNS sets the number of films for the memory test (more than 10; default 100: minutes).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 
 pytestmark = pytest.mark.slow
 QUEUE = 20
-RUNS = int(os.environ.get("MF_LOAD_RUNS", "100"))
+EARLY, RUNS = 10, int(os.environ.get("MF_LOAD_RUNS", "100"))
 
 
 class Painter(StreamingGenerator):
@@ -52,7 +52,7 @@ def generator() -> Painter:
 
 @pytest.fixture(scope="module")
 def address(generator):
-    yield app.serve(generator, host="127.0.0.1", block=False, limits=Limits(queue=QUEUE))
+    yield app.serve(generator, host="127.0.0.1", block=False, limits=Limits(queue=QUEUE, waiting=QUEUE))
     gr.close_all()
 
 
@@ -115,10 +115,10 @@ def test_memory_after_many_films(generator):
         list(studio.begin(visitor, request))
         studio.save(studio.talk_of(visitor))
         studio.forget(visitor)
-        if number in (RUNS // 10, RUNS):
+        if number in (EARLY, RUNS):
             gc.collect()
             sizes[number] = _resident_bytes()
-    early, late = sizes[RUNS // 10], sizes[RUNS]
+    early, late = sizes[EARLY], sizes[RUNS]
     assert late < 1.05 * early, f"{early / 2**20:.0f} MB became {late / 2**20:.0f} MB"
     studio.close()
 

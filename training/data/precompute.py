@@ -24,6 +24,7 @@ from mutual_forcing.chunks import (
 )
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
+from mutual_forcing.pixels import to_signal
 
 from ..machine import mixed_precision
 from .dataset import Clip, Corpus
@@ -38,7 +39,7 @@ def video_encoder(model: VideoAutoencoder, device: torch.device) -> ClipEncoder:
 
     def encode(clip: Clip) -> dict[str, Tensor]:
         frames = torch.from_numpy(clip.read_frames(0, clip.frames))
-        signal = (frames.permute(3, 0, 1, 2)[None].float() / 127.5 - 1).to(device)
+        signal = to_signal(frames.permute(3, 0, 1, 2)[None]).to(device)
         parts = [model.encode(part) for part in signal.split(FRAMES_PER_CHUNK, 2)]
         chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
         stills = model.encode_still(signal[0, :, torch.from_numpy(chosen)].transpose(0, 1))

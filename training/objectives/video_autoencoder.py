@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mutual_forcing.config import SystemConfig
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
+from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.dataset import Clip, Corpus
 from ..data.pictures import panned_clip
@@ -28,11 +29,6 @@ class VideoBatch:
     frames: Tensor
     reference: Tensor
     mouth: Tensor
-
-
-def to_signal(pixels: Tensor) -> Tensor:
-    """uint8 to float within -1..1."""
-    return pixels.float() / 127.5 - 1
 
 
 class VideoAutoencoderObjective:
@@ -215,9 +211,8 @@ def _gradient_loss(output: Tensor, target: Tensor) -> Tensor:
 
 def _write_sheet(columns: list[Tensor], path: Path) -> None:
     """One row per clip, one column per entry: PNG."""
-    sheet = torch.cat(columns, -1).clamp(-1, 1)
+    sheet = torch.cat(columns, -1)
     rows = torch.cat(list(sheet), 1)
     half = rows.shape[1] // 2
     rows = torch.cat([rows[:, :half], rows[:, half : 2 * half]], 2)
-    pixels = ((rows + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(to_pixels(rows).permute(1, 2, 0).cpu().numpy()).save(path)

@@ -1,0 +1,253 @@
+"""One live stream: it is changed between its chunks, and never made far ahead of its viewer."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.media import StreamMuxer
+from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest
+
+from .films import Film
+from .inputs import caption, style_of
+from .progress import Progress, badge
+
+if TYPE_CHECKING:
+    from .model import Model
+
+log = logging.getLogger(__name__)
+_LEAD = 0.5
+"""Seconds that stay buffered while the next chunk is made; more would make changes come late."""
+_LONGEST_LEAD = 3.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """quiet: seconds without text after which a stream ends. longest: seconds of any stream."""
+
+    quiet: float = 15.0
+    longest: float = 240.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One chunk of the timeline: its start in seconds and how it was made."""
+
+    start: float
+    steps: int
+    mode: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the page is told: the player's progress and the timeline. Complete in itself."""
+
+    progress: Progress
+    moments: tuple[Moment, ...] = ()
+    words: tuple[tuple[str, float, float], ...] = ()
+    planned: float = 0.0
+
+    def timeline(self) -> dict[str, Any]:
+        """Return chunks [start, steps, mode, style] and words [word, start, end] as plain values."""
+        return {
+            "id": self.progress.id,
+            "done": self.progress.done,
+            "made": self.progress.made,
+            "planned": self.planned,
+            "chunk": CHUNK_SECONDS,
+            "chunks": [[round(m.start, 2), m.steps, m.mode, m.style] for m in self.moments],
+            "words": [[word, round(a, 2), round(b, 2)] for word, a, b in self.words],
+        }
+
+
+class LiveStream:
+    """A stream from its request to its end; `say`, `steer` and `stop` may come from any thread."""
+
+    def __init__(
+        self, model: Model, film: Film, request: GenerationRequest, limits: Limits
+    ) -> None:
+        """Raises ValueError for text that cannot be spoken."""
+        size = model.generator.video_size
+        self.moments: list[Moment] = []
+        self.said = [request.text.strip()]
+        self.running = True
+        self._model, self._film, self._limits = model, film, limits
+        self._state = model.generator.start(request)
+        self._muxer = StreamMuxer(size, size)
+        self._parts: list[bytes] = []
+        self._lock = threading.Lock()  # guards what may be changed between two chunks
+        self._stop = threading.Event()
+        self._caption: str | None = None
+        self._steps: int | None = None
+        self._quiet = 0.0
+        self._why = ""
+
+    def messages(self) -> Iterator[Live]:
+        """Make the stream and yield what the page is told until it ends; may be closed early."""
+        news: queue.Queue[Live | Exception | None] = queue.Queue()
+        threading.Thread(target=self._produce, args=(news,), daemon=True).start()
+        last = self._tell(self._announce())
+        try:
+            yield last
+            while (item := news.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                last = item
+                if news.empty():  # of several only the last counts, as each is complete
+                    yield last
+        finally:
+            self._stop.set()
+        status = f"{last.progress.made:.1f} s. {self._why}"
+        yield self._tell(replace(last.progress, done=True, status=status))
+
+    def say(self, text: str) -> float:
+        """Append text; return the second of the stream at which it begins.
+
+        Raises ValueError for unspeakable text and beyond the longest stream.
+        """
+        with self._lock:
+            start = self._state.total * CHUNK_SECONDS
+            if start > self._limits.longest:
+                raise ValueError(_too_long(self._limits))
+            self._model.generator.extend(self._state, text)
+            self.said.append(text.strip())
+        return start
+
+    def steer(self, emotion: str | None, motion: str | None, steps: float | None) -> float:
+        """Change style or steps; return the second of the stream from which it holds.
+
+        None leaves a value as it is. Raises ValueError for wrong values.
+        """
+        count = None if steps is None else _step_count(steps, self._model.generator.max_steps)
+        with self._lock:
+            old_emotion, old_motion = style_of(self._caption or self._state.request.caption)
+            self._caption = caption(
+                old_emotion if emotion is None else emotion,
+                old_motion if motion is None else motion,
+            )
+            self._steps = count or self._steps
+            return (self._state.index + 1) * CHUNK_SECONDS
+
+    def stop(self, why: str = "") -> None:
+        """End the stream after the chunk in progress; what was made is kept."""
+        self._why = self._why or why
+        self._stop.set()
+
+    def film(self) -> bytes:
+        """Return what was made so far, as the bytes of a fragmented MP4."""
+        return b"".join(self._parts)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was said and when the style or the steps changed, as plain values."""
+        changes = self.moments[:1]
+        for moment in self.moments[1:]:
+            if (moment.steps, moment.style) != (changes[-1].steps, changes[-1].style):
+                changes.append(moment)
+        return {
+            "text": " ".join(self.said),
+            "seed": self._state.request.seed,
+            "changes": [
+                {"seconds": round(m.start, 2), "steps": m.steps, "caption": m.style}
+                for m in changes
+            ],
+        }
+
+    def _produce(self, news: queue.Queue) -> None:
+        end: Exception | None = None
+        try:
+            with self._model.alone():
+                self._chunks(news)
+        except Exception as error:
+            log.exception("A live stream failed.")
+            end = error
+        finally:
+            self.running = False
+            self._keep(self._muxer.finish())
+            self._film.close()
+        news.put(end)
+
+    def _chunks(self, news: queue.Queue) -> None:
+        began: float | None = None
+        progress = self._announce()
+        while not self._stop.is_set() and self._prepare():
+            started = time.perf_counter()
+            chunk = next(self._model.generator.stream(state=self._state))
+            self._keep(self._muxer.add(chunk.frames, chunk.audio))
+            now = time.perf_counter()
+            self._note(chunk)
+            progress = self._after(progress, chunk, now - started)
+            news.put(self._tell(progress))
+            # The viewer's clock: it stands still while there is nothing to play.
+            began = max(began or now, now - progress.made)
+            lead = min(_LONGEST_LEAD, _LEAD + 1.3 * (now - started))
+            self._stop.wait(progress.made - (now - began) - lead)
+
+    def _prepare(self) -> bool:
+        """Apply what the visitor wants for the next chunk; False when the stream has ended."""
+        state, limits, generator = self._state, self._limits, self._model.generator
+        with self._lock:
+            if self._caption is not None or self._steps is not None:
+                generator.steer(state, caption=self._caption, steps=self._steps)
+                self._caption = self._steps = None
+            if state.index < state.total and state.seconds < limits.longest:
+                self._quiet = 0.0
+            elif state.seconds >= limits.longest:
+                self._why = _too_long(limits)
+                return False
+            elif self._quiet >= limits.quiet:
+                self._why = f"Nothing was said for {limits.quiet:.0f} s."
+                return False
+            else:
+                generator.rest(state)
+                self._quiet += CHUNK_SECONDS
+        return True
+
+    def _keep(self, data: bytes) -> None:
+        self._film.append(data)
+        self._parts.append(data)
+
+    def _note(self, chunk: AVChunk) -> None:
+        request = self._state.request
+        with self._lock:
+            self.moments.append(Moment(chunk.start, request.steps, request.mode, request.caption))
+
+    def _announce(self) -> Progress:
+        seconds = self._state.total * CHUNK_SECONDS
+        return Progress.start(self._film, self._muxer, self._state.request, seconds)
+
+    def _after(self, progress: Progress, chunk: AVChunk, spent: float) -> Progress:
+        made, left = self._muxer.seconds, self._limits.quiet - self._quiet
+        listening = f"Listening: ends in {left:.0f} s without text."
+        status = listening if self._quiet else f"{made:.1f} s made."
+        seconds = max(made, self._state.total * CHUNK_SECONDS)
+        now = replace(progress, seconds=seconds, mode=badge(self._state.request))
+        return now.after(chunk, made, CHUNK_SECONDS / spent, status)
+
+    def _tell(self, progress: Progress) -> Live:
+        with self._lock:
+            transcript, total = self._state.transcript, self._state.total
+            moments = tuple(self.moments)
+        words = transcript.words if transcript else ()
+        return Live(
+            progress,
+            moments,
+            tuple((w.word, w.start, w.end) for w in words),
+            max(progress.made, total * CHUNK_SECONDS),
+        )
+
+
+def _too_long(limits: Limits) -> str:
+    return f"A live stream lasts {limits.longest:.0f} s at most."
+
+
+def _step_count(value: float, limit: int) -> int:
+    if value != value or value != value // 1 or not 1 <= value <= min(limit, MAX_STEPS):
+        raise ValueError(f"The number of steps must be a whole number from 1 to {limit}.")
+    return int(value)

@@ -1,0 +1,67 @@
+"""What visitors are told about a stream: messages to the player, and failures in one sentence."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+
+from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.media import StreamMuxer
+from mutual_forcing.types import AVChunk, GenerationRequest
+
+from .films import ROUTE, Film
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One message to the player. Each is complete: the page may skip some."""
+
+    id: str
+    path: str
+    mime: str
+    seconds: float
+    mode: str
+    continues: bool = False
+    expected_rate: float = 1.0
+    status: str = ""
+    made: float = 0.0
+    fps: float = 0.0
+    rate: float = 0.0
+    nfe: int = 0
+    done: bool = False
+
+    @staticmethod
+    def start(
+        film: Film, muxer: StreamMuxer, request: GenerationRequest, seconds: float
+    ) -> Progress:
+        """Return the first message about a film that will probably last `seconds`."""
+        return Progress(film.id, ROUTE + film.id, muxer.mime_type, seconds, badge(request))
+
+    def after(self, chunk: AVChunk, made: float, rate: float, status: str) -> Progress:
+        """Return the message after `chunk`: `made` seconds of film, `rate` of them per second."""
+        fps = rate * len(chunk.frames) / CHUNK_SECONDS
+        return replace(self, made=made, rate=rate, fps=fps, nfe=chunk.nfe, status=status)
+
+    def message(self) -> str:
+        """Return what the player's script reads."""
+        return json.dumps(asdict(self))
+
+
+def badge(request: GenerationRequest) -> str:
+    """Return the mode and the number of steps, such as "Few mode · 4 steps"."""
+    name = "Few" if request.mode == "few" else "Multi"
+    return f"{name} mode · {request.steps} step{'s' * (request.steps > 1)}"
+
+
+def failure(error: Exception) -> str:
+    """Return what went wrong as one sentence for the visitor."""
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "The machine ran out of memory."
+    return f"The generation failed ({type(error).__name__})."
+
+
+def failed_message() -> str:
+    """Return what tells a player that nothing will come."""
+    # The time makes every message differ from the last one, else the page would not notice it.
+    return json.dumps({"error": time.time()})

@@ -1,0 +1,88 @@
+"""What the page costs beside the model, as a share of the time of a chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+
+import app
+from demo.inputs import DRIVES
+from demo.studio import Studio
+from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing.checkpoint import PRETRAINED
+from mutual_forcing.media import read_image
+
+FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
+CHUNKS, STEPS = 12, 4
+TEXT = "The page should cost next to nothing beside the model that makes the film."
+
+
+class Replay(StreamingGenerator):
+    """A generator that costs nothing: it hands out chunks that the real one has made."""
+
+    recorded: list[AVChunk]
+
+    def stream(self, request=None, state=None) -> Iterator[AVChunk]:
+        for chunk in self.recorded:
+            yield replace(chunk, frames=chunk.frames.copy(), audio=chunk.audio.copy())
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Replay, float]:
+    """Chunks of the served checkpoint on one thread, and the median seconds of CPU for each."""
+    if (PRETRAINED / "tiny" / "config.json").is_file():
+        real = StreamingGenerator.from_pretrained("tiny", device="cpu")
+    else:
+        real = StreamingGenerator.random("tiny")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    replay = Replay(real.system, real.device)
+    replay.recorded, spent = [], []
+    request = GenerationRequest(read_image(FACE), TEXT, steps=STEPS, seconds=0.64 * CHUNKS)
+    before = time.process_time()
+    for chunk in real.stream(request):
+        spent.append(time.process_time() - before)
+        replay.recorded.append(chunk)
+        before = time.process_time()
+    torch.set_num_threads(threads)
+    return replay, float(np.median(spent[1:]))
+
+
+def test_the_page_costs_less_than_a_tenth_of_a_chunk(made):
+    """CPU time of all threads from one message on the page to the next, then that of the viewer.
+
+    Hand-over between threads, muxing, the film's bytes and the message; not Gradio's own delivery.
+    CPU time, not the clock: other programs on the machine do not count.
+    """
+    replay, model = made
+    studio = Studio(replay)
+    demo = app.build_demo(replay, studio)
+    talk = next(fn.fn for fn in demo.fns.values() if fn.name == "talk")
+    visitor = gr.Request(session_hash="cost")
+    asked = (str(FACE), TEXT, None, DRIVES, "neutral", "calm", STEPS, 0, 0, 0.64 * CHUNKS, 0)
+    messages, marks = [], []
+    for message, *_ in talk(visitor, *asked):
+        messages.append(message)
+        marks.append(time.process_time())
+    film = studio.shelf._films[json.loads(messages[0])["id"]]
+
+    async def watch() -> int:
+        return sum([len(part) async for part in film.read()])
+
+    before = time.process_time()
+    size = asyncio.run(watch())
+    viewer = (time.process_time() - before) / CHUNKS
+    studio.close()
+
+    assert size > 1000 * CHUNKS and len(marks) == 1 + CHUNKS + 1, "everything was made"
+    share = (float(np.median(np.diff(marks[:-1]))) + viewer) / model
+    assert share < 0.1, f"the page takes {share:.1%} of a chunk's {model:.2f} s"

@@ -1,0 +1,128 @@
+"""Borrowed GPUs, with a stand-in for the `spaces` package that forks and pickles as the real one does."""
+
+from __future__ import annotations
+
+import contextvars
+import multiprocessing
+import os
+import sys
+import types
+from collections.abc import Iterator
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+
+from demo import live_tab
+from demo.gpu import MOST_SECONDS, lease, leased
+from demo.studio import Studio
+from mutual_forcing import GenerationRequest
+
+REQUEST = GenerationRequest(np.full((64, 48, 3), 128, np.uint8), "Hello.", steps=1, seconds=1.28)
+VISITOR = contextvars.ContextVar("VISITOR", default="nobody")
+
+
+class Spaces(types.ModuleType):
+    """Runs a generator function in a fork, where its argument arrives pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("spaces")
+        self.leases: list[tuple[float, str]] = []
+        self.workers: list[multiprocessing.Process] = []
+
+    def GPU(self, duration: float):  # noqa: N802
+        def decorate(function):
+            def handler(*arguments) -> Iterator:
+                self.leases.append((duration, VISITOR.get()))
+                yield from self._in_a_fork(function, arguments)
+
+            return handler
+
+        return decorate
+
+    def _in_a_fork(self, function, arguments) -> Iterator:
+        context = multiprocessing.get_context("fork")
+        orders, results, stop = context.SimpleQueue(), context.SimpleQueue(), context.Event()
+
+        def work() -> None:
+            torch.set_num_threads(1)  # a fork has none of OpenMP's threads
+            for result in function(*orders.get()):
+                if stop.is_set():
+                    break
+                results.put((os.getpid(), result))
+            results.put(None)
+
+        worker = context.Process(target=work, daemon=True)
+        worker.start()
+        self.workers.append(worker)
+        orders.put(arguments)
+        try:
+            while (item := results.get()) is not None:
+                assert item[0] != os.getpid()
+                yield item[1]
+        finally:
+            stop.set()
+
+
+@pytest.fixture
+def spaces(monkeypatch):
+    config = types.ModuleType("spaces.config")
+    config.Config = types.SimpleNamespace(zero_gpu=True)
+    stand_in = Spaces()
+    monkeypatch.setitem(sys.modules, "spaces", stand_in)
+    monkeypatch.setitem(sys.modules, "spaces.config", config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield stand_in
+    torch.set_num_threads(threads)
+
+
+def test_without_spaces_nothing_changes(random_generator):
+    assert not leased()
+    state = random_generator.start(REQUEST)
+    assert len(list(lease(random_generator)(REQUEST, state))) == state.index == 2
+
+
+def test_one_lease_holds_the_whole_stream(random_generator, spaces):
+    expected = list(random_generator.stream(REQUEST))
+    assert leased()
+    state = random_generator.start(REQUEST)
+    chunks = list(lease(random_generator)(REQUEST, state))
+    assert len(spaces.leases) == 1 and spaces.leases[0][0] == MOST_SECONDS
+    assert state.index == 0, "the fork's state does not come back"
+    for chunk, other in zip(chunks, expected, strict=True):
+        assert np.array_equal(chunk.frames, other.frames)
+        assert np.array_equal(chunk.audio, other.audio)
+
+
+def test_a_talk_in_a_lease_is_whole_and_cannot_be_continued(random_generator, spaces):
+    studio = Studio(random_generator)
+    studio.measure_in_background()
+    VISITOR.set("me")
+    messages = list(studio.begin("visitor", REQUEST))
+    assert messages[-1].done and messages[-1].made == pytest.approx(1.28)
+    assert [who for _, who in spaces.leases] == ["me"], "lent to the visitor, and not to measure"
+    assert studio.pace.known, "the stream itself was timed"
+    assert studio.save(studio.talk_of("visitor")).stat().st_size > 1000
+    with pytest.raises(ValueError, match="nothing to continue"):
+        list(studio.proceed("visitor", "More."))
+
+
+def test_stop_gives_the_gpu_back(random_generator, spaces):
+    studio = Studio(random_generator)
+    request = GenerationRequest(REQUEST.image, "Hello.", steps=1, seconds=60)
+    for progress in studio.begin("visitor", request):
+        if progress.made:
+            studio.stop("visitor")
+    assert progress.done and progress.made < 20
+    spaces.workers[-1].join(20)
+    assert not spaces.workers[-1].is_alive()
+
+
+def test_live_says_that_it_needs_its_own_machine(random_generator, spaces):
+    with gr.Blocks() as demo:
+        live_tab.build(demo, Studio(random_generator))
+    said = [b.value for b in demo.blocks.values() if isinstance(b, gr.Markdown)]
+    assert len(said) == 1 and "machine of its own" in said[0]
+    assert not demo.fns, "no event that could not be answered"

@@ -1,0 +1,120 @@
+"""The commands of a run as a user starts them: killed at random moments and resumed, and compared."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from training.recipes import STAGES
+from training.stages import Workspace
+
+pytestmark = pytest.mark.slow
+STAGE, STEPS, KILLS = "mutual_forcing", 8, 3
+SAVES_EVERY_STEP = """
+import sys
+from dataclasses import replace
+from training import recipes, train
+build = recipes.BUILDERS[sys.argv[1]]
+recipes.BUILDERS[sys.argv[1]] = lambda scale: replace(build(scale), save_every=1, sample_every=99)
+sys.exit(train.main())
+"""
+"""`python -m training.train` that saves after every step, as a stage of hours does every few minutes."""
+
+
+@pytest.fixture(scope="module")
+def run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the smoke scale with the joint model done, one step each."""
+    root = tmp_path_factory.mktemp("run")
+    (root / "corpus").symlink_to(corpus_folder)
+    workspace = Workspace(root, "smoke", torch.device("cpu"))
+    before = STAGES[: STAGES.index("joint") + 1]
+    for name in before[:3]:
+        workspace.train(name, 1)
+    for branch in ("audio", "video"):
+        workspace.encode(branch)
+    for name in before[3:]:
+        workspace.train(name, 1)
+    return root
+
+
+def _beside(run: Path, folder: Path) -> Path:
+    """A run of its own that shares everything up to the joint model."""
+    (folder / "stages").mkdir(parents=True)
+    shared = [*(f"stages/{path.name}" for path in (run / "stages").iterdir()), "corpus", "latents"]
+    for name in shared:
+        (folder / name).symlink_to((run / name).resolve())
+    return folder
+
+
+def _start(run: Path) -> subprocess.Popen[bytes]:
+    options = ["--run", str(run), "--preset", "smoke", "--steps", str(STEPS), "--device", "cpu"]
+    return subprocess.Popen([sys.executable, "-c", SAVES_EVERY_STEP, STAGE, *options])
+
+
+def _saved(run: Path) -> dict[str, float]:
+    """What the state on disk says of itself."""
+    path = run / "stages" / STAGE / "state.safetensors"
+    if not path.exists():
+        return {"step": 0, "seconds": 0.0}
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["record"])
+
+
+def test_training_killed_at_random_moments_ends_with_the_same_weights(
+    run: Path, tmp_path: Path
+) -> None:
+    whole, killed = (_beside(run, tmp_path / name) for name in ("whole", "killed"))
+    assert _start(whole).wait(timeout=300) == 0
+    pace = _saved(whole)["seconds"] / STEPS
+    rng = np.random.default_rng(3)
+    for _ in range(KILLS):
+        process = _start(killed)
+        goal = _saved(killed)["step"] + int(rng.integers(1, 3))
+        deadline = time.monotonic() + 120
+        while _saved(killed)["step"] < goal and time.monotonic() < deadline:
+            assert process.poll() is None, "training ended by itself"
+            time.sleep(0.02)
+        time.sleep(float(rng.uniform(0, pace)))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert goal <= _saved(killed)["step"] < STEPS
+        assert not (killed / "stages" / STAGE / "weights.safetensors").exists()
+    assert _start(killed).wait(timeout=300) == 0
+    for name in ("weights.safetensors", "state.safetensors"):
+        ours, theirs = (load_file(folder / "stages" / STAGE / name) for folder in (killed, whole))
+        assert ours.keys() == theirs.keys()
+        parts = {key.split("/")[0] for key in ours}
+        for key, value in ours.items():
+            assert torch.equal(value, theirs[key]), f"{name}: {key}"
+    assert {"ema", "player.model", "player.fake", "optimizer.model", "optimizer.fake"} <= parts
+
+
+def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) -> None:
+    base, out = _beside(run, tmp_path / "base"), tmp_path / "compared"
+    command = [
+        sys.executable, "-m", "training.compare", "--run", base, "--preset", "smoke", "--out", out,
+        "--steps", "1", "--clips", "1", "--sampling", "1", "--device", "cpu",
+        "--methods", "teacher_forcing,mutual_forcing",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    assert list(rows) == ["joint", "teacher_forcing", "mutual_forcing"]
+    for name, row in rows.items():
+        assert row["systems"]["few 1"]["clips"] == 1
+        assert row["systems"]["few 1"]["wer"][0] > 0.5, "one step of training speaks no words"
+        assert row["systems"]["ground truth"] == rows["joint"]["systems"]["ground truth"]
+        if name != "joint":
+            assert row["cost"]["seconds_per_step"] > 0 and row["cost"]["peak_memory_gb"] > 0.1
+    text = (out / "comparison.md").read_text(encoding="utf-8")
+    assert done.stdout == text and text.count("few 1") == 3
+    unknown = subprocess.run([*command[:-1], "magic"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 1 and "Unknown methods: magic" in unknown.stderr
