@@ -16,7 +16,8 @@ class VideoAutoencoderConfig:
     """Frames of `size` x `size` pixels; four frames become one `latent_channels` x 8 x 8 latent.
 
     `widths` are the channels at size/4, size/8 and so on down to the 8 x 8 latent grid.
-    `use_reference` lets the decoder see the reference picture (its features, and its pixels where nothing moves).
+    `use_reference` lets the decoder see the reference picture: its features, and its pixels where
+    nothing moves.
     """
 
     size: int = 128

@@ -11,11 +11,14 @@ import torch
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from training.data.dataset import Corpus
+from training.data.synthesize import CorpusOptions
 from training.evaluate import evaluate, options_of, suite_of
+from training.evaluation.heldout import CLIPS, Choice, heldout_corpus, identities
 from training.evaluation.judge import Judge
-from training.evaluation.suites import Suite
+from training.evaluation.suites import SUITES, Suite, pool
 from training.evaluation.systems import Material, Setting, generate, request_for, truth
 from training.metrics import frechet
+from training.metrics.words import normalise
 
 SMALL = Suite(
     clips=2, multi_clips=1, slow_clips=1, steps=("1", "m2"), long_seconds=5.12, long_steps=("1",),
@@ -57,6 +60,12 @@ def test_the_same_seed_gives_the_same_table(
         found["distances"]["ground truth"]["video_random"]["floor"], abs=1e-3
     )
     assert set(found["streams"]) == {"ground truth", "few 1"}
+    real, noise = (found["streams"][name]["0-5 s"] for name in ("ground truth", "few 1"))
+    assert len(real["channels"]["video"]["means"]) == len(real["channels"]["audio"]["means"]) == 32
+    assert real["video_spread"] > 0 and real["video_shift"] != noise["video_shift"]
+    real = found["systems"]["ground truth"]
+    assert real["wer_closed"][0] <= real["wer"][0], "fewer words to choose from are easier"
+    assert found["systems"]["still reference"]["wer_closed"] == [1, 1, 1]
     assert "time" not in (tmp_path / "first/results.json").read_text().split('"notes"')[0]
 
 
@@ -107,6 +116,34 @@ def test_noise_in_the_weights_is_caught(judge: Judge, served: StreamingGenerator
         before, after = (frechet.distance(f[name], real[name]) for f in (found, lost))
         assert after > 1.2 * before, name
     assert bad["similarity"] < good["similarity"]
+
+
+def test_without_a_corpus_the_held_out_part_of_the_training_corpus_is_made(
+    corpus_folder: Path, tmp_path: Path
+) -> None:
+    """`corpus_folder` only skips where nothing can be rendered or spoken."""
+    made = heldout_corpus(tmp_path, Choice(heldout=1, train=1), 32, workers=1)
+    assert [clip.identity for clip in made.clips] == ["id-00000"] * CLIPS + ["id-00012"] * CLIPS
+    assert len(pool(made)) == len(made.split("train")) == CLIPS
+    assert made.clips[0].read_frames(0, 1).shape == (1, 32, 32, 3)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    again = heldout_corpus(tmp_path, Choice(heldout=1, train=1), 32)
+    assert [clip.row for clip in again.clips] == [clip.row for clip in made.clips]
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    assert Judge(made).unseen.intersection(normalise(made.split("heldout")[0].row["text"]))
+    for folder, size in ((tmp_path, 64), (corpus_folder, 128)):
+        with pytest.raises(ValueError, match="another corpus"):
+            heldout_corpus(folder, Choice(1, 1), size)
+
+
+def test_the_made_corpus_is_held_out_and_large_enough() -> None:
+    whole = CorpusOptions(2.0, 0, 128, 0.08, CLIPS)
+    for suite in SUITES.values():
+        chosen = identities(whole, suite.choice)
+        held = sum(map(whole.is_heldout, chosen))
+        assert held * CLIPS >= suite.clips and (len(chosen) - held) * CLIPS >= suite.reference
+    with pytest.raises(ValueError, match="fewer identities"):
+        identities(whole, Choice(heldout=60, train=0))
 
 
 def test_the_command_line_changes_a_suite() -> None:

@@ -10,7 +10,15 @@ import torch
 from mutual_forcing.types import TimedWord
 from training.metrics import frechet
 from training.metrics import sync as pair
-from training.metrics.drift import by_window, changes, describe, jump, sharpness
+from training.metrics.drift import (
+    by_window,
+    changes,
+    describe,
+    jump,
+    latent_drift,
+    sharpness,
+    standing,
+)
 from training.metrics.identity import middle, signature, similarity
 from training.metrics.mouth import sync
 from training.metrics.report import compare, speed, summarise, table
@@ -18,6 +26,7 @@ from training.metrics.words import (
     hear,
     normalise,
     onset_errors,
+    plain,
     recognised,
     transcribe,
     word_error_rate,
@@ -97,6 +106,31 @@ def test_drift_catches_frozen_pictures_silence_and_fading() -> None:
     assert faded["2-4 s"]["colour"] < 0.3 * faded["0-2 s"]["colour"]
 
 
+def test_latents_that_wander_or_die_are_seen() -> None:
+    latents = np.random.default_rng(0).normal(0, 1, (8, 400, 4))
+    good = latent_drift(latents)
+    assert good["shift"] < 0.1 and good["spread"] == pytest.approx(1, abs=0.1)
+    assert latent_drift(latents + 2)["shift"] == pytest.approx(2, abs=0.1)
+    assert latent_drift(latents * 0.2)["spread"] == pytest.approx(0.2, abs=0.02)
+    latents[3] += 5
+    channels = standing(latents)
+    assert int(np.argmax(channels["means"])) == 3 and len(channels["deviations"]) == 8
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
+def test_a_closed_vocabulary_hears_nothing_else() -> None:
+    from training.data.voices import speak
+
+    text = "Did you see my brother in the garden yesterday?"
+    audio = speak(text, "slt", np.random.default_rng(0)).audio
+    right, wrong = normalise(text), ["lemon", "paper", "whistle", "unknownword"]
+    heard = plain(hear(audio, right))
+    assert heard and set(heard) <= set(right)
+    assert len(set(heard)) >= 6, "the words are found without a language model"
+    assert set(plain(hear(audio, wrong))) <= set(wrong[:3])
+    assert hear(np.zeros(32_000, np.float32), right) == ()
+
+
 def _rows(mouth: float, errors: int, count: int = 12) -> list[dict[str, float]]:
     rng = np.random.default_rng(1)
     figures = dict.fromkeys(
@@ -106,7 +140,13 @@ def _rows(mouth: float, errors: int, count: int = 12) -> list[dict[str, float]]:
     shared = {"words": 8, "unseen": 2, "unseen_missed": 1, "lag": 1, "sync_lag": 0, **figures}
     shared |= {"onsets": [-20.0, 40.0], "timing": {"first": 0.5, "chunks": [0.32, 0.64]}}
     return [
-        {"index": i, "mouth": mouth + noise, "errors": errors, **shared}
+        {
+            "index": i,
+            "mouth": mouth + noise,
+            "errors": errors,
+            "closed_errors": errors - 1,
+            **shared,
+        }
         for i, noise in enumerate(rng.normal(0, 0.2, count))
     ]
 

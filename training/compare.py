@@ -12,12 +12,14 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .command import run
 from .export import export
+from .metrics import report
 from .recipes import BASELINES, SCALES, STAGES
 from .stages import Workspace, pick_device
 
@@ -85,7 +87,8 @@ def judge(comparison: Comparison, workspace: Workspace, name: str) -> dict[str, 
 def _run(module: str, *arguments: str, **options: object) -> None:
     """Run `python -m module arguments --option value ...`; raises ValueError if it fails."""
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run([sys.executable, "-m", module, *arguments, *given], check=False)
+    command = [sys.executable, "-m", module, *arguments, *given]
+    done = subprocess.run(command, stdout=sys.stderr, check=False)  # stdout is the comparison's own
     if done.returncode:
         raise ValueError(f"{module} {' '.join(arguments)} failed; its message is above.")
 
@@ -111,31 +114,33 @@ def compare(comparison: Comparison) -> str:
 
 
 def table(rows: dict[str, Any], comparison: Comparison) -> str:
-    """Markdown: one row per method and sampling."""
-    head = ("method", "s a step", "peak GB", "sampling", "WER", "mouth correlation")
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    """Markdown: one row per method and sampling, each with the method's cost of training."""
+    flat: dict[str, Any] = {}
     for name, row in rows.items():
-        cost = row["cost"] or {}
-        first = [name, *(f"{value:.2f}" for value in cost.values())]
-        first += [""] * (3 - len(first))
         made = {k: v for k, v in row["systems"].items() if k.startswith(("few", "multi"))}
-        for sampling, figures in made.items():
-            figures = [_interval(figures[key]) for key in ("wer", "mouth")]
-            lines.append(f"| {' | '.join([*first, sampling, *figures])} |")
-            first = [""] * 3
-        if not made:
-            lines.append(f"| {' | '.join([*first, 'does not stream', '', ''])} |")
+        for sampling, figures in (made or {"does not stream": {}}).items():
+            flat[f"{name}, {sampling}"] = {**figures, **(row["cost"] or {})}
+
+    def interval(key: str) -> Callable[[dict[str, Any]], str]:
+        return lambda r: report.written(r[key]) if key in r else ""
+
+    def number(key: str) -> Callable[[dict[str, Any]], str]:
+        return lambda r: f"{r[key]:.2f}" if key in r else ""
+
+    columns = {
+        "s a step": number("seconds_per_step"),
+        "peak GB": number("peak_memory_gb"),
+        "WER": interval("wer"),
+        "WER, closed": interval("wer_closed"),
+        "mouth correlation": interval("mouth"),
+        "sync pair": interval("sync"),
+    }
     notes = (
         f"\n{comparison.steps} steps each from the same joint model; {comparison.clips} held-out "
         f"clips, seed {comparison.seed}; 95 % intervals over clips. self_forcing also needs the "
         "bidirectional teacher, whose cost is its own row.\n"
     )
-    return "\n".join(lines) + "\n" + notes
-
-
-def _interval(values: list[float]) -> str:
-    mean, low, high = values
-    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
+    return report.markdown(flat, columns, "method, sampling") + notes
 
 
 def main() -> int:

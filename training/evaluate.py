@@ -1,10 +1,11 @@
-"""Held-out evaluation: python -m training.evaluate --checkpoint tiny --corpus DIR --out DIR --suite full.
+"""Held-out evaluation: python -m training.evaluate --checkpoint tiny --out DIR --suite full.
 
 Words, lips, identity, distances, drift, diversity, controls and speed of the truth, of a still, of the
 autoencoders and of every mode on held-out identities saying held-out sentences; --before adds another
-checkpoint. results.json and results.md are the same for the same seed; what depends on the clock is in
-timings.json and timings.md. Rows are kept per clip, so it resumes; a row is made again when the weights,
-the seed or the judges changed.
+checkpoint. Without --corpus it first makes a few identities that are held out from every checkpoint that
+`reproduce` made with its default seed. results.json and results.md are the same for the same seed; what
+depends on the clock is in timings.json and timings.md. Rows are kept per clip, so it resumes; a row is made
+again when the weights, the seed or the judges changed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mutual_forcing import StreamingGenerator
 from .command import run
 from .data.dataset import Corpus
 from .evaluation import film, long, plots, results, rows
+from .evaluation.heldout import heldout_corpus
 from .evaluation.judge import Judge
 from .evaluation.suites import (
     SUITES,
@@ -30,7 +32,7 @@ from .evaluation.suites import (
     describe,
     pool,
 )
-from .evaluation.systems import Setting, evenly
+from .evaluation.systems import Setting, encode, evenly
 from .machine import peak_memory
 
 
@@ -84,7 +86,8 @@ def _streams(
                 material = long.long_stream(generator, judge.corpus, script, settings[name], seed)
             else:
                 material = long.long_truth(script)
-            parts = long.judge_stream(name, material, judge, judge.corpus, script)
+            latents = encode(generator, material)
+            parts = long.judge_stream(name, material, judge, latents, script)
             timing = material.timing
             spent = results.stream_timing(timing.chunks, timing.first) if timing else None
             kept = {"made_by": made_by, "parts": parts, "timing": spent}
@@ -119,7 +122,11 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", default="tiny")
     parser.add_argument("--before", help="a checkpoint to compare with, same seeds")
-    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        help="default: OUT/corpus, a few held-out identities made on the spot",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--suite",
@@ -155,10 +162,15 @@ def suite_of(options: argparse.Namespace) -> Suite:
 
 def _evaluate(options: argparse.Namespace) -> None:
     suite = suite_of(options)
-    judge = Judge(Corpus(options.corpus))
-    generators = {"": StreamingGenerator.from_pretrained(options.checkpoint, device="cpu")}
+    measured = StreamingGenerator.from_pretrained(options.checkpoint, device="cpu")
+    generators = {"": measured}
     if options.before:
         generators[" before"] = StreamingGenerator.from_pretrained(options.before, device="cpu")
+    if options.corpus:
+        corpus = Corpus(options.corpus)
+    else:
+        corpus = heldout_corpus(options.out / "corpus", suite.choice, measured.video_size)
+    judge = Judge(corpus)
     sys.stdout.write(evaluate(suite, judge, generators, options.out, options.seed))
 
 

@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,6 @@ def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
     find_flite()
     _claim(options, out)
     todo = [n for n in range(options.identities) if not (out / "parts" / f"{n:06d}.json").exists()]
-    jobs = [(options, number, out) for number in todo]
     bar = tqdm(
         total=options.identities,
         initial=options.identities - len(todo),
@@ -243,16 +242,25 @@ def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
         unit="identity",
         mininterval=5,
     )
-    spawn = multiprocessing.get_context("spawn")
     try:
-        with bar, _single_threaded(), spawn.Pool(workers, _leave_interrupts_to_parent) as pool:
-            for number, _ in enumerate(pool.imap_unordered(_work, jobs), start=1):
+        with bar:
+            for number, _ in enumerate(make_identities(options, todo, out, workers), start=1):
                 bar.update()
                 if number % 25 == 0:
                     write_manifest(out)
     finally:
         rows = write_manifest(out)
     _write_json(out / "corpus.json", {**_origin(options), "statistics": _statistics(rows)})
+
+
+def make_identities(
+    options: CorpusOptions, identities: Sequence[int], out: Path, workers: int
+) -> Iterator[int]:
+    """Make these identities in `workers` processes; yields each one's number when it is done."""
+    jobs = [(options, number, out) for number in identities]
+    spawn = multiprocessing.get_context("spawn")
+    with _single_threaded(), spawn.Pool(workers, _leave_interrupts_to_parent) as pool:
+        yield from pool.imap_unordered(_work, jobs)
 
 
 def _origin(options: CorpusOptions) -> dict[str, Any]:

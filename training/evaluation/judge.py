@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from mutual_forcing.chunks import FRAMES_PER_LATENT
 from mutual_forcing.config import FPS
 from mutual_forcing.types import TimedWord
 
 from ..data.dataset import Clip, Corpus
+from ..data.sentences import SentenceMaker
 from ..metrics import drift, frechet, identity, mouth, sync, words
-from .systems import Material, reference_picture
+from .systems import Latents, Material, reference_picture
 
 Row = dict[str, Any]
 Features = dict[str, np.ndarray]
 """Windows [W, 64] for the Frechet distances, by the name of their network."""
-VERSION = 3
+VERSION = 4
 """Raised when a row would come out otherwise, so that kept ones are made again."""
 
 
@@ -29,11 +33,13 @@ class Judge:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self.reader, self.pair = mouth.load_reader(), sync.load_pair()
-        self.seen = {w for c in corpus.split("train") for w in words.normalise(c.row["text"])}
-        firsts = {clip.identity: clip for clip in reversed(corpus.split("heldout"))}
+        self.unseen = SentenceMaker(_seed(corpus)).heldout_words
+        heldout = corpus.split("heldout")
+        self.vocabulary = sorted({w for c in heldout for w in words.normalise(c.row["text"])})
+        firsts = {clip.identity: clip for clip in reversed(heldout)}
         self.pictures = {name: clip.read_frames(0, 1) for name, clip in firsts.items()}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What a row depends on besides the system: the corpus, the judges' weights and their code."""
         manifest = (self.corpus.clips[0].root / "manifest.jsonl").read_bytes()
@@ -70,11 +76,12 @@ class Judge:
         said: Sequence[TimedWord],
         visemes: np.ndarray,
         picture: np.ndarray,
+        latents: Latents,
     ) -> dict[str, Row]:
         """Figures of a long stream by stretch of time, and of its first and last 10 s.
 
         said: the requested words, timed from its start. visemes: requested openness [T]. picture: the
-        reference [1, S, S, 3].
+        reference [1, S, S, 3]. latents: of all frames and all sound.
         """
         frames, audio = material.frames, material.audio
         seconds = len(frames) / FPS
@@ -84,7 +91,10 @@ class Judge:
             names = list(ends)
             parts |= {"first 10 s": ends[names[0]], "last 10 s": ends[names[-1]]}
         return {
-            name: self._window(first, part, heard, said, visemes, picture)
+            name: {
+                **self._window(first, part, heard, said, visemes, picture),
+                **_latents(latents, first, len(part)),
+            }
             for name, (first, part, heard) in parts.items()
         }
 
@@ -99,8 +109,7 @@ class Judge:
     ) -> Row:
         start, end = first / FPS, (first + len(frames)) / FPS
         inside = [w for w in said if start <= (w.start + w.end) / 2 < end]
-        asked = [part for w in inside for part in words.normalise(w.word)]
-        got = [part for w in words.hear(audio) for part in words.normalise(w.word)]
+        asked, got = words.plain(inside), words.plain(words.hear(audio))
         seen, heard = sync.embed(self.pair, self.reader, frames, audio)
         return {
             "wer": words.edit_distance(asked, got) / max(1, len(asked)),
@@ -113,15 +122,16 @@ class Judge:
 
     def _words(self, clip: Clip, audio: np.ndarray) -> Row:
         heard = words.hear(audio)
-        got = [part for w in heard for part in words.normalise(w.word)]
+        got, closed = words.plain(heard), words.plain(words.hear(audio, self.vocabulary))
         asked = words.normalise(clip.row["text"])
         unseen = [
             found
             for word, found in zip(asked, words.recognised(asked, got), strict=True)
-            if word not in self.seen
+            if word in self.unseen
         ]
         return {
             "errors": words.edit_distance(asked, got),
+            "closed_errors": words.edit_distance(asked, closed),
             "words": len(asked),
             "unseen": len(unseen),
             "unseen_missed": unseen.count(False),
@@ -143,6 +153,23 @@ class Judge:
             }
             figures[name] = float(max(scores, key=lambda who: scores[who]) == clip.identity)
         return figures
+
+
+def _latents(latents: Latents, first: int, count: int) -> Row:
+    """Figures of the latents of `count` frames from frame `first` on, and every channel's."""
+    figures: Row = {"channels": {}}
+    for branch, whole in zip(("video", "audio"), latents, strict=True):
+        rate = FRAMES_PER_LATENT if branch == "video" else 1
+        part = whole[:, first // rate : (first + count) // rate]
+        figures |= {f"{branch}_{name}": v for name, v in drift.latent_drift(part).items()}
+        figures["channels"][branch] = drift.standing(part)
+    return figures
+
+
+def _seed(corpus: Corpus) -> int:
+    """What the corpus was made with, which decides the words kept for held-out sentences."""
+    path = corpus.clips[0].root / "corpus.json"
+    return json.loads(path.read_text(encoding="utf-8"))["options"]["seed"]
 
 
 def likeness(frames: np.ndarray, picture: np.ndarray) -> float:

@@ -20,6 +20,7 @@ from ..metrics.spectrum import log_mel
 from .judge import Judge, Row
 from .rows import file_name
 from .systems import (
+    Latents,
     Material,
     Setting,
     generate,
@@ -84,11 +85,12 @@ def cut(material: Material, seconds: float) -> Material:
 
 
 def judge_stream(
-    name: str, material: Material, judge: Judge, corpus: Corpus, script: Script
+    name: str, material: Material, judge: Judge, latents: Latents, script: Script
 ) -> dict[str, Row]:
     """Figures by stretch; those that ask for one character are left out of the truth."""
-    picture = reference_picture(corpus, script.clips[0])[None]
-    stretches = judge.windows(material, script.transcript.words, script.visemes, picture)
+    picture = reference_picture(judge.corpus, script.clips[0])[None]
+    said = script.transcript.words
+    stretches = judge.windows(material, said, script.visemes, picture, latents)
     if name == "ground truth":
         for row in stretches.values():
             row |= {"similarity": None, "colour": None, "contrast": None, "sharpness": None}

@@ -18,6 +18,9 @@ _DRIFT = {
     "motion": "motion",
     "mouth": "mouth correlation",
     "wer": "word error rate",
+    "video_shift": "video latents, shift",
+    "video_spread": "video latents, spread",
+    "audio_spread": "audio latents, spread",
 }
 _COLOURS = {"few": "#2f6fb0", "multi": "#c46b1f"}
 

@@ -28,6 +28,10 @@ _STREAM = (
     "jump",
     "loudness",
     "silence",
+    "video_shift",
+    "video_spread",
+    "audio_shift",
+    "audio_spread",
 )
 
 
@@ -168,8 +172,14 @@ def _streams(streams: dict[str, dict[str, Row]]) -> str:
     flat = {
         f"{name}, {part}": row for name, parts in streams.items() for part, row in parts.items()
     }
-    columns = {name: cell(name) for name in _STREAM}
-    return "\nLong streams by stretch:\n" + report.markdown(flat, columns, before="\n")
+    columns = {name.replace("_", " "): cell(name) for name in _STREAM}
+    note = (
+        "\nShift and spread: of the stream's latents, standardised by the checkpoint's statistics, the root "
+        "mean square of the channels' means (0 over the training corpus; one character alone has its own "
+        "look and voice, so compare with its first stretch) and the mean of their deviations (1 over the "
+        "corpus). results.json has every channel's.\n"
+    )
+    return "\nLong streams by stretch:\n" + report.markdown(flat, columns, before="\n") + note
 
 
 def _diversity(found: Row) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mutual_forcing import StreamingGenerator
 
 from ..data.dataset import Clip, Corpus
+from .heldout import CLIPS, Choice
 from .judge import Judge
 from .systems import (
     Material,
@@ -32,7 +33,8 @@ class Suite:
     clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
     slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds and long_steps: the long streams.
     controls: wrong words and wrong picture. diversity: compared across `seeds` seeds. reference: real
-    training clips that the Frechet distances are measured from.
+    training clips that the Frechet distances are measured from. identities: held-out ones of the corpus that
+    is made where none is given.
     """
 
     clips: int = 50
@@ -45,13 +47,20 @@ class Suite:
     diversity: int = 0
     seeds: int = 2
     reference: int = 0
+    identities: int = 17
+
+    @property
+    def choice(self) -> Choice:
+        """The corpus that it needs."""
+        needed = max(self.identities, -(-self.clips // CLIPS), 2)
+        return Choice(needed, -(-self.reference // CLIPS))
 
 
 SUITES = {
     "rows": Suite(),
-    "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 2, 2, 2, 10),
+    "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 2, 2, 2, 9, 6),
     "full": Suite(
-        24, 10, 5, ("1", "2", "4", "8", "m8", "16", "50"), 60.0, ("4", "50"), 12, 6, 3, 40
+        20, 8, 4, ("1", "2", "4", "8", "m8", "16", "50"), 60.0, ("4", "50"), 8, 4, 3, 39, 16
     ),
 }
 
@@ -132,7 +141,10 @@ def describe(suite: Suite, systems: list[System], judge: Judge, seed: int) -> st
         f"{count} held-out clips ({heldout} held-out identities; every sentence has words that never "
         f"occur in training), seed {seed}.",
         f"Fewer clips, spread evenly: {'; '.join(fewer)}." if fewer else "",
-        "WER by pocketsphinx without a grammar, over all words, 95 % intervals over clips.",
+        "WER by pocketsphinx without a grammar, over all words, 95 % intervals over clips; closed: it "
+        f"chooses among the {len(judge.vocabulary)} words of the held-out sentences, in any order and all "
+        "equally likely, so that rare words count as much as common ones and no sentence is guessed.",
+        "Unseen words: those that no training sentence of this corpus' seed can have.",
         "Word onset: median distance from the requested onset, over the words that were recognised.",
         "Mouth correlation: openness read from pixels against the requested visemes. Lag: median of the "
         "best within 5 frames, positive when the lips are late.",

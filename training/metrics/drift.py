@@ -29,9 +29,9 @@ def describe(frames: np.ndarray, audio: np.ndarray, first: int = 0) -> dict[str,
     levels = np.sqrt(np.mean(audio[:whole].reshape(-1, step) ** 2, axis=1))
     moved = changes(frames)
     return {
-        "loudness": float(np.sqrt(np.mean(audio**2))),
+        "loudness": loudness(audio),
         "silence": float(np.mean(levels < SILENCE)),
-        "motion": float(moved.mean()) if len(moved) else 0.0,
+        "motion": motion(moved),
         "jump": jump(moved, first),
         "colour": float(frames.mean()),
         "contrast": float(frames.std()),
@@ -39,9 +39,19 @@ def describe(frames: np.ndarray, audio: np.ndarray, first: int = 0) -> dict[str,
     }
 
 
+def loudness(audio: np.ndarray) -> float:
+    """RMS of float audio [N]."""
+    return float(np.sqrt(np.mean(audio.astype(np.float64) ** 2)))
+
+
 def changes(frames: np.ndarray) -> np.ndarray:
     """Mean absolute change from each of frames uint8 [T, S, S, 3] to the next: [T - 1], 0..255."""
     return np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
+
+
+def motion(moved: np.ndarray) -> float:
+    """Mean of `changes`; 0 for a single frame."""
+    return float(moved.mean()) if len(moved) else 0.0
 
 
 def jump(moved: np.ndarray, first: int = 0) -> float:
@@ -50,6 +60,23 @@ def jump(moved: np.ndarray, first: int = 0) -> float:
     if not border.any() or border.all() or moved[~border].mean() < 1e-6:
         return 0.0
     return float(moved[border].mean() / moved[~border].mean())
+
+
+def standing(latents: np.ndarray) -> dict[str, list[float]]:
+    """Mean and standard deviation of every channel of standardised latents [C, ...]: two lists of C."""
+    flat = latents.reshape(len(latents), -1)
+    return {"means": flat.mean(1).round(4).tolist(), "deviations": flat.std(1).round(4).tolist()}
+
+
+def latent_drift(latents: np.ndarray) -> dict[str, float]:
+    """How far standardised latents [C, ...] are from what they are over the corpus.
+
+    shift: root mean square of the channels' means (0 over the corpus; a single character has its own).
+    spread: mean standard deviation of the channels (1 over the corpus; 0 when the latents died).
+    """
+    flat = latents.reshape(len(latents), -1)
+    shift = np.sqrt(np.mean(flat.mean(1) ** 2))
+    return {"shift": float(shift), "spread": float(flat.std(1).mean())}
 
 
 def sharpness(frames: np.ndarray) -> float:

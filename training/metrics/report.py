@@ -28,7 +28,7 @@ _MEANS = (
 def summarise(rows: Sequence[Row]) -> Figures:
     """Figures of one system; WER, mouth and sync as [mean, low, high] of a bootstrapped 95 % interval.
 
-    The word error rate is over all words of all clips. onset: median distance in ms of the words that were
+    The word error rates are over all words of all clips. onset: median distance in ms of the words that were
     recognised from where they were asked for, onset_bias: its median with sign (late is
     positive), both None when no word was. Raises ValueError without rows.
     """
@@ -39,6 +39,7 @@ def summarise(rows: Sequence[Row]) -> Figures:
     return {
         "clips": len(rows),
         "wer": _interval(*_wer(rows, picks)),
+        "wer_closed": _interval(*_wer(rows, picks, "closed_errors")),
         "unseen_missed": _ratio(rows, "unseen_missed", "unseen"),
         "onset": round(float(np.median(np.abs(onsets))), 1) if len(onsets) else None,
         "onset_bias": round(float(np.median(onsets)), 1) if len(onsets) else None,
@@ -93,6 +94,7 @@ def table(results: dict[str, Figures]) -> str:
             "clips": lambda r: str(r["clips"]),
             "NFE a chunk": lambda r: str(r["nfe_per_chunk"] or ""),
             "WER": lambda r: written(r["wer"]),
+            "WER, closed": lambda r: written(r["wer_closed"]),
             "unseen words missed": lambda r: f"{r['unseen_missed']:.2f}",
             "word onset (ms)": lambda r: _onset(r),
             "mouth correlation": lambda r: written(r["mouth"]),
@@ -155,8 +157,8 @@ def _picks(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
 
 
-def _wer(rows: Sequence[Row], picks: np.ndarray) -> tuple[float, np.ndarray]:
-    errors, words = (np.array([row[key] for row in rows], float) for key in ("errors", "words"))
+def _wer(rows: Sequence[Row], picks: np.ndarray, key: str = "errors") -> tuple[float, np.ndarray]:
+    errors, words = (np.array([row[name] for row in rows], float) for name in (key, "words"))
     return errors.sum() / words.sum(), errors[picks].sum(1) / words[picks].sum(1)
 
 

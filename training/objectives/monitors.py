@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mutual_forcing.chunks import FRAMES_PER_CHUNK
+from ..metrics import drift
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,14 @@ def figures(made: Sequence[Material], real: Sequence[Material]) -> dict[str, flo
     """
     values: dict[str, float] = {}
     if made[0].audio is not None:
-        values["loudness"] = _ratio([_loudness(m.audio) for m in made], real, _loudness, "audio")
+        loud = ([drift.loudness(clip.audio) for clip in clips] for clips in (made, real))
+        values["loudness"] = _ratio(*loud)
     if made[0].frames is not None:
         extra = [_clipped(m.frames) - _clipped(r.frames) for m, r in zip(made, real, strict=True)]
         values["saturation"] = max(0.0, float(np.mean(extra)))
-        values["motion"] = _ratio([_motion(m.frames) for m in made], real, _motion, "frames")
-        values["jumps"] = _ratio([_jump(m.frames) for m in made], real, _jump, "frames")
+        moved = [[drift.changes(clip.frames) for clip in clips] for clips in (made, real)]
+        values["motion"] = _ratio(*([drift.motion(m) for m in side] for side in moved))
+        values["jumps"] = _ratio(*([drift.jump(m) for m in side] for side in moved))
     return values
 
 
@@ -74,29 +76,10 @@ def raise_alarms(values: dict[str, float], step: int) -> list[str]:
     return lines
 
 
-def _ratio(made: list[float], real: Sequence[Material], measure, part: str) -> float:  # noqa: ANN001
-    truth = [measure(getattr(clip, part)) for clip in real]
-    return float(np.mean(made) / max(1e-6, np.mean(truth)))
-
-
-def _loudness(audio: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(audio.astype(np.float64) ** 2)))
+def _ratio(made: list[float], real: list[float]) -> float:
+    """Mean over mean."""
+    return float(np.mean(made) / max(1e-6, np.mean(real)))
 
 
 def _clipped(frames: np.ndarray) -> float:
     return float(np.mean((frames == 0) | (frames == 255)))
-
-
-def _steps(frames: np.ndarray) -> np.ndarray:
-    """Mean absolute change from each frame to the next [T - 1]."""
-    return np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))
-
-
-def _motion(frames: np.ndarray) -> float:
-    return float(_steps(frames).mean())
-
-
-def _jump(frames: np.ndarray) -> float:
-    steps = _steps(frames)
-    border = np.arange(1, len(frames)) % FRAMES_PER_CHUNK == 0
-    return float(steps[border].mean() / max(1e-6, steps[~border].mean()))

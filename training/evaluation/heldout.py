@@ -1,0 +1,75 @@
+"""The corpus of an evaluation that was given none: a few identities of the very corpus that trains.
+
+Identity n and its sentences depend on the seed and n alone, so the held-out identities made here are held out
+from every checkpoint that `training.reproduce` made with that seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..data.dataset import Corpus
+from ..data.synthesize import CorpusOptions, make_identities, write_manifest
+from ..recipes import SCALES
+
+SEED, HELDOUT, CLIPS = 0, 0.08, 3
+"""As `training.reproduce` has them by default: seed, share held out, clips of an identity."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How many identities of each split are made, `CLIPS` clips each."""
+
+    heldout: int
+    train: int
+
+
+def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) -> Corpus:
+    """Make, or finish, or use again the corpus in `folder`, pictures of `size` px; 0 workers: all cores.
+
+    Raises ValueError if the folder holds another corpus or flite is missing.
+    """
+    options = CorpusOptions(SCALES["tiny"].hours, SEED, size, HELDOUT, CLIPS)
+    _claim(options, folder)
+    wanted = identities(options, choice)
+    todo = [n for n in wanted if not (folder / "parts" / f"{n:06d}.json").exists()]
+    if todo:
+        _make(options, todo, folder, min(len(todo), workers or os.cpu_count() or 1))
+        write_manifest(folder)
+    elif not (folder / "manifest.jsonl").exists():
+        write_manifest(folder)
+    return Corpus(folder)
+
+
+def identities(options: CorpusOptions, choice: Choice) -> list[int]:
+    """The first identities of each split. Raises ValueError if the corpus has fewer."""
+    split = {True: [], False: []}
+    for number in range(options.identities):
+        split[options.is_heldout(number)].append(number)
+    if choice.heldout > len(split[True]) or choice.train > len(split[False]):
+        raise ValueError("The corpus has fewer identities than the evaluation asks for.")
+    return sorted(split[True][: choice.heldout] + split[False][: choice.train])
+
+
+def _make(options: CorpusOptions, todo: list[int], folder: Path, workers: int) -> None:
+    from ..data.voices import find_flite
+
+    find_flite()
+    with tqdm(total=len(todo), desc="held-out corpus", unit="identity") as bar:
+        for _ in make_identities(options, todo, folder, workers):
+            bar.update()
+
+
+def _claim(options: CorpusOptions, folder: Path) -> None:
+    """Mark the folder as this corpus's. Raises ValueError if it is another's."""
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    path, mine = folder / "corpus.json", {"options": asdict(options), "part": "evaluation"}
+    if not path.exists():
+        path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != mine:
+        raise ValueError(f"{folder} holds another corpus: name it with --corpus, or change --out.")
