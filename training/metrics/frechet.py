@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mutual_forcing.pixels import to_signal
+
 from .spectrum import MEL_PER_FRAME, log_mel
 
 DIM = 64
@@ -28,7 +30,7 @@ RESAMPLES = 100
 @torch.no_grad()
 def video_features(frames: np.ndarray) -> np.ndarray:
     """float32 [W, 64] of windows of 8 frames of uint8 [T, S, S, 3], T >= 8."""
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = to_signal(torch.from_numpy(frames).permute(0, 3, 1, 2))
     small = F.interpolate(pixels, (_SIZE, _SIZE), mode="area")
     parts = small.unfold(0, _FRAMES, STRIDE).permute(0, 1, 4, 2, 3)
     return torch.cat([_pooled(_video_network()(part)) for part in parts.split(16)]).numpy()

@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import trange
 
+from mutual_forcing.pixels import to_signal
+
 from ..data.dataset import Clip, Corpus
 
 SIZE = 128
@@ -51,7 +53,7 @@ class MouthReader(nn.Module):
 
 def _prepare(frames: np.ndarray) -> Tensor:
     """uint8 [T, S, S, 3] to [T, 3, 128, 128] within -1..1."""
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = to_signal(torch.from_numpy(frames).permute(0, 3, 1, 2))
     return F.interpolate(pixels, (SIZE, SIZE), mode="area")
 
 
