@@ -1,10 +1,11 @@
 // Plays finished lanes together. The server's messages arrive as JSON in props.value:
 // {id, status, lanes: [{steps, mode, state, made, total, path}]}. Every message is complete.
+const { say } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-compare"), grid = find(".mf-lanes"), play = find(".mf-play"), scrub = find(".mf-scrub");
 const EAR = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9.5v5h3.5L12 18.5v-13L7.500 9.500Z"/>' +
   '<path class="on" d="M15.500 9a4.200 4.200 0 0 1 0 6M18 6.500a8 8 0 0 1 0 11"/><path class="off" d="m16 9.500 5 5m0-5-5 5"/></svg>';
-const STATES = { waiting: "Waiting", making: "Starting…", listening: "Measuring…", stopped: "Stopped" };
+const STATES = { waiting: "lane.waiting", making: "lane.starting", listening: "lane.measuring", stopped: "lane.stopped" };
 const set = { id: null, lanes: new Map(), playing: false, scrubbing: false, chosen: false };
 
 const ready = () => [...set.lanes.values()].filter((lane) => lane.ready);
@@ -14,10 +15,10 @@ const length = () => Math.max(0, ...ready().map((lane) => lane.video.duration ||
 function addLane(data) {
   const box = document.createElement("div");
   box.className = "mf-lane";
-  const name = `${data.steps} step${data.steps > 1 ? "s" : ""}`;
+  const name = say("lane.steps", { count: data.steps });
   box.innerHTML = `<div class="mf-cell"><video playsinline muted preload="auto" aria-label="${name}"></video>` +
     `<div class="mf-note"><span></span><b><i></i></b></div><span class="mf-tag ${data.mode.toLowerCase()}">${name}</span>` +
-    `<button class="mf-ear" type="button" hidden aria-pressed="false" aria-label="Sound of ${name}">${EAR}</button></div>`;
+    `<button class="mf-ear" type="button" hidden aria-pressed="false" aria-label="${say("lane.sound", { name })}">${EAR}</button></div>`;
   grid.append(box);
   const lane = { box, video: box.querySelector("video"), ear: box.querySelector(".mf-ear"), note: box.querySelector(".mf-note"),
     ready: false, path: "" };
@@ -42,7 +43,7 @@ async function load(lane, path) {
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     lane.url = URL.createObjectURL(await response.blob());
   } catch (error) {
-    find(".mf-status").textContent = `A lane could not be loaded: ${error.message}.`;
+    find(".mf-status").textContent = say("compare.not-loaded", { reason: error.message });
     return;
   }
   if (id !== set.id) { URL.revokeObjectURL(lane.url); return; }
@@ -69,14 +70,14 @@ async function start() {
   await Promise.all(lanes.map((lane) => seek(lane.video, position)));
   set.playing = true;
   root.dataset.state = "playing";
-  play.setAttribute("aria-label", "Pause all lanes");
+  play.dataset.tLabel = "compare.pause";
   try { await Promise.all(lanes.map((lane) => lane.video.play())); } catch { pause(); }
 }
 
 function pause() {
   set.playing = false;
   root.dataset.state = "paused";
-  play.setAttribute("aria-label", "Play all lanes");
+  play.dataset.tLabel = "compare.play";
   const leader = master();
   for (const lane of ready()) {
     lane.video.pause();
@@ -116,11 +117,14 @@ function draw() {
   const leader = master(), total = length(), now = leader ? leader.video.currentTime : 0;
   scrub.max = total || 1;
   if (!set.scrubbing) scrub.value = now;
-  scrub.setAttribute("aria-valuetext", `${now.toFixed(1)} of ${total.toFixed(1)} seconds`);
-  find(".mf-time").textContent = `${now.toFixed(1)} / ${total.toFixed(1)} s`;
+  scrub.setAttribute("aria-valuetext", say("compare.position", { now: now.toFixed(1), total: total.toFixed(1) }));
+  find(".mf-time").textContent = say("compare.time", { now: now.toFixed(1), total: total.toFixed(1) });
 }
 
 play.addEventListener("click", toggle);
+document.addEventListener("click", (event) => { // on a phone the lanes are elsewhere
+  if (event.target.closest("#compare-button")) root.scrollIntoView({ block: "nearest", behavior: "smooth" });
+}, true);
 scrub.addEventListener("input", () => {
   set.scrubbing = true;
   for (const lane of ready()) { lane.video.pause(); lane.video.currentTime = Math.min(scrub.value, lane.video.duration); }
@@ -138,7 +142,7 @@ function clear(id) {
 }
 
 function show(data, lane) {
-  const words = data.state === "making" && data.made ? `${data.made.toFixed(1)} of ${data.total.toFixed(1)} s` : STATES[data.state] || "";
+  const words = data.state === "making" && data.made ? say("lane.made", { made: data.made.toFixed(1), total: data.total.toFixed(1) }) : say(STATES[data.state]);
   lane.note.querySelector("span").textContent = words;
   lane.note.querySelector("b").hidden = data.state === "stopped";
   lane.note.querySelector("i").style.width = `${Math.min(100, 100 * data.made / (data.total || 1))}%`;
@@ -157,8 +161,9 @@ function receive() {
   }
   const count = message.lanes.length;
   grid.style.setProperty("--columns", count <= 3 ? count : Math.ceil(count / 2));
-  find(".mf-status").textContent = message.status || "";
+  find(".mf-status").textContent = say(message.status);
 }
 
 watch("value", receive);
 receive();
+draw();

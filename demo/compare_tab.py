@@ -24,6 +24,8 @@ from .limits import Limits
 from .parts import MODEL, QUIET, character, number, polite, read, style, visitor
 from .progress import failed_message, failure
 from .studio import Studio
+from .texts import say
+from .texts import text as t
 
 log = logging.getLogger(__name__)
 _TEXT = "How many steps does it take to say this well?"
@@ -70,23 +72,21 @@ def build(demo: gr.Blocks, studio: Studio) -> None:
 def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML]:
     picture = character("compare-character", "compare-characters")
     text = gr.Textbox(
-        _TEXT, label="What they say", lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
-        placeholder="English text", elem_id="compare-text",
+        _TEXT, label=t("ask.text"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+        placeholder=t("ask.english"), elem_id="compare-text",
     )  # fmt: skip
     with gr.Group():
         steps = gr.CheckboxGroup(
             [(str(n), n) for n in compare.CHOICES if n <= max_steps],
-            value=list(compare.DEFAULT_STEPS), label="Steps", elem_id="compare-steps",
-            info=f"One lane each, {compare.MAX_LANES} at most. Up to 8 is Few mode.",
+            value=list(compare.DEFAULT_STEPS), label=t("ask.steps"), elem_id="compare-steps",
+            info=t("ask.steps-compare"),
         )  # fmt: skip
-        expectation = gr.HTML(
-            _line("Measuring the speed of this machine…"), elem_id="compare-expect"
-        )
+        expectation = gr.HTML(_line(say("expect.measuring").html()), elem_id="compare-expect")
     emotion, motion = style("compare")
-    with gr.Accordion("Advanced", open=False), gr.Row():
-        seed = number("Seed", "The same for all lanes", precision=0)
-        guidance = number("Guidance", "Multi mode; 0: automatic")
-        seconds = number("Seconds", "0: as long as needed")
+    with gr.Accordion(t("ask.advanced"), open=False), gr.Row():
+        seed = number(t("ask.seed"), t("ask.seed-lanes"), precision=0)
+        guidance = number(t("ask.guidance"), t("ask.guidance-info"))
+        seconds = number(t("ask.seconds"), t("ask.seconds-info"))
     return _Fields(picture, text, steps, emotion, motion, seed, guidance, seconds), expectation
 
 
@@ -95,20 +95,20 @@ def _result_column() -> _Results:
         value="", html_template=read("compare.html"), css_template=read("compare.css"),
         js_on_load=read("compare.js"), elem_id="compare-player",
     )  # fmt: skip
-    with gr.Row():
+    with gr.Row(elem_classes="mf-actions"):
         start = gr.Button(
-            "Compare", variant="primary", scale=3, min_width=160, elem_id="compare-button",
+            t("do.compare"), variant="primary", scale=3, min_width=160, elem_id="compare-button",
             elem_classes="mf-big",
         )  # fmt: skip
         stop = gr.Button(
-            "Stop", variant="stop", scale=1, min_width=90, interactive=False,
+            t("do.stop"), variant="stop", scale=1, min_width=90, interactive=False,
             elem_id="compare-stop", elem_classes="mf-big",
         )  # fmt: skip
     table = gr.HTML(visible=False, elem_id="compare-table")
     plots = gr.HTML(visible=False, elem_id="compare-plots")
     with gr.Row():
-        grid = gr.DownloadButton("Film of all lanes (MP4)", visible=False, elem_id="compare-grid")
-        numbers = gr.DownloadButton("Numbers (CSV)", visible=False, elem_id="compare-csv")
+        grid = gr.DownloadButton(t("result.grid"), visible=False, elem_id="compare-grid")
+        numbers = gr.DownloadButton(t("result.csv"), visible=False, elem_id="compare-csv")
     return _Results(player, start, stop, table, plots, grid, numbers)
 
 
@@ -194,15 +194,15 @@ def _show(bench: Bench, who: str, request: GenerationRequest, counts: list[int])
     if comparison is None:
         return
     if not comparison.rows:
-        yield _outputs(comparison, running=False, status="Stopped before the first lane was done.")
+        yield _outputs(comparison, running=False, status=say("compare.stopped"))
         return
     numbers = _numbers(comparison)
-    yield _outputs(comparison, True, status="Making one film of all lanes…", numbers=numbers)
+    yield _outputs(comparison, True, status=say("compare.filming"), numbers=numbers)
     try:
         grid, status = _grid(bench, comparison), _summary(comparison)
     except (OSError, RuntimeError, ImportError, ValueError):
         log.exception("The film of all lanes could not be written.")
-        grid, status = None, "The film of all lanes could not be written; the lanes are here."
+        grid, status = None, say("compare.no-film")
     yield _outputs(comparison, False, status=status, numbers=numbers, grid=grid)
 
 
@@ -232,8 +232,7 @@ def _outputs(
 
 
 def _summary(comparison: Comparison) -> str:
-    count = len(comparison.rows)
-    return f"{count} lane{'s' * (count > 1)}, seed {comparison.request.seed}."
+    return say("compare.summary", count=len(comparison.rows), seed=comparison.request.seed)
 
 
 def _failed() -> tuple[str, Any, Any]:
@@ -271,9 +270,9 @@ def _wire_expectation(
         except ValueError as error:
             return _line(escape(str(error)))
         if not seconds:
-            return _line("Measuring the speed of this machine…")
-        lanes = f"{len(counts)} lane{'s' * (len(counts) > 1)}"
-        return _line(f"<b>{lanes}</b> in about <b>{seconds:.0f} s</b> on this machine.")
+            return _line(say("expect.measuring").html())
+        expected = say("expect.lanes", count=len(counts), seconds=f"{seconds:.0f}")
+        return _line(expected.html())
 
     def tick(*values: Any) -> tuple[str, gr.Timer]:
         return expect(*values), gr.Timer(active=not studio.pace.known)
@@ -288,5 +287,5 @@ def _wire_expectation(
     )  # fmt: skip
 
 
-def _line(text: str) -> str:
-    return f'<div class="mf-preflight"><span>{text}</span></div>'
+def _line(html: str) -> str:
+    return f'<div class="mf-preflight" role="status"><span>{html}</span></div>'

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 
 from .compare import Comparison, Row
+from .texts import say, told
 
-_COLUMNS: tuple[tuple[str, str, Callable[[Row], float | None], str], ...] = (
-    ("NFE per chunk", "Network evaluations for 0.64 s of film", lambda r: r.nfe_per_chunk, "{:.0f}"),
-    ("First chunk", "From the request to the first finished chunk", lambda r: r.first_chunk,
-     "{:.2f} s"),
-    ("Real time", "Seconds of film made per second; above 1 it keeps ahead of playback",
-     lambda r: r.real_time, "{:.2f}×"),
-    ("Words missed", "Word error rate of pocketsphinx, a simple recogniser: a hint, for one clip",
-     lambda r: None if r.word_errors is None else 100 * r.word_errors, "{:.0f} %"),
-    ("Motion", "Mean difference of successive pictures, of 255", lambda r: r.motion, "{:.2f}"),
-    ("Colour drift", "Mean colour, second half against first half, of 255",
-     lambda r: r.colour_drift, "{:.1f}"),
-    ("Loudness drift", "Second half against first half", lambda r: r.loudness_drift, "{:+.1f} dB"),
-)  # fmt: skip
+_COLUMNS: tuple[tuple[str, Callable[[Row], float | None], str], ...] = (
+    ("figure.nfe", lambda r: r.nfe_per_chunk, "{:.0f}"),
+    ("figure.first", lambda r: r.first_chunk, "{:.2f} s"),
+    ("figure.rate", lambda r: r.real_time, "{:.2f}×"),
+    ("figure.words", lambda r: None if r.word_errors is None else 100 * r.word_errors, "{:.0f} %"),
+    ("figure.motion", lambda r: r.motion, "{:.2f}"),
+    ("figure.colour", lambda r: r.colour_drift, "{:.1f}"),
+    ("figure.loudness", lambda r: r.loudness_drift, "{:+.1f} dB"),
+)
+"""A figure's name among the texts (with "-info" what it means), its value and its format."""
 _WIDTH, _HEIGHT = 320, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 22, 40
 
@@ -30,28 +27,32 @@ def player_message(comparison: Comparison, status: str = "") -> str:
     """Return what the page's player of lanes reads, complete in itself."""
     names = ("steps", "mode", "made", "total", "state", "path")
     lanes = [{name: getattr(lane, name) for name in names} for lane in comparison.lanes]
-    return json.dumps({"id": comparison.id, "lanes": lanes, "status": status})
+    return json.dumps({"id": comparison.id, "lanes": lanes, "status": told(status)})
 
 
 def table_html(rows: Sequence[Row]) -> str:
     """Return the figures as an HTML table; columns that nobody has a figure for are left out."""
     if not rows:
         return ""
-    columns = [c for c in _COLUMNS if any(c[2](row) is not None for row in rows)]
-    head = "".join(f'<th scope="col" title="{escape(c[1])}">{c[0]}</th>' for c in columns)
+    columns = [c for c in _COLUMNS if any(c[1](row) is not None for row in rows)]
+    head = "".join(
+        f'<th scope="col" {say(f"{key}-info").attribute("title")}>{say(key).html()}</th>'
+        for key, _, _ in columns
+    )
     body = "".join(_table_row(row, columns) for row in rows)
     return (
-        '<div class="mf-scroll"><table class="mf-table"><thead><tr>'
-        f'<th scope="col">Steps</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="mf-scroll" tabindex="0" role="group" {say("figure.table").attribute("aria-label")}>'
+        f'<table class="mf-table"><thead><tr><th scope="col">{say("ask.steps").html()}</th>{head}'
+        f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _table_row(row: Row, columns: Sequence[tuple]) -> str:
     kind = row.mode.lower()
     steps = f'<th scope="row">{row.steps} <span class="mf-mode {kind}">{row.mode}</span></th>'
-    values = [value(row) for _, _, value, _ in columns]
+    values = [value(row) for _, value, _ in columns]
     cells = "".join(
-        f"<td>{'–' if v is None else c[3].format(v)}</td>"
+        f"<td>{'–' if v is None else c[2].format(v)}</td>"
         for c, v in zip(columns, values, strict=True)
     )
     return f"<tr>{steps}{cells}</tr>"
@@ -62,27 +63,18 @@ def plots_html(rows: Sequence[Row]) -> str:
     if len(rows) < 2:
         return ""
     cost = [(row, 1 / max(row.real_time, 1e-6)) for row in rows]
-    hint = "Under the dashed line it keeps ahead of playback."
-    charts = [_chart("Computing per second of film", hint, cost, "{:.2f} s", real_time=True)]
+    charts = [_chart("chart.cost", cost, "{:.2f} s", real_time=True)]
     heard = [(row, 100 * row.word_errors) for row in rows if row.word_errors is not None]
     moved = [(row, row.motion) for row in rows if row.motion is not None]
     if len(heard) > 1:
-        charts.append(
-            _chart(
-                "Words missed", "By a simple recogniser, in one clip: a hint.", heard, "{:.0f} %"
-            )
-        )
+        charts.append(_chart("chart.words", heard, "{:.0f} %"))
     elif len(moved) > 1:
-        charts.append(_chart("Motion", "Difference of successive pictures.", moved, "{:.1f}"))
+        charts.append(_chart("chart.motion", moved, "{:.1f}"))
     return f'<div class="mf-charts">{"".join(charts)}</div>'
 
 
 def _chart(
-    title: str,
-    hint: str,
-    points: Sequence[tuple[Row, float]],
-    number: str,
-    real_time: bool = False,
+    key: str, points: Sequence[tuple[Row, float]], number: str, real_time: bool = False
 ) -> str:
     evaluations = [row.nfe_per_chunk for row, _ in points]
     low, high = math.log2(min(evaluations)), math.log2(max(evaluations))
@@ -103,12 +95,14 @@ def _chart(
     parts += [
         _dot(x(row.nfe_per_chunk), y(value), row, number.format(value)) for row, value in points
     ]
-    said = "; ".join(f"{row.steps} steps: {number.format(value)}" for row, value in points)
+    said = "; ".join(f"{row.steps}: {number.format(value)}" for row, value in points)
+    spoken = say("chart.spoken", title=say(key), points=said).attribute("aria-label")
     return (
-        f'<figure class="mf-chart"><figcaption>{title}<small>{hint}</small></figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}. {said}">'
+        f'<figure class="mf-chart"><figcaption>{say(key).html()}'
+        f"<small>{say(f'{key}-info').html()}</small></figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" {spoken}>'
         f'{"".join(parts)}<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" '
-        'text-anchor="middle">NFE per chunk; at the dots: steps</text></svg></figure>'
+        f'text-anchor="middle">{say("chart.axis").html("tspan")}</text></svg></figure>'
     )
 
 
@@ -124,9 +118,9 @@ def _limit_line(y: float) -> str:
 
 
 def _dot(x: float, y: float, row: Row, value: str) -> str:
-    steps = f"{row.steps} step{'s' * (row.steps > 1)}"
+    title = say("chart.dot", count=row.steps, nfe=row.nfe_per_chunk, value=value).html("title")
     return (
-        f'<g class="{row.mode.lower()}"><title>{steps}, {row.nfe_per_chunk} NFE: {value}</title>'
+        f'<g class="{row.mode.lower()}">{title}'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
         f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{row.steps}</text>'
         f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">'

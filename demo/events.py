@@ -22,6 +22,7 @@ from .inputs import ANY_PICTURE, Form, preflight, preflight_problem, read_charac
 from .parts import MODEL, QUIET, polite, visitor
 from .progress import Progress, failed_message, failure
 from .studio import Studio
+from .texts import plain_api, say
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Controls:
 def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     """Connect the page's components to the studio."""
     guard(demo)
+    plain_api(demo)
     share_queue(demo, studio.limits.waiting)
     stage = [c.player, c.stop, c.more, c.clip]
     talk, proceed, generate = _streams(studio)
@@ -154,7 +156,8 @@ def _show(studio: Studio, request: gr.Request, stream: Iterator[Progress]) -> It
 
 
 def _ended(progress: Progress) -> Progress:
-    return replace(progress, done=True, status=f"Ended early after {progress.made:.1f} s.")
+    status = say("stream.ended-early", made=f"{progress.made:.1f}")
+    return replace(progress, done=True, status=status)
 
 
 def _failed() -> tuple[str, Any]:

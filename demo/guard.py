@@ -12,6 +12,8 @@ import gradio as gr
 from gradio.components.base import Component
 from gradio.utils import get_upload_folder
 
+from .texts import english
+
 log = logging.getLogger(__name__)
 _FILES = (gr.Image, gr.Audio, gr.Video, gr.File, gr.UploadButton)
 _MOST_DIGITS = 2**63
@@ -55,7 +57,7 @@ def check(components: Sequence[Any], values: Sequence[Any]) -> None:
     for component, value in zip(components, values, strict=False):
         if value is None or not isinstance(component, Component):
             continue
-        name = f"“{component.label}”" if getattr(component, "label", None) else "A value"
+        name = f"“{english(component.label)}”" if getattr(component, "label", None) else "A value"
         if isinstance(component, _FILES):
             _check_file(name, value)
         elif isinstance(component, gr.Textbox):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mutual_forcing.types import FEW_MODE_MAX_STEPS, GenerationRequest, StreamPl
 from .limits import Limits
 from .pace import Pace
 from .pictures import frame_figure
+from .texts import Phrase, say
 
 DRIVES, LENDS = "drives the lips", "gives the voice"
 MAX_TEXT = Limits().text
@@ -89,46 +91,43 @@ def style_of(caption: str) -> tuple[str, str]:
 
 def preflight(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> str:
     """Return the mode's badge and what to expect on this machine, as HTML."""
-    expect = (
-        "Measuring the speed of this machine…"
-        if not pace.known
-        else _expectation(plan, pace, request)
-    )
-    return _line(request.steps, f"{plan.nfe_per_chunk} NFE per chunk. {expect}")
+    expect = _expectation(plan, pace, request) if pace.known else say("expect.measuring")
+    return _line(request.steps, say("expect.talk", nfe=plan.nfe_per_chunk, expect=expect).html())
 
 
 def preflight_problem(steps: float, problem: str) -> str:
     """Return the badge with what is missing instead of a prediction."""
-    return _line(int(steps), problem)
+    return _line(int(steps), escape(problem))
 
 
-def _expectation(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> str:
+def _expectation(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> Phrase:
     chunk = pace.chunk_seconds(request.steps, request.guidance_scale)
     rate = CHUNK_SECONDS / chunk
-    film = f"About <b>{plan.seconds:.1f} s</b> of film"
+    film = f"{plan.seconds:.1f}"
     if rate >= 1:
-        first = pace.overhead + chunk
-        return f"{film}, first picture after {first:.1f} s; keeps ahead of playback ({rate:.1f}×)."
+        first = f"{pace.overhead + chunk:.1f}"
+        return say("expect.ahead", film=film, first=first, rate=f"{rate:.1f}")
     total = pace.overhead + plan.chunks * chunk
     wait = pace.overhead + chunk + max(0.0, plan.seconds * (1 / rate - 1))
+    return say(
+        "expect.slower", film=film, rate=f"{rate:.2f}", total=_duration(total),
+        wait=_duration(min(wait, total)),
+    )  # fmt: skip
+
+
+def _line(steps: int, html: str) -> str:
+    kind = "few" if steps <= FEW_MODE_MAX_STEPS else "multi"
+    name = say("mode.few") if kind == "few" else say("mode.multi")
     return (
-        f"{film} in {_duration(total)} ({rate:.2f}× real time): it starts after about "
-        f"<b>{_duration(min(wait, total))}</b> and then plays without a pause."
+        f'<div class="mf-preflight" role="status"><span class="mf-mode {kind}" id="mode-badge">'
+        f"{name.html()}</span><span>{html}</span></div>"
     )
 
 
-def _line(steps: int, text: str) -> str:
-    kind, name = ("few", "Few mode") if steps <= FEW_MODE_MAX_STEPS else ("multi", "Multi mode")
-    return (
-        f'<div class="mf-preflight"><span class="mf-mode {kind}" id="mode-badge">{name}</span>'
-        f"<span>{text}</span></div>"
-    )
-
-
-def _duration(seconds: float) -> str:
+def _duration(seconds: float) -> Phrase:
     if seconds < 90:
-        return f"{max(1, math.ceil(seconds))} s"
-    return f"{seconds / 60:.1f} min"
+        return say("time.seconds", seconds=max(1, math.ceil(seconds)))
+    return say("time.minutes", minutes=f"{seconds / 60:.1f}")
 
 
 def _whole(value: float | None, name: str, default: int) -> int:

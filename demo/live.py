@@ -13,6 +13,7 @@ from mutual_forcing.media import remux_faststart
 from mutual_forcing.types import GenerationRequest
 
 from .live_stream import Limits, Live, LiveStream
+from .texts import say
 
 if TYPE_CHECKING:
     from .studio import Studio
@@ -65,7 +66,7 @@ class LiveStage:
     def stop(self, visitor: str) -> None:
         """End the visitor's stream after the chunk in progress; what was made is kept."""
         if visitor in self._streams:
-            self._streams[visitor].stop("Stopped.")
+            self._streams[visitor].stop(say("live.stopped"))
 
     def forget(self, visitor: str) -> None:
         """End the visitor's stream and remove its clip."""

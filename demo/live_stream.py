@@ -17,6 +17,7 @@ from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest
 from .films import Film
 from .inputs import caption, style_of
 from .progress import Progress, badge
+from .texts import say
 
 if TYPE_CHECKING:
     from .model import Model
@@ -104,7 +105,7 @@ class LiveStream:
                     yield last
         finally:
             self._stop.set()
-        status = f"{last.progress.made:.1f} s. {self._why}"
+        status = say("live.ended", made=f"{last.progress.made:.1f}", reason=self._why)
         yield self._tell(replace(last.progress, done=True, status=status))
 
     def say(self, text: str) -> float:
@@ -202,7 +203,7 @@ class LiveStream:
                 self._why = _too_long(limits)
                 return False
             elif self._quiet >= limits.quiet:
-                self._why = f"Nothing was said for {limits.quiet:.0f} s."
+                self._why = say("live.quiet", seconds=f"{limits.quiet:.0f}")
                 return False
             else:
                 generator.rest(state)
@@ -224,8 +225,8 @@ class LiveStream:
 
     def _after(self, progress: Progress, chunk: AVChunk, spent: float) -> Progress:
         made, left = self._muxer.seconds, self._limits.quiet - self._quiet
-        listening = f"Listening: ends in {left:.0f} s without text."
-        status = listening if self._quiet else f"{made:.1f} s made."
+        listening = say("live.listening", seconds=f"{left:.0f}")
+        status = listening if self._quiet else say("stream.made", made=f"{made:.1f}")
         seconds = max(made, self._state.total * CHUNK_SECONDS)
         now = replace(progress, seconds=seconds, mode=badge(self._state.request))
         return now.after(chunk, made, CHUNK_SECONDS / spent, status)
@@ -244,7 +245,7 @@ class LiveStream:
 
 
 def _too_long(limits: Limits) -> str:
-    return f"A live stream lasts {limits.longest:.0f} s at most."
+    return say("live.too-long", seconds=f"{limits.longest:.0f}")
 
 
 def _step_count(value: float, limit: int) -> int:

@@ -21,14 +21,10 @@ from .live_stream import Live
 from .parts import MODEL, QUIET, character, polite, read, style, visitor
 from .progress import failed_message, failure
 from .studio import Studio
+from .texts import text as t
 
 log = logging.getLogger(__name__)
 _TEXT = "Hello, I am live. Type something, and I will say it next."
-_BORROWED = (
-    "**Live needs a machine of its own.** This page borrows a GPU for one stream at a time, and what "
-    "runs there cannot be changed from here. Talk and Compare work; start the page on your own "
-    "machine with `python app.py` to use Live."
-)
 _PUBLIC = {**QUIET, "api_visibility": "public"}
 
 
@@ -53,7 +49,7 @@ class _Controls:
 def build(demo: gr.Blocks, studio: Studio) -> None:
     """Build the tab's content inside the open `gr.Tab`, and wire it."""
     if leased():
-        gr.Markdown(_BORROWED, elem_id="live-borrowed")
+        gr.Markdown(t("live.borrowed"), elem_id="live-borrowed")
         return
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
@@ -66,14 +62,14 @@ def build(demo: gr.Blocks, studio: Studio) -> None:
 def _request_column(max_steps: int) -> dict[str, Any]:
     picture = character("live-character", "live-characters")
     text = gr.Textbox(
-        _TEXT, label="What they say first", lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
-        placeholder="English text", elem_id="live-text",
+        _TEXT, label=t("ask.text-first"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+        placeholder=t("ask.english"), elem_id="live-text",
     )  # fmt: skip
     with gr.Group():
         emotion, motion = style("live")
         steps = gr.Slider(
-            1, min(MAX_STEPS, max_steps), value=4, step=1, label="Steps", elem_id="live-steps",
-            info="Style and steps may be changed while the stream runs: the next chunk obeys.",
+            1, min(MAX_STEPS, max_steps), value=4, step=1, label=t("ask.steps"),
+            elem_id="live-steps", info=t("ask.steps-live"),
         )  # fmt: skip
     return {"picture": picture, "text": text, "emotion": emotion, "motion": motion, "steps": steps}
 
@@ -85,7 +81,7 @@ def _player_script() -> str:
 
 
 def _stage_column() -> dict[str, Any]:
-    markup = read("player.html").replace("press Talk", "press Start").replace("on Talk", "on Start")
+    markup = read("player.html").replace("player.idle-talk", "player.idle-live")
     player = gr.HTML(
         value="", html_template=markup, css_template=read("player.css"),
         js_on_load=_player_script(), elem_id="live-player",
@@ -97,22 +93,23 @@ def _stage_column() -> dict[str, Any]:
     )  # fmt: skip
     with gr.Row(equal_height=True):
         more = gr.Textbox(
-            placeholder="… and then?", show_label=False, scale=4, container=False, min_width=160,
-            max_length=inputs.MAX_TEXT, elem_id="live-more", label="What they say next",
+            placeholder=t("ask.and-then"), show_label=False, scale=4, container=False,
+            min_width=160, max_length=inputs.MAX_TEXT, elem_id="live-more",
+            label=t("ask.text-next"),
             interactive=False,
         )  # fmt: skip
-        say = gr.Button("Say", scale=1, min_width=90, elem_id="live-say", interactive=False)
-    with gr.Row():
+        say = gr.Button(t("do.say"), scale=1, min_width=90, elem_id="live-say", interactive=False)
+    with gr.Row(elem_classes="mf-actions"):
         start = gr.Button(
-            "Start", variant="primary", scale=3, min_width=160, elem_id="live-start",
+            t("do.start"), variant="primary", scale=3, min_width=160, elem_id="live-start",
             elem_classes="mf-big",
         )  # fmt: skip
         stop = gr.Button(
-            "Stop", variant="stop", scale=1, min_width=90, interactive=False,
+            t("do.stop"), variant="stop", scale=1, min_width=90, interactive=False,
             elem_id="live-stop", elem_classes="mf-big",
         )  # fmt: skip
     clip = gr.Video(
-        label="Finished clip", buttons=["download"], interactive=False, visible=False,
+        label=t("result.clip"), buttons=["download"], interactive=False, visible=False,
         elem_id="live-clip",
     )  # fmt: skip
     return {

@@ -1,5 +1,6 @@
 // Shows what is said when. Messages arrive as JSON in props.value, each complete in itself:
 // {id, made, planned, done, chunk, chunks: [[start, steps, mode, style]], words: [[word, start, end]]}.
+const { say } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-timeline"), strip = find(".mf-strip"), track = find(".mf-track"), head = find(".mf-head");
 const SCALE = 160; // pixels a second
@@ -25,7 +26,8 @@ function show(message) {
   let last = "";
   for (const [start, steps, mode, style] of message.chunks) {
     put(chunks, "span", "", start, message.chunk).className = mode;
-    const label = `${steps} step${steps > 1 ? "s" : ""} · ${style}`;
+    const named = style.split(", ").map((word, place) => say(`${place ? "motion" : "emotion"}.${word}`)).join(say("timeline.comma"));
+    const label = say("timeline.change", { count: steps, style: named });
     if (label !== last) { put(words, "em", label, start).className = "mf-change"; last = label; }
   }
   if (!message.done && message.planned > message.made)
@@ -33,7 +35,7 @@ function show(message) {
   line.words = message.words.filter((word) => !message.done || word[1] < message.made)
     .map(([word, start, end]) => ({ node: put(words, "span", word, start), start, end }));
   spread();
-  for (let second = 0; second <= seconds; second += 1) put(ticks, "span", `${second} s`, second);
+  for (let second = 0; second <= seconds; second += 1) put(ticks, "span", say("time.seconds", { seconds: second }), second);
   head.hidden = false;
 }
 

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from . import compare_tab, events, live_tab, settings, talk
+from . import about, compare_tab, events, live_tab, settings, talk
 from .events import Controls
 from .parts import read
 from .studio import Studio
+from .texts import text, translations
 
 if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator
+
+_FOLLOW_THE_LANGUAGE = """const follow = () => window.mutualForcing.speak(props.label);
+watch("label", follow); follow();"""
 
 
 def build_demo(generator: StreamingGenerator, studio: Studio | None = None) -> gr.Blocks:
@@ -22,18 +26,23 @@ def build_demo(generator: StreamingGenerator, studio: Studio | None = None) -> g
     with gr.Blocks(
         title="Mutual Forcing", delete_cache=(900, 3600), analytics_enabled=False
     ) as demo:
-        gr.HTML(read("header.html"))
+        # The label is the language that Gradio chose: our own HTML follows it.
+        gr.HTML(
+            read("header.html"), label=text("mf.language"), js_on_load=_FOLLOW_THE_LANGUAGE,
+        )  # fmt: skip
         with gr.Tabs():
-            with gr.Tab("Talk", id="talk"), gr.Row(equal_height=False):
+            with gr.Tab(text("tab.talk"), id="talk"), gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=320):
                     fields, preflight = talk.request_column(generator)
                     settings.panel(fields, demo, studio)
                 with gr.Column(scale=5, min_width=320):
                     stage = talk.stage_column()
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab(text("tab.compare"), id="compare"):
                 compare_tab.build(demo, studio)
-            with gr.Tab("Live", id="live"):
+            with gr.Tab(text("tab.live"), id="live"):
                 live_tab.build(demo, studio)
+            with gr.Tab(text("tab.about"), id="about"):
+                about.build(generator)
         gr.HTML(read("footer.html"))
         controls = Controls(fields=fields, preflight=preflight, **stage)
         events.wire(demo, studio, controls)
@@ -45,7 +54,9 @@ def launch_options(studio: Studio) -> dict[str, Any]:
     """Return what `Blocks.launch` needs besides the address."""
     return {
         "theme": _theme(),
-        "css": read("page.css") + read("tabs.css"),
+        "css": read("page.css") + read("tabs.css") + read("small.css"),
+        "head": f"<script>{read('texts.js')}</script>",
+        "i18n": translations(),
         "app_kwargs": {"routes": [studio.shelf.route()]},
         "ssr_mode": False,
         "show_error": True,
@@ -78,6 +89,12 @@ def _theme() -> gr.themes.Base:
         block_title_text_color="*neutral_700",
         block_title_text_color_dark="*neutral_200",
         block_title_text_weight="600",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         block_label_background_fill="*background_fill_primary",
         block_label_background_fill_dark="*background_fill_primary",
         block_label_text_color="*neutral_700",

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 from mutual_forcing.caption import EMOTIONS, MOTIONS
+
+from .texts import text as t
 
 HERE = Path(__file__).parent
 CHARACTERS = HERE.parent / "examples" / "characters"
@@ -26,19 +29,19 @@ MODEL: dict[str, Any] = {
 def character(name: str, gallery_name: str) -> gr.Image:
     """Build the character's picture with its gallery; the names are their ids on the page."""
     picture = gr.Image(
-        label="Character", type="filepath", sources=["upload", "webcam", "clipboard"], height=230,
-        elem_id=name,
+        label=t("ask.character"), type="filepath", sources=["upload", "webcam", "clipboard"],
+        height=230, elem_id=name,
     )  # fmt: skip
     # Our own reader opens the file, by content and with limits; Gradio would open it first.
     picture.preprocess = lambda payload: payload.path if payload else None
     paths = sorted(CHARACTERS.glob("*.png"))
     if paths:
         gallery = gr.Gallery(
-            [str(path) for path in paths], label="Examples", columns=6, buttons=[],
+            [str(path) for path in paths], label=t("ask.examples"), columns=6, buttons=[],
             allow_preview=False, interactive=False, object_fit="cover", show_label=False,
             elem_id=gallery_name, elem_classes="mf-gallery",
         )  # fmt: skip
-        surprise = gr.Button("Surprise me", size="sm")
+        surprise = gr.Button(t("ask.surprise"), size="sm")
 
         def choose(event: gr.SelectData) -> str:
             return str(paths[event.index])
@@ -52,16 +55,17 @@ def style(name: str) -> tuple[gr.Dropdown, gr.Radio]:
     """Build the emotion and the motion side by side; their ids on the page begin with `name`."""
     with gr.Row():
         emotion = gr.Dropdown(
-            list(EMOTIONS), value="neutral", label="Emotion", min_width=120,
-            elem_id=f"{name}-emotion",
+            [(t(f"emotion.{word}"), word) for word in EMOTIONS], value="neutral",
+            label=t("ask.emotion"), min_width=120, elem_id=f"{name}-emotion",
         )  # fmt: skip
         motion = gr.Radio(
-            list(MOTIONS), value="calm", label="Motion", min_width=160, elem_id=f"{name}-motion"
-        )
+            [(t(f"motion.{word}"), word) for word in MOTIONS], value="calm",
+            label=t("ask.motion"), min_width=160, elem_id=f"{name}-motion",
+        )  # fmt: skip
     return emotion, motion
 
 
-def number(label: str, info: str, precision: int | None = None) -> gr.Number:
+def number(label: I18nData, info: I18nData, precision: int | None = None) -> gr.Number:
     """Build a field for a number of which 0 means: left open."""
     return gr.Number(0, label=label, info=info, precision=precision, minimum=0, min_width=120)
 

@@ -1,5 +1,7 @@
 // Plays one growing MP4 through MediaSource. The server's messages arrive as JSON in props.value:
-// {id, path, mime, seconds, expected_rate, mode, continues}, then {id, status, fps, rate, nfe, made, done}.
+// {id, path, mime, seconds, expected_rate, mode, continues}, then {id, status, fps, rate, nfe, made, done};
+// mode and status are phrases of texts.js. What is shown comes from the table of texts.
+const { say } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-player"), video = find(".mf-video"), wait = find(".mf-wait"), tap = find(".mf-tap");
 const Source = window.ManagedMediaSource || window.MediaSource;
@@ -7,14 +9,25 @@ const film = { id: null, queue: [], generation: 0 };
 let clicked = performance.now();
 
 const figure = (name, text) => { find(`[data-figure="${name}"]`).textContent = text; };
-const say = (text) => { find(".mf-status").textContent = text; };
-const showWait = (text) => { wait.hidden = !text; find(".mf-wait span").textContent = text || ""; };
+// What changes all the time is shown; screen readers are told of the rest.
+function put(line, text, aloud) {
+  line.setAttribute("aria-live", aloud ? "polite" : "off");
+  if (line.textContent !== text) line.textContent = text;
+}
+const tell = (phrase, values, aloud = true) => put(find(".mf-status"), say(phrase, values), aloud);
+const showWait = (phrase, values) => {
+  wait.hidden = !phrase;
+  put(find(".mf-wait span"), say(phrase, values), phrase !== film.waitingFor);
+  film.waitingFor = phrase;
+};
 const bufferedEnd = () => video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
 
 document.addEventListener("click", (event) => {
   if (event.target.closest("#talk-button, #continue-button")) {
     clicked = performance.now();
-    if (event.target.closest("#talk-button")) { showWait("Preparing the character…"); watchQueue(); }
+    if (event.target.closest("#talk-button")) { showWait("player.preparing"); watchQueue(); }
+    // On a phone the stage is elsewhere.
+    find(".mf-stage").scrollIntoView({ block: innerWidth <= 640 ? "start" : "nearest", behavior: "smooth" });
   }
   if (event.target.closest("#stop-button")) { film.stopped = true; video.pause(); showWait(""); }
 }, true);
@@ -29,7 +42,7 @@ function watchQueue() {
       const response = await fetch(`${base}/gradio_api/queue/status`);
       const waiting = (await response.json()).queue_size;
       place = Math.min(place, waiting);
-      if (film.queueTimer && place > 0) showWait(`In the queue: place ${place} of ${waiting}`);
+      if (film.queueTimer && place > 0) showWait("player.queue", { place, waiting });
     } catch { /* the next second tries again */ }
   }, 1000);
 }
@@ -46,7 +59,7 @@ function open(message) {
   find(".mf-poster").hidden = true;
   tap.hidden = true;
   figure("first", "–");
-  if (!Source) { say("This browser cannot stream; the finished clip appears below."); return; }
+  if (!Source) { tell("player.no-stream"); return; }
   const generation = film.generation;
   if (!append) film.buffer = null;
   if (append) { watchFirstPicture(); download(message, generation); return; }
@@ -89,7 +102,7 @@ async function download(message, generation) {
     }
   } catch (error) {
     if (generation !== film.generation) return;
-    say(`The stream broke off: ${error.message}.`);
+    tell("player.broke-off", { reason: error.message });
   }
   film.finished = true;
   pump();
@@ -127,7 +140,7 @@ function maybeStart() {
   const needed = Math.min(0.4, film.total / 2) + Math.max(0, rest * (1.05 / rate - 1));
   if (!film.finished && ahead < needed) {
     const seconds = Math.ceil((needed - ahead) / (rate + (1.05 / rate - 1) * rate));
-    showWait(`Slower than playback: starts in about ${Math.max(1, seconds)} s, then plays without a pause`);
+    showWait("player.slower", { seconds: Math.max(1, seconds) });
     return;
   }
   film.started = true;
@@ -142,18 +155,18 @@ video.addEventListener("waiting", () => {
   if (!film.started || film.finished || film.stopped) return;
   film.started = false;
   video.pause();
-  showWait("Waiting for the next pictures…");
+  showWait("player.waiting");
 });
 
 function show(message) {
   const badge = find(".mf-badge");
-  if (message.mode) { badge.hidden = false; badge.textContent = message.mode; }
+  if (message.mode) { badge.hidden = false; badge.textContent = say(message.mode); }
   if (message.fps) figure("fps", `${message.fps.toFixed(1)} FPS`);
   if (message.rate) figure("rate", `${message.rate.toFixed(2)}×`);
   if (message.nfe) figure("nfe", `${message.nfe}`);
   if (message.seconds) film.total = message.seconds;
   if (message.made !== undefined) film.made = message.made;
-  if (message.status !== undefined) say(message.status);
+  if (message.status !== undefined) tell(message.status, {}, !!message.done);
   if (message.done) { film.done = true; if (!film.queue.length) showWait(""); }
 }
 
@@ -169,7 +182,7 @@ setInterval(() => {
 function receive() {
   let message = {};
   try { message = JSON.parse(props.value || "{}"); } catch { return; }
-  if (message.error) { leaveQueue(); showWait(""); say(""); return; }
+  if (message.error) { leaveQueue(); showWait(""); tell(""); return; }
   if (message.poster !== undefined) {
     const poster = find(".mf-poster"), idle = !film.id || film.done;
     if (idle) { root.dataset.state = "idle"; video.pause(); find(".mf-badge").hidden = true; showWait(""); }

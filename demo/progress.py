@@ -11,11 +11,15 @@ from mutual_forcing.media import StreamMuxer
 from mutual_forcing.types import AVChunk, GenerationRequest
 
 from .films import ROUTE, Film
+from .texts import say, told
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One message to the player. Each is complete: the page may skip some."""
+    """One message to the player. Each is complete: the page may skip some.
+
+    `mode` and `status` are phrases of the table of texts where the page shall say them in its language.
+    """
 
     id: str
     path: str
@@ -45,13 +49,13 @@ class Progress:
 
     def message(self) -> str:
         """Return what the player's script reads."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "mode": told(self.mode), "status": told(self.status)})
 
 
 def badge(request: GenerationRequest) -> str:
     """Return the mode and the number of steps, such as "Few mode · 4 steps"."""
-    name = "Few" if request.mode == "few" else "Multi"
-    return f"{name} mode · {request.steps} step{'s' * (request.steps > 1)}"
+    mode = say("mode.few" if request.mode == "few" else "mode.multi")
+    return say("stream.badge", mode=mode, count=request.steps)
 
 
 def failure(error: Exception) -> str:

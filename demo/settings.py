@@ -19,6 +19,7 @@ from mutual_forcing.types import MAX_SECONDS, MAX_STEPS
 from .inputs import DRIVES, LENDS, MAX_TEXT, Form, style_of
 from .parts import QUIET
 from .studio import Studio
+from .texts import text as t
 
 NAMES = ("text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window")
 """The fields of a Form that a link can carry; pictures and sounds cannot be named by one."""
@@ -87,17 +88,19 @@ def from_query(parameters: Mapping[str, str]) -> dict[str, Any]:
 def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio) -> None:
     """Build the closed "Save or restore" part under the request's `fields` (in Form's order)."""
     digest = studio.generator.system.digest
-    with gr.Accordion("Save or restore these settings", open=False):
+    with gr.Accordion(t("settings.title"), open=False):
         text = gr.Textbox(
-            label="Settings", lines=4, max_lines=12, buttons=["copy"], elem_id="settings",
-            info="Pictures and sounds are not part of them.", max_length=_MAX_JSON,
+            label=t("settings.text"), lines=4, max_lines=12, buttons=["copy"], elem_id="settings",
+            info=t("settings.info"), max_length=_MAX_JSON,
         )  # fmt: skip
-        link = gr.Textbox(label="Link", buttons=["copy"], interactive=False, elem_id="permalink")
+        link = gr.Textbox(
+            label=t("settings.link"), buttons=["copy"], interactive=False, elem_id="permalink"
+        )
         with gr.Row():
-            show = gr.Button("Show", size="sm", min_width=90)
-            restore = gr.Button("Restore", size="sm", min_width=90)
+            show = gr.Button(t("settings.show"), size="sm", min_width=90)
+            restore = gr.Button(t("settings.restore"), size="sm", min_width=90)
             upload = gr.UploadButton(
-                "Restore from a film", size="sm", file_types=[".mp4", ".json"], min_width=140
+                t("settings.film"), size="sm", file_types=[".mp4", ".json"], min_width=140
             )
 
     def shown(request: gr.Request, *values: Any) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from .pace import Pace, measure
 from .parts import CHARACTERS
 from .pictures import Familiarity, bundled_characters
 from .progress import Progress, failure
+from .texts import say
 
 if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator, StreamState
@@ -213,7 +214,8 @@ class Studio:
                 # Waiting for other visitors is no property of the model: count from its start.
                 before = before or now - chunk.seconds_spent
                 rate = (made - offset) / max(1e-6, now - before)
-                status = f"{made:.1f} of {progress.seconds:.1f} s made."
+                total = f"{progress.seconds:.1f}"
+                status = say("stream.progress", made=f"{made:.1f}", total=total)
                 progress = progress.after(chunk, made, rate, status)
                 yield progress
         except BaseException as error:
@@ -230,7 +232,8 @@ class Studio:
             talk.tail = talk.muxer.finish()
             film.append(talk.tail)
             film.close()
-        yield replace(progress, done=True, status=f"{progress.made:.1f} s made.")
+        status = say("stream.made", made=f"{progress.made:.1f}")
+        yield replace(progress, done=True, status=status)
 
     def _learn_pace(self, request: GenerationRequest, progress: Progress) -> None:
         # The machine may have become busier or freer since it was measured.

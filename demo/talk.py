@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import MAX_STEPS
 
 from . import inputs
 from .inputs import DRIVES, LENDS
-from .parts import character, number, read
+from .parts import character, number, read, style
+from .texts import text as t
 
 if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator
@@ -25,36 +25,34 @@ def request_column(
     """Build what is asked for; return the fields in the order of inputs.Form, and the preflight."""
     picture = character("character", "characters")
     text = gr.Textbox(
-        TEXT, label="What they say", lines=3, max_lines=8, max_length=inputs.MAX_TEXT,
-        placeholder="English text", elem_id="text",
+        TEXT, label=t("ask.text"), lines=3, max_lines=8, max_length=inputs.MAX_TEXT,
+        placeholder=t("ask.english"), elem_id="text",
     )  # fmt: skip
-    with gr.Row():
-        emotion = gr.Dropdown(list(EMOTIONS), value="neutral", label="Emotion", min_width=120)
-        motion = gr.Radio(list(MOTIONS), value="calm", label="Motion", min_width=160)
-    with gr.Accordion("Your own sound", open=False):
+    emotion, motion = style("talk")
+    with gr.Accordion(t("ask.own-sound"), open=False):
         sound = gr.Audio(
-            sources=["upload", "microphone"], type="filepath", label="Speech (up to 10 minutes)",
+            sources=["upload", "microphone"], type="filepath", label=t("ask.speech"),
             elem_id="sound",
         )  # fmt: skip
         sound_use = gr.Radio(
-            [DRIVES, LENDS],
+            [(t("sound.drives"), DRIVES), (t("sound.lends"), LENDS)],
             value=DRIVES,
-            label="This sound",
-            info="Driving speech is heard as it is, without the text.",
+            label=t("ask.sound-use"),
+            info=t("ask.sound-info"),
         )
     with gr.Group():
         steps = gr.Slider(
-            1, min(MAX_STEPS, generator.max_steps), value=4, step=1, label="Steps", elem_id="steps",
-            info="Fewer are faster.",
+            1, min(MAX_STEPS, generator.max_steps), value=4, step=1, label=t("ask.steps"),
+            elem_id="steps", info=t("ask.steps-info"),
         )  # fmt: skip
         preflight = gr.HTML(inputs.preflight_problem(4, ""), elem_id="preflight")
-    with gr.Accordion("Advanced", open=False):
+    with gr.Accordion(t("ask.advanced"), open=False):
         with gr.Row():
-            seed = number("Seed", "Same seed, same film", precision=0)
-            guidance = number("Guidance", "Multi mode, 1 to 10; 0: automatic")
+            seed = number(t("ask.seed"), t("ask.seed-info"), precision=0)
+            guidance = number(t("ask.guidance"), t("ask.guidance-info"))
         with gr.Row():
-            seconds = number("Seconds", "0: as long as needed")
-            window = number("Memory", "Past chunks seen; 0: automatic", precision=0)
+            seconds = number(t("ask.seconds"), t("ask.seconds-info"))
+            window = number(t("ask.window"), t("ask.window-info"), precision=0)
     fields = [
         picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window,
     ]  # fmt: skip
@@ -67,19 +65,22 @@ def stage_column() -> dict[str, Any]:
         value="", html_template=read("player.html"), css_template=read("player.css"),
         js_on_load=read("player.js"), elem_id="player",
     )  # fmt: skip
-    with gr.Row():
-        talk = gr.Button("Talk", variant="primary", scale=3, min_width=160, elem_id="talk-button")
-        stop = gr.Button(
-            "Stop", variant="stop", scale=1, min_width=90, interactive=False, elem_id="stop-button"
+    with gr.Row(elem_classes="mf-actions"):
+        talk = gr.Button(
+            t("do.talk"), variant="primary", scale=3, min_width=160, elem_id="talk-button"
         )
+        stop = gr.Button(
+            t("do.stop"), variant="stop", scale=1, min_width=90, interactive=False,
+            elem_id="stop-button",
+        )  # fmt: skip
     with gr.Group(visible=False) as more, gr.Row(equal_height=True):
         next_text = gr.Textbox(
-            placeholder="… and then?", show_label=False, scale=4, container=False, min_width=160,
-            max_length=inputs.MAX_TEXT, elem_id="next-text", label="What they say next",
+            placeholder=t("ask.and-then"), show_label=False, scale=4, container=False, min_width=160,
+            max_length=inputs.MAX_TEXT, elem_id="next-text", label=t("ask.text-next"),
         )  # fmt: skip
-        proceed = gr.Button("Continue", scale=1, min_width=110, elem_id="continue-button")
+        proceed = gr.Button(t("do.continue"), scale=1, min_width=110, elem_id="continue-button")
     clip = gr.Video(
-        label="Finished clip",
+        label=t("result.clip"),
         buttons=["download"],
         interactive=False,
         visible=False,

@@ -25,7 +25,7 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 @dataclass(frozen=True)
 class System:
-    """All networks of a checkpoint."""
+    """All networks of a checkpoint; `folder` is where they were read from, None for random ones."""
 
     config: SystemConfig
     model: AVTransformer
@@ -33,6 +33,7 @@ class System:
     audio_autoencoder: AudioAutoencoder
     duration: DurationPredictor
     digest: str = ""
+    folder: Path | None = None
 
     @staticmethod
     def build(config: SystemConfig) -> System:
@@ -100,7 +101,8 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
         except RuntimeError as error:
             raise ValueError(f"The weights of {name} in {folder} do not fit its config.") from error
         module.eval().requires_grad_(False)
-    system = System(system.config, *system.modules.values(), digest=_digest(folder))
+    digest = _digest(folder)
+    system = System(system.config, *system.modules.values(), digest=digest, folder=folder)
     return system.to(torch.device(device))
 
 
@@ -115,7 +117,7 @@ def find_checkpoint(source: str | Path) -> Path:
     if str(source).count("/") == 1 and not path.exists():
         from huggingface_hub import snapshot_download
 
-        patterns = ["*.safetensors", "*.json"]
+        patterns = ["*.safetensors", "*.json", "README.md"]
         return Path(snapshot_download(str(source), allow_patterns=patterns))
     raise ValueError(f"No checkpoint at {source!r}: give a folder, an embedded name or a Hub id.")
 
