@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .texts import text as t
 
 HERE = Path(__file__).parent
 CHARACTERS = HERE.parent / "examples" / "characters"
+SURPRISES = HERE.parent / "examples" / "surprise"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 MODEL: dict[str, Any] = {
     "concurrency_limit": 1,
@@ -41,14 +42,31 @@ def character(name: str, gallery_name: str) -> gr.Image:
             allow_preview=False, interactive=False, object_fit="cover", show_label=False,
             elem_id=gallery_name, elem_classes="mf-gallery",
         )  # fmt: skip
-        surprise = gr.Button(t("ask.surprise"), size="sm")
 
         def choose(event: gr.SelectData) -> str:
             return str(paths[event.index])
 
         gallery.select(choose, outputs=picture, **QUIET)
-        surprise.click(lambda: str(random.choice(paths)), outputs=picture, **QUIET)
+    _surprise_button(picture, sorted(SURPRISES.glob("*.webp")) or paths)
     return picture
+
+
+def another(paths: Sequence[Path], last: str) -> str:
+    """Return one of `paths` at random, but not `last` unless it is the only one."""
+    names = [str(path) for path in paths]
+    return random.choice([name for name in names if name != last] or names)
+
+
+def _surprise_button(picture: gr.Image, paths: Sequence[Path]) -> None:
+    if not paths:
+        return
+    last = gr.State("")
+
+    def surprise(last: str) -> tuple[str, str]:
+        path = another(paths, last)
+        return path, path
+
+    gr.Button(t("ask.surprise"), size="sm").click(surprise, last, [picture, last], **QUIET)
 
 
 def style(name: str) -> tuple[gr.Dropdown, gr.Radio]:

@@ -132,14 +132,16 @@ function arrivalRate() {
   return (last[1] - first[1]) / Math.max(0.001, (last[0] - first[0]) / 1000);
 }
 
-// Start when what is buffered outlasts the making of the rest: then nothing freezes later.
+// Start when what is buffered outlasts the making of the rest, even if it goes on a quarter slower than so far
+// and the last chunk comes only when it is whole: then nothing freezes later.
+const SLACK = 1.25, CHUNK = 0.64;
 function maybeStart() {
   if (film.started || film.stopped || !bufferedEnd()) return;
   const ahead = bufferedEnd() - video.currentTime, rest = Math.max(0, film.total - bufferedEnd());
-  const rate = arrivalRate();
-  const needed = Math.min(0.4, film.total / 2) + Math.max(0, rest * (1.05 / rate - 1));
+  const lag = SLACK / arrivalRate() - 1;
+  const needed = lag > 0 ? CHUNK + rest * lag : Math.min(0.4, film.total / 2);
   if (!film.finished && ahead < needed) {
-    const seconds = Math.ceil((needed - ahead) / (rate + (1.05 / rate - 1) * rate));
+    const seconds = Math.ceil((needed - ahead) / SLACK);
     showWait("player.slower", { seconds: Math.max(1, seconds) });
     return;
   }
