@@ -15,7 +15,8 @@ import numpy as np
 
 from mutual_forcing.types import GenerationRequest
 
-from . import compare, inputs
+from . import inputs
+from . import compare as lanes
 from .compare import Bench, Comparison
 from .compare_grid import write_grid
 from .compare_view import player_message, plots_html, table_html
@@ -77,10 +78,13 @@ def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML]:
     )  # fmt: skip
     with gr.Group():
         steps = gr.CheckboxGroup(
-            [(str(n), n) for n in compare.CHOICES if n <= max_steps],
-            value=list(compare.DEFAULT_STEPS), label=t("ask.steps"), elem_id="compare-steps",
+            [(str(n), n) for n in lanes.CHOICES if n <= max_steps],
+            value=list(lanes.DEFAULT_STEPS), label=t("ask.steps"), elem_id="compare-steps",
             info=t("ask.steps-compare"),
         )  # fmt: skip
+        # Gradio describes every choice as a string, which its MCP server then insists on.
+        described = {**steps.api_info(), "items": {"type": "integer"}}
+        steps.api_info = lambda: described
         expectation = gr.HTML(_line(say("expect.measuring").html()), elem_id="compare-expect")
     emotion, motion = style("compare")
     with gr.Accordion(t("ask.advanced"), open=False), gr.Row():
@@ -115,7 +119,7 @@ def _result_column() -> _Results:
 def _wire(demo: gr.Blocks, bench: Bench, asked: _Fields, results: _Results) -> None:
     inputs_ = [getattr(asked, f.name) for f in fields(asked)]
     outputs = [getattr(results, f.name) for f in fields(results)]
-    on_page, endpoint = _comparisons(bench)
+    on_page, compare = _comparisons(bench)
     event = results.start.click(on_page, inputs_, outputs, api_visibility="private", **MODEL)
     event.failure(_failed, outputs=outputs[:3], **QUIET)
     files = [
@@ -123,7 +127,7 @@ def _wire(demo: gr.Blocks, bench: Bench, asked: _Fields, results: _Results) -> N
         gr.File(visible=False, label="Figures (CSV)"),
         gr.JSON(visible=False, label="Figures"),
     ]
-    gr.Button(visible=False).click(endpoint, inputs_, files, api_name="compare", **MODEL)
+    gr.Button(visible=False).click(compare, inputs_, files, api_name="compare", **MODEL)
 
     def stop(request: gr.Request) -> None:
         bench.stop(visitor(request))
@@ -141,7 +145,7 @@ def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
             wanted = _asked(*values, limits=bench.studio.limits)
             yield from _show(bench, visitor(request), *wanted)
 
-    def endpoint(
+    def compare(
         picture: str, text: str, steps: list[int], emotion: str, motion: str,
         seed: float, guidance: float, seconds: float, request: gr.Request,
     ) -> tuple[str, str, list[dict[str, Any]]]:  # fmt: skip
@@ -154,12 +158,12 @@ def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
             wanted = _asked(*asked, limits=bench.studio.limits)
             for comparison in bench.run(visitor(request), *wanted):
                 last = comparison
-        rows = [compare.rounded(row) for row in last.rows]
+        rows = [lanes.rounded(row) for row in last.rows]
         if not rows:
             raise gr.Error("The comparison was stopped before its first lane was finished.")
         return str(_grid(bench, last)), str(_numbers(last)), rows
 
-    return on_page, endpoint
+    return on_page, compare
 
 
 def _asked(
@@ -167,7 +171,7 @@ def _asked(
     guidance: float, seconds: float, pixels: np.ndarray | None = None,
     limits: Limits | None = None,
 ) -> tuple[GenerationRequest, list[int]]:  # fmt: skip
-    counts = compare.step_counts(steps)
+    counts = lanes.step_counts(steps)
     form = Form(
         picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
         steps=counts[0], seed=seed, guidance=guidance, seconds=seconds, window=0,
@@ -241,7 +245,7 @@ def _failed() -> tuple[str, Any, Any]:
 
 def _numbers(comparison: Comparison) -> Path:
     path = comparison.folder / "mutual-forcing-comparison.csv"
-    path.write_text(compare.to_csv(comparison.rows), encoding="utf-8")
+    path.write_text(lanes.to_csv(comparison.rows), encoding="utf-8")
     return path
 
 
@@ -266,7 +270,7 @@ def _wire_expectation(
     def expect(*values: Any) -> str:
         try:
             request, counts = _asked(*values, pixels=ANY_PICTURE, limits=studio.limits)
-            seconds = compare.expected_seconds(studio, request, counts)
+            seconds = lanes.expected_seconds(studio, request, counts)
         except ValueError as error:
             return _line(escape(str(error)))
         if not seconds:

@@ -18,7 +18,7 @@ from mutual_forcing.streaming import fit_picture
 
 from .fair import share_queue
 from .guard import guard
-from .inputs import ANY_PICTURE, Form, preflight, preflight_problem, read_character
+from .inputs import ANY_PICTURE, DRIVES, Form, preflight, preflight_problem, read_character
 from .parts import MODEL, QUIET, polite, visitor
 from .progress import Progress, failed_message, failure
 from .studio import Studio
@@ -83,9 +83,9 @@ def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
             yield from _show(studio, request, studio.proceed(visitor(request), text))
 
     def generate(
-        picture: str, text: str, sound: str, sound_use: str, emotion: str, motion: str,
-        steps: float, seed: float, guidance: float, seconds: float, window: float,
-        request: gr.Request,
+        picture: str, text: str, sound: str | None = None, sound_use: str = DRIVES,
+        emotion: str = "neutral", motion: str = "calm", steps: float = 4, seed: float = 0,
+        guidance: float = 0, seconds: float = 0, window: float = 0,
     ) -> str:  # fmt: skip
         """Make a whole clip and return it as an MP4 file with its settings as JSON in the comment.
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import gradio as gr
 from gradio.components.base import Component
@@ -17,6 +18,7 @@ from .texts import english
 log = logging.getLogger(__name__)
 _FILES = (gr.Image, gr.Audio, gr.Video, gr.File, gr.UploadButton)
 _MOST_DIGITS = 2**63
+_FILE_ROUTE = "/gradio_api/file="
 
 
 def guard(demo: gr.Blocks) -> None:
@@ -29,6 +31,7 @@ def guard(demo: gr.Blocks) -> None:
 
     async def preprocess_data(block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
         try:
+            inputs = [_as_upload(value) for value in inputs]
             check(block_fn.inputs, inputs)
             return await inner(block_fn, inputs, *args, **options)
         except gr.Error:
@@ -100,6 +103,15 @@ def _check_file(name: str, value: Any) -> None:
     # Gradio would fetch an address itself, with no limit of size; only uploads are taken.
     if "\0" in path or len(path) > 4096 or not _is_upload(path):
         raise RefusedError(f"{name} must be a file that was uploaded here.")
+
+
+def _as_upload(value: Any) -> Any:
+    """A file named by its address at this page (so MCP clients do) as the upload that it is."""
+    path = value.get("path") if isinstance(value, dict) else None
+    if not isinstance(path, str) or not path.startswith(("http://", "https://")):
+        return value
+    local = unquote(urlsplit(path).path.partition(_FILE_ROUTE)[2])
+    return {**value, "path": local, "url": None} if local else value
 
 
 def _is_upload(path: str) -> bool:

@@ -23,6 +23,8 @@ DRIVES, LENDS = "drives the lips", "gives the voice"
 MAX_TEXT = Limits().text
 ANY_PICTURE = np.full((64, 64, 3), 128, np.uint8)
 """Stands for the character where a request is only planned."""
+SLACK = 1.25
+"""The player is ready for chunks that take so much longer than expected (player.js)."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def _expectation(plan: StreamPlan, pace: Pace, request: GenerationRequest) -> Ph
         first = f"{pace.overhead + chunk:.1f}"
         return say("expect.ahead", film=film, first=first, rate=f"{rate:.1f}")
     total = pace.overhead + plan.chunks * chunk
-    wait = pace.overhead + chunk + max(0.0, plan.seconds * (1 / rate - 1))
+    # The film that player.js wants ahead, over the speed at which the two approach each other.
+    wait = pace.overhead + (CHUNK_SECONDS + plan.seconds * (SLACK / rate - 1)) / SLACK
     return say(
         "expect.slower", film=film, rate=f"{rate:.2f}", total=_duration(total),
         wait=_duration(min(wait, total)),

@@ -19,6 +19,7 @@ class Limits:
     queue: most requests that wait at a time (MF_MAX_QUEUE, 1 to 1000).
     waiting: most of these from one visitor (MF_MAX_WAITING, 1 to 1000).
     user, password: asked for before the page opens, when a password is set (MF_USER, MF_PASSWORD).
+    mcp: whether films can be ordered as MCP tools (MF_MCP=1).
     """
 
     seconds: float = MAX_SECONDS
@@ -28,6 +29,13 @@ class Limits:
     waiting: int = 5
     user: str = "user"
     password: str = field(default="", repr=False)
+    mcp: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mcp and self.password:
+            raise ValueError(
+                "Set MF_PASSWORD or MF_MCP=1, not both: MCP tools would not ask for the password."
+            )
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] | None = None) -> Limits:
@@ -42,6 +50,7 @@ class Limits:
             waiting=int(_number(values, "MF_MAX_WAITING", default.waiting, 1000)),
             user=values.get("MF_USER") or default.user,
             password=values.get("MF_PASSWORD", ""),
+            mcp=values.get("MF_MCP", "").strip() == "1",
         )
 
     @property

@@ -25,7 +25,6 @@ from .texts import text as t
 
 log = logging.getLogger(__name__)
 _TEXT = "Hello, I am live. Type something, and I will say it next."
-_PUBLIC = {**QUIET, "api_visibility": "public"}
 
 
 @dataclass(frozen=True)
@@ -119,13 +118,15 @@ def _stage_column() -> dict[str, Any]:
 
 
 def _wire(demo: gr.Blocks, stage: LiveStage, c: _Controls) -> None:
-    on_page, endpoint = _streams(stage)
+    on_page, live = _streams(stage)
     fields = [c.picture, c.text, c.emotion, c.motion, c.steps]
     outputs = [c.player, c.timeline, c.start, c.stop, c.more, c.say, c.clip]
     event = c.start.click(on_page, fields, outputs, api_visibility="private", **MODEL)
     event.failure(_failed, outputs=outputs[:1] + outputs[2:6], **QUIET)
     events = gr.JSON(visible=False, label="Timeline")
-    gr.Button(visible=False).click(endpoint, fields, [c.clip, events], api_name="live", **MODEL)
+    gr.Button(visible=False).click(
+        live, fields, [c.clip, events], api_name="live", **MODEL, **_listed(stage)
+    )
 
     def forget(request: gr.Request) -> None:
         stage.forget(visitor(request))
@@ -135,15 +136,15 @@ def _wire(demo: gr.Blocks, stage: LiveStage, c: _Controls) -> None:
 
 
 def _wire_changes(stage: LiveStage, c: _Controls) -> None:
-    say, steer, stop = _changes(stage)
+    live_say, live_steer, live_stop = _changes(stage)
 
     def say_on_page(text: str, request: gr.Request) -> str:
-        say(text, request)
+        live_say(text, request)
         return ""
 
     def steer_on_page(emotion: str, motion: str, steps: float, request: gr.Request) -> None:
         if stage.running(visitor(request)):
-            steer(emotion, motion, steps, request)
+            live_steer(emotion, motion, steps, request)
 
     gr.on([c.say.click, c.more.submit], say_on_page, c.more, c.more, **QUIET)
     changed = [c.emotion, c.motion, c.steps]
@@ -154,31 +155,37 @@ def _wire_changes(stage: LiveStage, c: _Controls) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
-    c.stop.click(stop, **QUIET)
+    c.stop.click(live_stop, **QUIET)
     at = gr.Number(visible=False, label="Second of the stream from which it holds")
     text = gr.Textbox(visible=False, label="Text")
-    gr.Button(visible=False).click(say, text, at, api_name="live_say", **_PUBLIC)
-    gr.Button(visible=False).click(steer, changed, at, api_name="live_steer", **_PUBLIC)
-    gr.Button(visible=False).click(stop, api_name="live_stop", **_PUBLIC)
+    public = {**QUIET, **_listed(stage)}
+    gr.Button(visible=False).click(live_say, text, at, api_name="live_say", **public)
+    gr.Button(visible=False).click(live_steer, changed, at, api_name="live_steer", **public)
+    gr.Button(visible=False).click(live_stop, api_name="live_stop", **public)
+
+
+def _listed(stage: LiveStage) -> dict[str, Any]:
+    """How the API shows Live. All MCP callers share one session of Gradio's: not among their tools."""
+    return {"api_visibility": "undocumented" if stage.studio.limits.mcp else "public"}
 
 
 def _changes(stage: LiveStage) -> tuple[Callable, Callable, Callable]:
-    def say(text: str, request: gr.Request) -> float:
+    def live_say(text: str, request: gr.Request) -> float:
         """Append text to the running live stream; return the second at which it begins."""
         with polite():
             stage.studio.limits.check_text(text)
             return stage.say(visitor(request), text)
 
-    def steer(emotion: str, motion: str, steps: float, request: gr.Request) -> float:
+    def live_steer(emotion: str, motion: str, steps: float, request: gr.Request) -> float:
         """Change the running live stream; return the second from which the change holds."""
         with polite():
             return stage.steer(visitor(request), emotion, motion, steps)
 
-    def stop(request: gr.Request) -> None:
+    def live_stop(request: gr.Request) -> None:
         """End the running live stream; `/live` then returns its clip."""
         stage.stop(visitor(request))
 
-    return say, steer, stop
+    return live_say, live_steer, live_stop
 
 
 def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
@@ -186,7 +193,7 @@ def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
         with polite():
             yield from _show(stage, visitor(request), *values)
 
-    def endpoint(
+    def live(
         picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request
     ) -> tuple[str | None, dict[str, Any]]:
         """Run a live stream until it is stopped or silent; return its clip and its timeline.
@@ -196,12 +203,12 @@ def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
         with polite():
             form = _form(picture, text, emotion, motion, steps)
             wanted = form.request(limits=stage.studio.limits)
-            for live in stage.run(visitor(request), wanted):
-                last = live
+            for last in stage.run(visitor(request), wanted):
+                pass
         clip = stage.save(visitor(request))
         return (str(clip) if clip else None), last.timeline()
 
-    return on_page, endpoint
+    return on_page, live
 
 
 def _form(picture: str | None, text: str, emotion: str, motion: str, steps: float) -> Form:

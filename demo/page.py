@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from . import about, compare_tab, events, live_tab, settings, talk
+from . import about, compare_tab, events, live_tab, runs, settings, talk
 from .events import Controls
 from .parts import read
 from .studio import Studio
@@ -34,6 +33,7 @@ def build_demo(generator: StreamingGenerator, studio: Studio | None = None) -> g
             with gr.Tab(text("tab.talk"), id="talk"), gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=320):
                     fields, preflight = talk.request_column(generator)
+                    runs.build(fields)
                     settings.panel(fields, demo, studio)
                 with gr.Column(scale=5, min_width=320):
                     stage = talk.stage_column()
@@ -61,7 +61,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "ssr_mode": False,
         "show_error": True,
         "auth": studio.limits.auth,
-        "mcp_server": os.environ.get("MF_MCP") == "1",
+        "mcp_server": studio.limits.mcp,
         "max_file_size": f"{studio.limits.upload_mb}mb",
         "footer_links": ["api", "settings"],
     }

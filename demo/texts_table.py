@@ -25,6 +25,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     # The request
     "ask.character": ("Character", "キャラクター"),
     "ask.examples": ("Examples", "例"),
+    "ask.runs": ("Try one of these (sets everything)", "試してみる（すべて設定されます）"),
     "ask.surprise": ("Surprise me", "おまかせ"),
     "ask.text": ("What they say", "セリフ"),
     "ask.text-first": ("What they say first", "最初のセリフ"),

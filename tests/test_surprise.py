@@ -1,4 +1,4 @@
-""""Surprise me": the bundled characters, the tool that draws them, and the button."""
+""" "Surprise me": the bundled characters, the tool that draws them, and the button."""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ def generator() -> Painter:
 
 @pytest.fixture(scope="module")
 def address(generator):
-    yield app.serve(generator, host="127.0.0.1", block=False, limits=Limits(queue=QUEUE, waiting=QUEUE))
+    yield app.serve(
+        generator, host="127.0.0.1", block=False, limits=Limits(queue=QUEUE, waiting=QUEUE)
+    )
     gr.close_all()
 
 

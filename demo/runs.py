@@ -1,0 +1,53 @@
+"""Examples that set every field of the request: examples/runs/*.json, settings with a character and a voice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from .inputs import Form
+from .parts import CHARACTERS, QUIET
+from .settings import from_json
+from .texts import text as t
+
+RUNS = CHARACTERS.parent / "runs"
+VOICES = CHARACTERS.parent / "voices"
+_LABEL = 48
+
+
+def read_run(path: Path) -> Form:
+    """Return the form that an example fills in; raises ValueError if it leaves a field open."""
+    text = path.read_text(encoding="utf-8")
+    files, values = json.loads(text), from_json(text)
+    try:
+        picture = CHARACTERS / Path(files["character"]).name
+        voice = VOICES / Path(files["voice"]).name if files["voice"] else None
+        return Form(picture=str(picture), sound=str(voice) if voice else None, **values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} does not set every field of the request.") from error
+
+
+def build(fields: list[gr.components.Component]) -> None:
+    """Build the list of examples; a click on one fills `fields` (in Form's order)."""
+    forms = [read_run(path) for path in sorted(RUNS.glob("*.json"))]
+    if not forms:
+        return
+    examples = gr.Dataset(
+        label=t("ask.runs"), components=["textbox"], samples=[[_label(form)] for form in forms],
+        type="index", elem_id="runs",
+    )  # fmt: skip
+
+    def fill(index: int) -> list[Any]:
+        return list(astuple(forms[index]))
+
+    examples.click(fill, examples, fields, **QUIET)
+
+
+def _label(form: Form) -> str:
+    says = form.text or Path(form.sound or "").stem
+    short = says if len(says) <= _LABEL else says[: _LABEL - 1].rstrip() + "…"
+    return f"{form.steps} steps, {form.emotion}, {form.motion}: {short}"
