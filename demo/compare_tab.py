@@ -15,8 +15,8 @@ import numpy as np
 
 from mutual_forcing.types import GenerationRequest
 
-from . import inputs
 from . import compare as lanes
+from . import inputs
 from .compare import Bench, Comparison
 from .compare_grid import write_grid
 from .compare_view import player_message, plots_html, table_html

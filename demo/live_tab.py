@@ -203,8 +203,8 @@ def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
         with polite():
             form = _form(picture, text, emotion, motion, steps)
             wanted = form.request(limits=stage.studio.limits)
-            for last in stage.run(visitor(request), wanted):
-                pass
+            for progress in stage.run(visitor(request), wanted):
+                last = progress
         clip = stage.save(visitor(request))
         return (str(clip) if clip else None), last.timeline()
 

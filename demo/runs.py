@@ -1,4 +1,4 @@
-"""Examples that set every field of the request: examples/runs/*.json, settings with a character and a voice."""
+"""Examples that set every field of the request: settings, a character and a voice each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .settings import from_json
 from .texts import text as t
 
 RUNS = CHARACTERS.parent / "runs"
+"""JSON files of `settings.to_json`'s fields, and the files' names."""
 VOICES = CHARACTERS.parent / "voices"
 _LABEL = 48
 
