@@ -120,7 +120,7 @@ class Familiarity:
     def _signs(self, pixels: Tensor) -> tuple[float, float]:
         autoencoder = self._generator.system.video_autoencoder
         latent = autoencoder.encode_still(pixels)
-        redrawn, _ = autoencoder.decode(latent[:, :, None], self._reference)
+        redrawn = autoencoder.decode(latent[:, :, None], self._reference)
         error = (redrawn[:, :, -1].clamp(-1, 1) - pixels).square().mean().sqrt()
         unusual = ((latent[0] - self._mean) / self._deviation).square().mean().sqrt()
         return error.item(), unusual.item()

@@ -13,20 +13,18 @@ FPS = 25
 
 @dataclass(frozen=True)
 class VideoAutoencoderConfig:
-    """Frames of `size` x `size` pixels; four frames become one `latent_channels` x 8 x 8 latent.
+    """Frames of `size` x `size` pixels; every frame becomes one latent of `latent_channels` numbers.
 
-    `widths` are the channels at size/4, size/8 and so on down to the 8 x 8 latent grid.
-    `use_reference` lets the decoder see the reference picture: its features, and its pixels where
-    nothing moves.
+    `encoder_widths` are the channels at size/4, size/8 and so on; `animator_widths` those of the
+    reference's features, and of what is painted, at size/2, size/4 and so on. `code_width` is that of the
+    motion code that modulates them.
     """
 
     size: int = 128
     latent_channels: int = 32
-    encoder_widths: tuple[int, ...] = (32, 64, 128)
-    decoder_widths: tuple[int, ...] = (64, 96, 160)
-    blocks: int = 1
-    use_reference: bool = True
-    reference_width: int = 32
+    encoder_widths: tuple[int, ...] = (48, 96, 128)
+    animator_widths: tuple[int, ...] = (32, 64, 96)
+    code_width: int = 128
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _tiny() -> SystemConfig:
         video_autoencoder=VideoAutoencoderConfig(),
         audio_autoencoder=AudioAutoencoderConfig(),
         model=ModelConfig(
-            video=BranchConfig(width=192, token_dim=128),
+            video=BranchConfig(width=192, token_dim=32),
             audio=BranchConfig(width=128, token_dim=32),
         ),
     )
@@ -131,11 +129,11 @@ def _small() -> SystemConfig:
     return SystemConfig(
         name="small",
         video_autoencoder=VideoAutoencoderConfig(
-            size=256, encoder_widths=(32, 64, 128, 192), decoder_widths=(48, 96, 128, 192)
+            size=256, encoder_widths=(48, 96, 128, 160), animator_widths=(24, 48, 80, 128)
         ),
         audio_autoencoder=AudioAutoencoderConfig(decoder_width=384, decoder_blocks=8),
         model=ModelConfig(
-            video=BranchConfig(width=384, token_dim=128),
+            video=BranchConfig(width=384, token_dim=32),
             audio=BranchConfig(width=256, token_dim=32),
             layers=8,
             heads=6,
@@ -149,11 +147,14 @@ def _paper_14b() -> SystemConfig:
     return SystemConfig(
         name="paper_14b",
         video_autoencoder=VideoAutoencoderConfig(
-            size=256, encoder_widths=(64, 128, 256, 512), decoder_widths=(96, 192, 384, 512)
+            size=256,
+            latent_channels=64,
+            encoder_widths=(64, 128, 256, 512),
+            animator_widths=(64, 128, 256, 384),
         ),
         audio_autoencoder=AudioAutoencoderConfig(decoder_width=512, decoder_blocks=8),
         model=ModelConfig(
-            video=BranchConfig(width=3584, token_dim=128),
+            video=BranchConfig(width=3584, token_dim=64),
             audio=BranchConfig(width=3584, token_dim=32),
             layers=40,
             heads=56,
@@ -169,13 +170,13 @@ def _smoke() -> SystemConfig:
     return SystemConfig(
         name="smoke",
         video_autoencoder=VideoAutoencoderConfig(
-            encoder_widths=(16, 24, 32), decoder_widths=(16, 24, 32), reference_width=16
+            encoder_widths=(16, 24, 32), animator_widths=(16, 24, 32), code_width=32
         ),
         audio_autoencoder=AudioAutoencoderConfig(
             encoder_width=48, encoder_blocks=1, decoder_width=64, decoder_blocks=1
         ),
         model=ModelConfig(
-            video=BranchConfig(width=48, token_dim=128),
+            video=BranchConfig(width=48, token_dim=32),
             audio=BranchConfig(width=32, token_dim=32),
             layers=2,
             heads=2,

@@ -132,7 +132,7 @@ def remember_still(
 ) -> None:
     """Begin a stream: what came before it is the reference picture standing still in silence.
 
-    picture [B, 16, Dv] and silence [B, 1, 16, Da]. The character so starts as it looks in its picture,
+    picture [B, 1, Dv] and silence [B, 1, 16, Da]. The character so starts as it looks in its picture,
     instead of in a pose of which nothing is known.
     """
     parts = {"video": held_still(picture)[:, None], "audio": silence}

@@ -14,23 +14,20 @@ from torch import Tensor
 
 from .checkpoint import System, load_checkpoint
 from .chunks import (
-    AUDIO_TOKENS_PER_CHUNK,
     CHUNK_SECONDS,
-    SAMPLES_PER_AUDIO_LATENT,
     SAMPLES_PER_CHUNK,
-    VIDEO_TOKENS_PER_CHUNK,
-    audio_to_tokens,
+    SAMPLES_PER_LATENT,
+    TOKENS_PER_CHUNK,
     chunks_for_samples,
     chunks_for_seconds,
-    still_to_tokens,
-    tokens_to_audio,
-    tokens_to_video,
+    latents_to_tokens,
+    tokens_to_latents,
 )
 from .config import SystemConfig, preset
 from .models.audio_autoencoder import AudioDecoderState
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences, Laid
-from .models.video_autoencoder import ReferenceFeatures, VideoDecoderState
+from .models.video_autoencoder import ReferenceFeatures
 from .pixels import to_pixels, to_signal
 from .sampling import Sampler, remember_chunk, remember_still, sample_chunk
 from .timing import text_tokens, time_text
@@ -58,12 +55,11 @@ class StreamState:
     sampler: Sampler
     transcript: Transcript | None
     references: EncodedReferences
-    reference_features: ReferenceFeatures | None
+    reference_features: ReferenceFeatures
     driving: Tensor | None
     cache: KVCache
     total: int
     index: int = 0
-    video_decoder: VideoDecoderState | None = None
     audio_decoder: AudioDecoderState | None = None
 
     @property
@@ -121,7 +117,7 @@ class StreamingGenerator:
         transcript = self._transcript(request)
         total = self._length(request, transcript)
         picture = self._picture(request.image)
-        still = still_to_tokens(self.system.video_autoencoder.encode_still(picture))
+        still = self.system.video_autoencoder.encode_still(picture)[:, None]
         state = StreamState(
             request=request,
             sampler=sampler,
@@ -133,7 +129,7 @@ class StreamingGenerator:
             total=total,
         )
         silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=self.device)
-        silent = audio_to_tokens(self.system.audio_autoencoder.encode(silence))
+        silent = latents_to_tokens(self.system.audio_autoencoder.encode(silence))
         before = self._conditions(state, -1)
         model = self.system.model
         remember_still(model, still, silent, BRANCHES, before, state.cache, sampler)
@@ -244,15 +240,15 @@ class StreamingGenerator:
         seed = torch.randint(2**62, (1,), generator=generator).item() ^ (state.index * 0x9E3779B9)
         generator.manual_seed(seed)
         shapes = {
-            "video": (1, 1, VIDEO_TOKENS_PER_CHUNK, config.video.token_dim),
-            "audio": (1, 1, AUDIO_TOKENS_PER_CHUNK, config.audio.token_dim),
+            "video": (1, 1, TOKENS_PER_CHUNK, config.video.token_dim),
+            "audio": (1, 1, TOKENS_PER_CHUNK, config.audio.token_dim),
         }
         return {n: torch.randn(shapes[n], generator=generator).to(self.device) for n in BRANCHES}
 
     def _decode_video(self, state: StreamState, latents: AVLatents) -> np.ndarray:
         assert latents.video is not None
-        pixels, state.video_decoder = self.system.video_autoencoder.decode(
-            tokens_to_video(latents.video), state.reference_features, state.video_decoder
+        pixels = self.system.video_autoencoder.decode(
+            tokens_to_latents(latents.video), state.reference_features
         )
         return to_pixels(pixels[0]).permute(1, 2, 3, 0).cpu().numpy()
 
@@ -263,7 +259,7 @@ class StreamingGenerator:
             return np.pad(part, (0, SAMPLES_PER_CHUNK - len(part)))
         assert latents.audio is not None
         audio, state.audio_decoder = self.system.audio_autoencoder.decode(
-            tokens_to_audio(latents.audio), state.audio_decoder
+            tokens_to_latents(latents.audio), state.audio_decoder
         )
         return audio[0].clamp(-1, 1).cpu().numpy()
 
@@ -302,7 +298,7 @@ class StreamingGenerator:
 
     def _voice(self, voice: np.ndarray, latents: int) -> Tensor:
         """The first seconds of the voice sample, repeated if it is short: [1, latents, C]."""
-        length = latents * SAMPLES_PER_AUDIO_LATENT
+        length = latents * SAMPLES_PER_LATENT
         samples = torch.from_numpy(np.resize(voice.astype(np.float32), length)).to(self.device)
         return self.system.audio_autoencoder.encode(samples[None]).transpose(1, 2)
 
@@ -312,7 +308,7 @@ class StreamingGenerator:
         count = min(len(audio), len(samples))
         samples[:count] = torch.from_numpy(audio[:count].astype(np.float32))
         encoded = self.system.audio_autoencoder.encode(samples[None].to(self.device))
-        return audio_to_tokens(encoded)
+        return latents_to_tokens(encoded)
 
 
 def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:

@@ -13,9 +13,8 @@ from torch import Tensor
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import (
     SAMPLES_PER_CHUNK,
-    audio_to_tokens,
-    tokens_to_audio,
-    tokens_to_video,
+    latents_to_tokens,
+    tokens_to_latents,
 )
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.kv_cache import KVCache
@@ -51,7 +50,7 @@ def _begun(
     model, quiet = system.model, batch.without_text()
     conditions = chunk_conditions(quiet.conditions(model, branches), model, quiet.text, 0)
     silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=batch.picture.device)
-    silent = audio_to_tokens(system.audio_autoencoder.encode(silence))
+    silent = latents_to_tokens(system.audio_autoencoder.encode(silence))
     cache = KVCache(model.config.window)
     remember_still(model, batch.picture, silent, branches, conditions, cache, sampler)
     return cache
@@ -128,10 +127,11 @@ def _frames(system: System, tokens: Tensor, picture: np.ndarray) -> np.ndarray:
     """Decode: uint8 [T, S, S, 3]."""
     autoencoder = system.video_autoencoder
     pixels = to_signal(torch.from_numpy(picture).to(tokens.device).permute(2, 0, 1)[None])
-    frames, _ = autoencoder.decode(tokens_to_video(tokens), autoencoder.encode_reference(pixels))
+    reference = autoencoder.encode_reference(pixels)
+    frames = autoencoder.decode(tokens_to_latents(tokens), reference)
     return to_pixels(frames[0]).permute(1, 2, 3, 0).cpu().numpy()
 
 
 def _sound(system: System, tokens: Tensor) -> np.ndarray:
-    audio, _ = system.audio_autoencoder.decode(tokens_to_audio(tokens))
+    audio, _ = system.audio_autoencoder.decode(tokens_to_latents(tokens))
     return audio[0].float().clamp(-1, 1).cpu().numpy()

@@ -22,6 +22,8 @@ EDGES = frozenset(
         "skip",
         "gain",
         "to_pixels",
+        "to_flow",
+        "controls",
     }
 )
 """Layers that meet data, conditions or outputs rather than features: Muon is not made for them."""

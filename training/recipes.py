@@ -61,7 +61,7 @@ SCALES = {
             "mutual_forcing": 10,
         },
         batch={
-            "video_autoencoder": 4,
+            "video_autoencoder": 10,
             "audio_autoencoder": 16,
             "duration": 32,
             "audio_pretrain": 32,

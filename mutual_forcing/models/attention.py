@@ -11,9 +11,7 @@ from torch import Tensor
 from ..chunks import (
     CHUNK_SECONDS,
     POSITIONS_PER_SECOND,
-    audio_positions,
-    still_positions,
-    video_positions,
+    token_positions,
 )
 from .kv_cache import LayerKeyValues, Past
 from .layers import rotary_frequencies, rotary_table, rotate
@@ -43,10 +41,11 @@ class RotaryTables:
     def build(head_dim: int, voice_latents: int, device: torch.device) -> RotaryTables:
         """Compute on the CPU in float64, then move."""
         frequencies = rotary_frequencies(head_dim)
-        own = {"video": video_positions(), "audio": audio_positions()}
-        references = {"video": still_positions(), "audio": audio_positions(voice_latents)}
-        for positions in references.values():
-            positions[:, 0] += REFERENCE_TIME
+        own = {name: token_positions() for name in BRANCHES}
+        references = {
+            "video": token_positions(1) + REFERENCE_TIME,
+            "audio": token_positions(voice_latents) + REFERENCE_TIME,
+        }
 
         def tables(positions: dict[str, Tensor]) -> dict[str, RotaryTable]:
             return {n: rotary_table(p, frequencies).to(device) for n, p in positions.items()}
@@ -57,8 +56,7 @@ class RotaryTables:
         """Rotations of chunks `offsets` after the attending one: [len(offsets), N, D / 2, 2]."""
         if (name, offsets) not in self._past:
             shift = torch.tensor(offsets, dtype=torch.float64) * CHUNK_SECONDS
-            positions = self.positions[name][None].repeat(len(offsets), 1, 1)
-            positions[..., 0] += shift[:, None] * POSITIONS_PER_SECOND
+            positions = self.positions[name] + shift[:, None] * POSITIONS_PER_SECOND
             table = rotary_table(positions, self.frequencies)
             self._past[name, offsets] = table.to(self.own[name].device)
         return self._past[name, offsets]

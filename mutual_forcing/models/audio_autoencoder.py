@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import SAMPLES_PER_AUDIO_LATENT
+from ..chunks import SAMPLES_PER_LATENT
 from ..config import SAMPLE_RATE, AudioAutoencoderConfig
 
 HOP = 160
 FRAME = 640
-FRAMES_PER_LATENT = SAMPLES_PER_AUDIO_LATENT // HOP
+FRAMES_PER_LATENT = SAMPLES_PER_LATENT // HOP
 MEL_WINDOW = 1024
 MAX_LOG_MAGNITUDE = 6.0
 
@@ -179,7 +179,7 @@ class AudioAutoencoder(nn.Module):
 
     def encode(self, audio: Tensor) -> Tensor:
         """Waveform [B, N] at 16 kHz, N a multiple of 640, to standardised latents [B, C, N / 640]."""
-        if audio.shape[-1] % SAMPLES_PER_AUDIO_LATENT:
+        if audio.shape[-1] % SAMPLES_PER_LATENT:
             raise ValueError(f"{audio.shape[-1]} samples are no whole number of latents (640).")
         return (self.encoder(audio) - self.latent_mean) / self.latent_std
 

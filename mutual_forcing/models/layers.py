@@ -10,35 +10,24 @@ from torch import Tensor, nn
 
 TIME_BASE = 256.0
 """Longest rotary period in time is 2 pi * 256 / 25 s, about a minute."""
-SPACE_BASE = 16.0
+TIME_SHARE = 0.42
+"""Share of a head's pairs that time rotates; the others compare content alone."""
 
 
 def rotary_frequencies(head_dim: int) -> Tensor:
-    """Angular frequencies of each rotated pair and the coordinate it belongs to.
-
-    Time, row and column get 24 : 20 : 20 parts of `head_dim` (a multiple of 16). Returns float64
-    [3, head_dim / 2]: one non-zero row per pair.
-    """
+    """Angular frequency of each pair of a head's dimensions, float64 [head_dim / 2]; 0 = not rotated."""
     pairs = head_dim // 2
-    space = pairs * 10 // 32
-    sizes = [pairs - 2 * space, space, space]
-    table = torch.zeros(3, pairs, dtype=torch.float64)
-    offset = 0
-    for axis, (size, base) in enumerate(
-        zip(sizes, (TIME_BASE, SPACE_BASE, SPACE_BASE), strict=True)
-    ):
-        exponent = torch.arange(size, dtype=torch.float64) / size
-        table[axis, offset : offset + size] = base**-exponent
-        offset += size
-    return table
+    rotated = math.ceil(pairs * TIME_SHARE)
+    exponent = torch.arange(rotated, dtype=torch.float64) / rotated
+    return torch.cat([TIME_BASE**-exponent, exponent.new_zeros(pairs - rotated)])
 
 
 def rotary_table(positions: Tensor, frequencies: Tensor) -> Tensor:
-    """Cosines and sines, float32 [..., N, head_dim / 2, 2], of positions [..., N, 3].
+    """Cosines and sines, float32 [..., N, head_dim / 2, 2], of times [..., N].
 
     Angles are computed in float64.
     """
-    angles = positions.double() @ frequencies
+    angles = positions.double()[..., None] * frequencies
     return torch.stack([angles.cos(), angles.sin()], -1).float()
 
 

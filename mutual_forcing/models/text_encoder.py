@@ -17,7 +17,7 @@ from ..types import TextTokens
 @dataclass(frozen=True)
 class EncodedText:
     """tokens [B, K, 1 + Q + P, W] (a null token, the caption, the phonemes), their rotary positions
-    [B, K, 1 + Q + P, 3] and which are real (bool [B, K, 1 + Q + P]).
+    [B, K, 1 + Q + P] and which are real (bool [B, K, 1 + Q + P]).
 
     `phonemes` [B, K, P, W] with `start` and `end` [B, K, P] in seconds from the chunk's start.
     """
@@ -80,8 +80,7 @@ class TextEncoder(nn.Module):
     def _positions(self, text: TextTokens, caption: int) -> Tensor:
         middle = (text.start + text.end) / 2
         timeless = middle.new_full((*middle.shape[:2], 1 + caption), CHUNK_SECONDS / 2)
-        times = torch.cat([timeless, middle], 2) * POSITIONS_PER_SECOND
-        return F.pad(times[..., None], (0, 2))
+        return torch.cat([timeless, middle], 2) * POSITIONS_PER_SECOND
 
     def _valid(self, text: TextTokens, real: Tensor) -> Tensor:
         chunks = real.shape[1]

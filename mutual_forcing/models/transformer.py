@@ -14,15 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import (
-    AUDIO_LATENTS_PER_SECOND,
-    FRAMES_PER_LATENT,
-    TOKENS_PER_VIDEO_LATENT,
-    VIDEO_LATENTS_PER_CHUNK,
-    held_still,
-    last_latent,
-)
-from ..config import FPS, BranchConfig, ModelConfig
+from ..chunks import TOKENS_PER_CHUNK, held_still, last_token, token_seconds
+from ..config import BranchConfig, ModelConfig
 from ..types import AVLatents, References, TextTokens
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
 from .kv_cache import Before, KVCache, LayerKeyValues, ParallelHistory, Past
@@ -37,8 +30,8 @@ History = KVCache | ParallelHistory
 
 @dataclass(frozen=True)
 class Laid:
-    """A still latent under every video token of a chunk: embedded [B, K, 64, W], and its tokens
-    [B, K, 64, token_dim], zero where there is none.
+    """A still latent under every video token of a chunk: embedded and raw, [B, K, 16, W] and
+    [B, K, 16, token_dim], zero where there is none.
     """
 
     hidden: Tensor
@@ -169,21 +162,20 @@ class Underlay(nn.Module):
         super().__init__()
         self.embed = nn.Linear(token_dim, width)
         self.null = nn.Parameter(torch.zeros(width))
-        self.gain = nn.Linear(width, VIDEO_LATENTS_PER_CHUNK * token_dim)
+        self.gain = nn.Linear(width, TOKENS_PER_CHUNK * token_dim)
         nn.init.zeros_(self.gain.weight)
         nn.init.zeros_(self.gain.bias)
 
     def forward(self, tokens: Tensor, present: Tensor) -> Laid:
-        """tokens [B, K, 16, token_dim]; where not `present` (bool, [B or 1, K]) a learned null."""
+        """tokens [B, K, 1, token_dim]; where not `present` (bool, [B or 1, K]) a learned null."""
         there = present[:, :, None, None]
         embedded = self.embed(tokens)
         hidden = torch.where(there, embedded, self.null.to(embedded.dtype))
         return Laid(held_still(hidden), held_still(tokens * there))
 
     def guess(self, features: Tensor, laid: Laid) -> Tensor:
-        """Its share of the velocity [B, K, 64, token_dim]: a gain per noise level and latent."""
-        gain = self.gain(features).unflatten(-1, (VIDEO_LATENTS_PER_CHUNK, 1, -1))
-        return (gain * laid.tokens.unflatten(2, (VIDEO_LATENTS_PER_CHUNK, -1))).flatten(2, 3)
+        """Its share of the velocity [B, K, 16, token_dim]: a gain per noise level and token."""
+        return self.gain(features).unflatten(-1, (TOKENS_PER_CHUNK, -1)) * laid.tokens
 
 
 @dataclass(frozen=True)
@@ -206,7 +198,6 @@ class Branch(nn.Module):
         self,
         branch: BranchConfig,
         config: ModelConfig,
-        token_seconds: Tensor,
         underlays: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -214,7 +205,7 @@ class Branch(nn.Module):
         self.embed = nn.Linear(branch.token_dim, width)
         self.embed_reference = nn.Linear(branch.token_dim, width)
         self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
-        self.place = nn.Parameter(torch.zeros(token_seconds.shape[1], width))
+        self.place = nn.Parameter(torch.zeros(TOKENS_PER_CHUNK, width))
         self.underlays = nn.ModuleDict({n: Underlay(width, branch.token_dim) for n in underlays})
         self.embed_phonemes = nn.Linear(config.text_width, width)
         self.sigma = NoiseEmbedding(width)
@@ -228,8 +219,9 @@ class Branch(nn.Module):
         for layer in (self.noise, self.out_noise, self.out, self.skip):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.register_buffer("token_start", token_seconds[0], persistent=False)
-        self.register_buffer("token_end", token_seconds[1], persistent=False)
+        start, end = token_seconds()
+        self.register_buffer("token_start", start, persistent=False)
+        self.register_buffer("token_end", end, persistent=False)
 
     def noise_features(self, sigma: Tensor, delta: Tensor) -> Tensor:
         """sigma and delta [B, K] to [B, K, W]."""
@@ -270,16 +262,6 @@ class Branch(nn.Module):
         )
 
 
-def _token_seconds(name: str) -> Tensor:
-    """Start and end of each token of a chunk, in seconds: [2, N]."""
-    if name == "video":
-        times = torch.arange(5, dtype=torch.float32) * FRAMES_PER_LATENT / FPS
-        times = times.repeat_interleave(TOKENS_PER_VIDEO_LATENT)
-        return torch.stack([times[:-TOKENS_PER_VIDEO_LATENT], times[TOKENS_PER_VIDEO_LATENT:]])
-    times = torch.arange(17, dtype=torch.float32) / AUDIO_LATENTS_PER_SECOND
-    return torch.stack([times[:-1], times[1:]])
-
-
 class AVTransformer(nn.Module):
     """Predicts the (mean) velocity of a chunk's video and audio latents given the past.
 
@@ -292,10 +274,8 @@ class AVTransformer(nn.Module):
         self.text_encoder = TextEncoder(config.text_width, config.text_layers)
         self.branches = nn.ModuleDict(
             {
-                "video": Branch(
-                    config.video, config, _token_seconds("video"), ("picture", "before")
-                ),
-                "audio": Branch(config.audio, config, _token_seconds("audio")),
+                "video": Branch(config.video, config, ("picture", "before")),
+                "audio": Branch(config.audio, config),
             }
         )
         shape = (config.layers, config.heads)
@@ -386,7 +366,7 @@ class AVTransformer(nn.Module):
             laid["video"]["picture"] = conditions.references.picture
         before = history.before(latents)
         if before is None:
-            nothing = last_latent(latents.video[:1, :1])
+            nothing = last_token(latents.video[:1, :1])
             before = Before(torch.zeros_like(nothing), nothing.new_zeros(1, dtype=torch.bool))
         under = self.branches["video"].underlays["before"]
         laid["video"]["before"] = under(before.tokens, before.present[None])

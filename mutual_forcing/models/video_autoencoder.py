@@ -1,64 +1,84 @@
-"""Causal video autoencoder: four frames to one 8 x 8 latent; the decoder may see the reference.
+"""Video autoencoder: a frame becomes one small latent of its motion; the reference picture brings the looks.
 
-The encoder looks at each group of four frames alone. The decoder carries two small feature maps from
-the previous latent and the previous frame, so decoding chunk by chunk equals decoding at once.
+The encoder looks at each frame alone. The decoder animates the reference: from coarse to fine it predicts
+where every pixel of the frame lies in the reference, warps the reference's features and pixels there, and
+paints what the reference does not show (the inside of a mouth, closed lids). It carries no state, so
+decoding chunk by chunk equals decoding at once. The idea is that of first-order motion models and latent
+image animators (arXiv 2003.00196, 2203.09043).
 
-With `use_reference` the decoder reads features of the reference picture and predicts, per frame, a
-mask that lets the picture's own pixels through where nothing moved. Shape letters: B batch, F frames,
-T latents (F / 4), S picture size, C channels.
+Shape letters: B batch, T frames (one latent each), S picture size, C latent channels, K code width.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import FRAMES_PER_LATENT, LATENT_GRID
 from ..config import VideoAutoencoderConfig
 
 STEM = 4
-"""The pictures enter and leave the convolutions at 1/4 of their size."""
+"""Pictures enter the encoder at 1/4 of their size, the reference's encoder at 1/2."""
+CONTROLS = 60
+"""Numbers that the corpus knows of a face's motion: 52 units, gaze 2, rotation 3, translation 3."""
+FLOW_SCALE = 0.1
+"""Unit of the predicted flow, in halves of the picture."""
 
 
 @dataclass(frozen=True)
 class ReferenceFeatures:
     """The reference picture as the decoder sees it, computed once per stream.
 
-    pixels [B, 3, S, S] within -1..1, features [B, R, S/4, S/4], latent [B, C, 8, 8].
+    pixels [B, 3, S, S] within -1..1, levels of features [B, W, S/2, S/2], [B, W', S/4, S/4] and so on,
+    latent [B, C].
     """
 
     pixels: Tensor
-    features: Tensor
+    levels: tuple[Tensor, ...]
     latent: Tensor
+
+    def repeated(self, count: int) -> ReferenceFeatures:
+        """Every row `count` times."""
+        return ReferenceFeatures(
+            self.pixels.repeat_interleave(count, 0),
+            tuple(level.repeat_interleave(count, 0) for level in self.levels),
+            self.latent.repeat_interleave(count, 0),
+        )
 
 
 @dataclass(frozen=True)
-class VideoDecoderState:
-    """What decoding carries over: features of the last latent and of the last frame."""
+class Animated:
+    """Decoded frames and `painted`, what they show before the reference's pixels are let through, both
+    [B, 3, T, S, S]; `places` [B, T, S/2, S/2, 2]: where each pixel lies in the reference (x, y in -1..1).
+    """
 
-    latent: Tensor
-    frame: Tensor
+    frames: Tensor
+    painted: Tensor
+    places: Tensor
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with group norm; starts as the identity."""
+    """Two 3 x 3 convolutions, modulated by a code where there is one; starts as the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, code_width: int = 0) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(8, width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = nn.GroupNorm(8, width)
+        self.modulate = nn.Linear(code_width, 2 * width) if code_width else None
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(hidden)))
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """x [B, W, H, H], code [B, K]."""
+        hidden = self.conv1(F.silu(self.norm(x)))
+        if self.modulate is not None:
+            shift, scale = self.modulate(code)[:, :, None, None].chunk(2, 1)
+            hidden = hidden * (1 + scale) + shift
+        return x + self.conv2(F.silu(hidden))
 
 
 class Downsample(nn.Module):
@@ -67,204 +87,184 @@ class Downsample(nn.Module):
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1)
-        self.groups = width_in * 4 // width_out
-        self.width_out = width_out
+        self.groups, self.width_out = width_in * 4 // width_out, width_out
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = F.pixel_unshuffle(x, 2)
-        shortcut = shortcut[:, : self.groups * self.width_out]
-        shortcut = shortcut.unflatten(1, (self.width_out, self.groups)).mean(2)
-        return self.conv(x) + shortcut
+        """x [B, W, H, H] to [B, W', H / 2, H / 2]."""
+        shortcut = F.pixel_unshuffle(x, 2)[:, : self.groups * self.width_out]
+        return self.conv(x) + shortcut.unflatten(1, (self.width_out, self.groups)).mean(2)
 
 
-class Upsample(nn.Module):
-    """Double the picture by pixel shuffle; the shortcut repeats channels before it (DC-AE)."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width_in, width_out * 4, 3, padding=1)
-        self.repeats = -(-width_out * 4 // width_in)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv(x)
-        shortcut = x.repeat_interleave(self.repeats, 1)[:, : hidden.shape[1]]
-        return F.pixel_shuffle(hidden + shortcut, 2)
-
-
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
-
-
-class VideoEncoder(nn.Module):
-    """Frames [B, 3, F, S, S] to latents [B, C, F/4, 8, 8]."""
+class MotionEncoder(nn.Module):
+    """Frames [B, 3, S, S] to raw latents [B, C]. What matters is where things are, so nothing is pooled."""
 
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
         widths = config.encoder_widths
         self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
-        stages: list[nn.Module] = [_blocks(widths[0], config.blocks)]
+        stages: list[nn.Module] = [ResidualBlock(widths[0])]
         for width_in, width_out in itertools.pairwise(widths):
-            stages += [Downsample(width_in, width_out), _blocks(width_out, config.blocks)]
+            stages += [Downsample(width_in, width_out), ResidualBlock(width_out)]
         self.stages = nn.Sequential(*stages)
-        merged = widths[-1] * 2
-        self.merge = nn.Conv2d(widths[-1] * FRAMES_PER_LATENT, merged, 3, padding=1)
-        self.tail = _blocks(merged, 1)
-        self.out = nn.Conv2d(merged, config.latent_channels, 1)
+        grid = config.size // STEM // 2 ** (len(widths) - 1)
+        self.squeeze = nn.Conv2d(widths[-1], 32, 1)
+        self.flat = nn.Linear(32 * grid**2, config.code_width)
+        self.hidden = nn.Linear(config.code_width, config.code_width)
+        self.out = nn.Linear(config.code_width, config.latent_channels)
 
     def forward(self, frames: Tensor) -> Tensor:
-        batch, _, count = frames.shape[:3]
-        flat = frames.transpose(1, 2).flatten(0, 1)
-        hidden = self.stages(self.stem(F.pixel_unshuffle(flat, STEM)))
-        time = count // FRAMES_PER_LATENT
-        hidden = hidden.reshape(batch * time, -1, *hidden.shape[2:])
-        latents = self.out(self.tail(self.merge(hidden)))
-        return latents.reshape(batch, time, *latents.shape[1:]).transpose(1, 2)
+        """See the class."""
+        hidden = self.squeeze(self.stages(self.stem(F.pixel_unshuffle(frames, STEM))))
+        hidden = self.flat(F.silu(hidden).flatten(1))
+        return self.out(F.silu(self.hidden(F.silu(hidden))))
 
 
 class ReferenceEncoder(nn.Module):
-    """Reference picture [B, 3, S, S] to features [B, R, S/4, S/4]."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3 * STEM**2, width, 3, padding=1)
-        self.blocks = _blocks(width, 2)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.blocks(self.stem(F.pixel_unshuffle(pixels, STEM)))
-
-
-class VideoDecoder(nn.Module):
-    """Latents [B, C, T, 8, 8] to frames [B, 3, 4 T, S, S]."""
+    """Pictures [B, 3, S, S] to features at S/2, S/4 and so on."""
 
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
-        widths = tuple(reversed(config.decoder_widths))
-        self.use_reference = config.use_reference
-        inputs = config.latent_channels * (2 if config.use_reference else 1)
-        self.input = nn.Conv2d(inputs, widths[0], 3, padding=1)
-        self.latent_history = nn.Conv2d(widths[0] * 2, widths[0], 3, padding=1)
-        self.head = _blocks(widths[0], 1)
-        self.split = nn.Conv2d(widths[0], widths[0] * FRAMES_PER_LATENT, 1)
-        self.coarse = _blocks(widths[0], 1)
-        self.up_first = Upsample(widths[0], widths[1])
-        self.frame_history = nn.Conv2d(widths[1] * 2, widths[1], 1)
-        stages: list[nn.Module] = [_blocks(widths[1], config.blocks)]
-        for width_in, width_out in itertools.pairwise(widths[1:]):
-            stages += [Upsample(width_in, width_out), _blocks(width_out, config.blocks)]
-        self.stages = nn.Sequential(*stages)
-        width = widths[-1]
-        if config.use_reference:
-            self.absorb = nn.Conv2d(width + config.reference_width, width, 1)
-        fine = max(16, width // 3 // 8 * 8)
-        self.fine = nn.Sequential(_blocks(width, 1), Upsample(width, fine), _blocks(fine, 1))
-        self.to_pixels = nn.Conv2d(fine, 3 * 4 + (4 if config.use_reference else 0), 3, padding=1)
+        widths = config.animator_widths
+        self.stem = nn.Conv2d(3 * 2**2, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths)
+        self.downs = nn.ModuleList(Downsample(i, o) for i, o in itertools.pairwise(widths))
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        hidden = self.blocks[0](self.stem(F.pixel_unshuffle(picture, 2)))
+        levels = [hidden]
+        for down, block in zip(self.downs, self.blocks[1:], strict=True):
+            hidden = block(down(hidden))
+            levels.append(hidden)
+        return tuple(levels)
+
+
+class Level(nn.Module):
+    """One resolution of the animator: refine what is painted and the flow, then warp the reference."""
+
+    def __init__(self, width: int, code_width: int) -> None:
+        super().__init__()
+        self.before = ResidualBlock(width, code_width)
+        self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
+        self.merge = nn.Conv2d(2 * width, width, 1)
+        self.after = ResidualBlock(width, code_width)
+        nn.init.zeros_(self.to_flow.weight)
+        nn.init.zeros_(self.to_flow.bias)
 
     def forward(
-        self, latents: Tensor, reference: ReferenceFeatures | None, state: VideoDecoderState | None
-    ) -> tuple[Tensor, Tensor, VideoDecoderState]:
-        """Frames, the frames before the reference's pixels are let through, and the state."""
-        hidden, state = self._trunk(latents, reference, state)
-        frames, painted = self._paint(hidden, reference, latents.shape[2] * FRAMES_PER_LATENT)
-        frames, painted = (
-            part.unflatten(0, (latents.shape[0], -1)).transpose(1, 2) for part in (frames, painted)
-        )
-        return frames, painted, state
-
-    def _trunk(
-        self, latents: Tensor, reference: ReferenceFeatures | None, state: VideoDecoderState | None
-    ) -> tuple[Tensor, VideoDecoderState]:
-        batch, _, time = latents.shape[:3]
-        flat = latents.transpose(1, 2).flatten(0, 1)
-        if self.use_reference:
-            assert reference is not None, "this decoder needs the reference picture"
-            flat = torch.cat([flat, reference.latent.repeat_interleave(time, 0)], 1)
-        hidden, last_latent = _look_back(self.input(flat), batch, state.latent if state else None)
-        hidden = self.head(self.latent_history(hidden))
-        hidden = self.coarse(self.split(hidden).unflatten(1, (FRAMES_PER_LATENT, -1)).flatten(0, 1))
-        hidden, last_frame = _look_back(
-            self.up_first(hidden), batch, state.frame if state else None
-        )
-        hidden = self.stages(self.frame_history(hidden))
-        return hidden, VideoDecoderState(last_latent, last_frame)
-
-    def _paint(
-        self, hidden: Tensor, reference: ReferenceFeatures | None, count: int
+        self, hidden: Tensor, flow: Tensor, reference: Tensor, code: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if reference is None or not self.use_reference:
-            painted = F.pixel_shuffle(self.to_pixels(self.fine(hidden)), 2)
-            return painted, painted
-        features = reference.features.repeat_interleave(count, 0)
-        hidden = self.absorb(torch.cat([hidden, features], 1))
-        painted = F.pixel_shuffle(self.to_pixels(self.fine(hidden)), 2)
+        """hidden and reference [B, W, H, H], flow [B, 2, H, H], code [B, K]."""
+        hidden = self.before(hidden, code)
+        flow = flow + FLOW_SCALE * self.to_flow(hidden)
+        hidden = self.merge(torch.cat([hidden, warp(reference, flow)], 1))
+        return self.after(hidden, code), flow
+
+
+class Animator(nn.Module):
+    """The decoder: latents of a frame and of the reference say how the reference's features move."""
+
+    def __init__(self, config: VideoAutoencoderConfig) -> None:
+        super().__init__()
+        widths, code_width = config.animator_widths, config.code_width
+        self.embed = nn.Linear(2 * config.latent_channels, code_width)
+        self.code = nn.Linear(code_width, code_width)
+        self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
+        self.levels = nn.ModuleList(Level(width, code_width) for width in widths)
+        self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
+        self.to_pixels = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
+
+    def forward(
+        self, latents: Tensor, reference: ReferenceFeatures
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw latents [B, C] to frames, what is painted [B, 3, S, S] and places [B, S/2, S/2, 2]."""
+        code = torch.cat([latents, latents - reference.latent], 1)
+        code = F.silu(self.code(F.silu(self.embed(code))))
+        coarse = reference.levels[-1]
+        grid = still_places(coarse)
+        hidden = self.enter(torch.cat([coarse, grid.movedim(3, 1).expand(len(coarse), -1, -1, -1)], 1))
+        flow = torch.zeros_like(hidden[:, :2])
+        for index in reversed(range(len(self.levels))):
+            hidden, flow = self.levels[index](hidden, flow, reference.levels[index], code)
+            if index:
+                hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), double(flow)
+        painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), 2)
         mask = torch.sigmoid(painted[:, 3:])
-        pixels = reference.pixels.repeat_interleave(count, 0)
-        return painted[:, :3] * (1 - mask) + pixels * mask, painted[:, :3]
+        warped = warp(reference.pixels, double(flow))
+        frames = painted[:, :3] * (1 - mask) + warped * mask
+        return frames, painted[:, :3], still_places(flow) + flow.movedim(1, 3)
 
 
-def _look_back(features: Tensor, batch: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Join every item of a sequence [B * T, C, H, W] with the one before it along the channels."""
-    sequence = features.unflatten(0, (batch, -1))
-    if previous is None:
-        previous = torch.zeros_like(sequence[:, 0])
-    shifted = torch.cat([previous[:, None], sequence[:, :-1]], 1)
-    return torch.cat([sequence, shifted], 2).flatten(0, 1), sequence[:, -1]
+def still_places(like: Tensor) -> Tensor:
+    """x and y of every pixel of [B, W, H, H], -1..1 from edge to edge: [1, H, H, 2]."""
+    size = like.shape[-1]
+    line = (torch.arange(size, device=like.device, dtype=torch.float32) * 2 + 1) / size - 1
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
+
+
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """`picture` [B, W, H, H] read at every pixel's own place plus flow [B, 2, H, H]; edges go on."""
+    places = still_places(flow) + flow.float().movedim(1, 3)
+    return F.grid_sample(
+        picture, places.to(picture.dtype), padding_mode="border", align_corners=False
+    )
+
+
+def double(flow: Tensor) -> Tensor:
+    """Twice the resolution, smoothly."""
+    return F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class VideoAutoencoder(nn.Module):
-    """Encoder, decoder and the per-channel statistics that standardise the latents."""
+    """Encoders, animator and the per-channel statistics that standardise the latents."""
 
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
-        assert config.size == STEM * LATENT_GRID * 2 ** (len(config.encoder_widths) - 1)
         self.config = config
-        self.encoder = VideoEncoder(config)
-        self.decoder = VideoDecoder(config)
-        if config.use_reference:
-            self.reference_encoder = ReferenceEncoder(config.reference_width)
-        self.register_buffer("latent_mean", torch.zeros(config.latent_channels, 1, 1, 1))
-        self.register_buffer("latent_std", torch.ones(config.latent_channels, 1, 1, 1))
+        self.encoder = MotionEncoder(config)
+        self.reference_encoder = ReferenceEncoder(config)
+        self.animator = Animator(config)
+        self.controls = nn.Linear(config.latent_channels, CONTROLS)
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames [B, 3, F, S, S] within -1..1, F a multiple of 4, to standardised latents."""
-        if frames.shape[2] % FRAMES_PER_LATENT:
-            raise ValueError(f"{frames.shape[2]} frames are no whole number of latents (4 frames).")
-        return (self.encoder(frames) - self.latent_mean) / self.latent_std
+        """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T]."""
+        raw = self.encoder(frames.transpose(1, 2).flatten(0, 1))
+        latents = (raw - self.latent_mean) / self.latent_std
+        return latents.unflatten(0, (len(frames), -1)).transpose(1, 2)
 
     def encode_still(self, picture: Tensor) -> Tensor:
-        """Picture [B, 3, S, S] as a still clip: one standardised latent [B, C, 8, 8]."""
-        return self.encode(picture[:, :, None].expand(-1, -1, FRAMES_PER_LATENT, -1, -1))[:, :, 0]
+        """The standardised latent [B, C] of a picture [B, 3, S, S] within -1..1."""
+        return self.encode(picture[:, :, None])[:, :, 0]
 
-    def encode_reference(self, picture: Tensor) -> ReferenceFeatures | None:
-        """What the decoder needs of the reference picture; None if it does not look at it."""
-        if not self.config.use_reference:
-            return None
-        features = self.reference_encoder(picture)
-        return ReferenceFeatures(picture, features, self.encode_still(picture))
+    def encode_reference(self, picture: Tensor) -> ReferenceFeatures:
+        """What the decoder needs of a reference picture [B, 3, S, S] within -1..1."""
+        return ReferenceFeatures(picture, self.reference_encoder(picture), self.encode_still(picture))
 
-    def decode(
-        self,
-        latents: Tensor,
-        reference: ReferenceFeatures | None,
-        state: VideoDecoderState | None = None,
-    ) -> tuple[Tensor, VideoDecoderState]:
-        """Standardised latents [B, C, T, 8, 8] to frames [B, 3, 4 T, S, S] and the state to go on."""
-        frames, _, state = self.decode_layers(latents, reference, state)
-        return frames, state
+    def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
+        """Standardised latents [B, C, T] to frames [B, 3, T, S, S]."""
+        return self.animate(latents, reference).frames
 
-    def decode_layers(
-        self,
-        latents: Tensor,
-        reference: ReferenceFeatures | None,
-        state: VideoDecoderState | None = None,
-    ) -> tuple[Tensor, Tensor, VideoDecoderState]:
-        """As `decode`, with the frames as painted without the reference's pixels in second place."""
-        raw = latents * self.latent_std + self.latent_mean
-        if reference is not None:
-            latent = (reference.latent[:, :, None] * self.latent_std + self.latent_mean)[:, :, 0]
-            reference = replace(reference, latent=latent)
-        return self.decoder(raw, reference, state)
+    def animate(self, latents: Tensor, reference: ReferenceFeatures) -> Animated:
+        """As `decode`, with what lies behind the frames."""
+        batch, _, count = latents.shape
+        repeated = reference.repeated(count)
+        raw = latents.transpose(1, 2).flatten(0, 1) * self.latent_std + self.latent_mean
+        still = repeated.latent * self.latent_std + self.latent_mean
+        parts = self.animator(raw, ReferenceFeatures(repeated.pixels, repeated.levels, still))
+        frames, painted, places = (part.unflatten(0, (batch, count)) for part in parts)
+        return Animated(frames.transpose(1, 2), painted.transpose(1, 2), places)
+
+    def read_controls(self, latents: Tensor) -> Tensor:
+        """What standardised latents [B, C, T] say of the face's motion: [B, T, 60] (data/landmarks.py).
+
+        Taught together with the autoencoder, so that a latent means the same on every face.
+        """
+        raw = latents.transpose(1, 2) * self.latent_std + self.latent_mean
+        return self.controls(raw)
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the raw latents' per-channel mean and deviation [C]; reconstructions do not change."""
-        self.latent_mean.copy_(mean.view_as(self.latent_mean))
-        self.latent_std.copy_(std.clamp_min(1e-4).view_as(self.latent_std))
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std.clamp_min(1e-4))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from safetensors.numpy import save_file
 
 from mutual_forcing.chunks import FRAMES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
@@ -38,3 +39,11 @@ def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
             container.mux(track.encode(block))
         container.mux(track.encode(None))
     partial.replace(path)
+
+
+def write_motion(path: Path, controls: np.ndarray, landmarks: np.ndarray) -> None:
+    """Write the truth of a clip's motion beside it: half precision, see data/landmarks.py."""
+    partial = path.with_suffix(".partial.safetensors")
+    parts = {"controls": controls, "landmarks": landmarks}
+    save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)
+    partial.replace(path.with_suffix(".safetensors"))

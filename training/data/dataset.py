@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from safetensors.numpy import load_file
 
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
@@ -54,19 +55,6 @@ class Clip:
         """float32 [F, 4]: centre and size of the mouth in fractions of the picture."""
         return np.asarray(self.row["mouth_box"], np.float32)
 
-    def mouth_cover(self, grid: int) -> np.ndarray:
-        """float32 [F, grid, grid]: what share of the mouth's box lies in each cell of the picture."""
-        boxes = self.mouth_boxes
-        edges = np.arange(grid + 1, dtype=np.float32) / grid
-
-        def overlap(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
-            low, high = (centre - size / 2)[:, None], (centre + size / 2)[:, None]
-            inside = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
-            return inside.clip(0) / size[:, None].clip(1e-6)
-
-        across, down = overlap(boxes[:, 0], boxes[:, 2]), overlap(boxes[:, 1], boxes[:, 3])
-        return down[:, :, None] * across[:, None]
-
     @property
     def transcript(self) -> Transcript:
         """Exact phoneme and word times."""
@@ -89,6 +77,11 @@ class Clip:
                 if len(frames) == count:
                     return np.stack(frames)
         raise ValueError(f"{self.path} ends before frame {start + count}.")
+
+    def read_motion(self) -> dict[str, np.ndarray]:
+        """The renderer's truth: "controls" float32 [T, 60] and "landmarks" float32 [T, 64, 2]."""
+        parts = load_file(self.path.with_suffix(".safetensors"))
+        return {name: part.astype(np.float32) for name, part in parts.items()}
 
     def read_audio(self) -> np.ndarray:
         """Decode the whole track: float32 [N] within -1..1, N = frames * 640."""

@@ -10,21 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutual_forcing.chunks import (
-    FRAMES_PER_LATENT,
-    TOKEN_GRID,
-    VIDEO_TOKENS_PER_CHUNK,
-    held_still,
-    last_latent,
-)
+from mutual_forcing.chunks import held_still, last_token
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
 
 from .dataset import Clip, Corpus
-
-MOUTH_WEIGHT = 8.0
-"""The 16 tokens of a latent count 1 each, the mouth as a whole this much on top."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +35,13 @@ class Dropout:
 class LatentBatch:
     """Clean latents of K chunks, their text, and references drawn from sibling clips.
 
-    video [B, K, 64, Dv], audio [B, K, 16, Da], picture [B, 16, Dv], voice [B, V, Da], has_* bool [B].
-    mouth [B, K, 64] is the share of the mouth that a video token shows. Without motion the first chunk
-    shows its last latent all the time: it is a past to continue, not something to learn. The tensors of
-    a branch that the dataset does not hold have no tokens.
+    video [B, K, 16, Dv], audio [B, K, 16, Da], picture [B, 1, Dv], voice [B, V, Da], has_* bool [B].
+    Without motion the first chunk shows its last latent all the time: it is a past to continue, not
+    something to learn. The tensors of a branch that the dataset does not hold have no tokens.
     """
 
     video: Tensor
     audio: Tensor
-    mouth: Tensor
     text: TextTokens
     picture: Tensor
     voice: Tensor
@@ -83,11 +72,12 @@ class LatentBatch:
         )
 
     def weights(self, branches: tuple[str, ...]) -> dict[str, Tensor]:
-        """How much each token [B, K, N] counts in a loss: the mouth is small and matters most."""
-        video = 1 + MOUTH_WEIGHT * self.mouth
-        video[:, 0] *= self.has_motion[:, None]
-        audio = torch.ones(self.audio.shape[:3], device=self.audio.device)
-        return {name: video if name == "video" else audio for name in branches}
+        """How much each token [B, K, N] counts in a loss: a still first chunk's video does not."""
+        parts = self.clean(branches).parts
+        weights = {name: torch.ones(part.shape[:3], device=part.device) for name, part in parts.items()}
+        if "video" in weights:
+            weights["video"][:, 0] *= self.has_motion[:, None]
+        return weights
 
     def head(self, rows: int) -> LatentBatch:
         """The first `rows` rows."""
@@ -112,7 +102,7 @@ def _map(value: LatentBatch | TextTokens, change) -> LatentBatch:  # noqa: ANN00
 
 
 class LatentDataset:
-    """All latents of a corpus in memory (51 KB a second of clip)."""
+    """All latents of a corpus in memory (3 KB a second of clip)."""
 
     def __init__(
         self, corpus: Corpus, folder: Path, voice_latents: int, branches: tuple[str, ...]
@@ -159,12 +149,11 @@ class LatentDataset:
         video = self._chunks(clip, "video", part)
         moves = dropout is None or rng.random() >= dropout.motion
         if not moves and "video" in self.branches:
-            still = held_still(last_latent(video)[:, :1])
+            still = held_still(last_token(video)[:, :1])
             video = torch.cat([still, video[:, 1:]], 1)
         return LatentBatch(
             video=video,
             audio=self._chunks(clip, "audio", part),
-            mouth=self._mouth(clip, part),
             text=text_tokens(
                 None if dropped["transcript"] else clip.transcript,
                 "" if dropped["caption"] else clip.row["caption"],
@@ -182,13 +171,6 @@ class LatentDataset:
         if branch not in self.branches:
             return torch.zeros(1, part.stop - part.start, 0, 0)
         return self.tensors[f"{clip.index}.{branch}"][None, part].float()
-
-    def _mouth(self, clip: Clip, part: slice) -> Tensor:
-        if "video" not in self.branches:
-            return torch.zeros(1, part.stop - part.start, 0)
-        frames = clip.mouth_cover(TOKEN_GRID)
-        latents = torch.from_numpy(frames).unflatten(0, (-1, FRAMES_PER_LATENT)).mean(1)
-        return latents.reshape(clip.chunks, VIDEO_TOKENS_PER_CHUNK)[None, part]
 
     def _picture(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         if "video" not in self.branches:

@@ -1,7 +1,7 @@
 """Encode a corpus once: latents of every clip, and of a few still pictures for reference.
 
-One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 64, 4 C],
-"<clip>.stills" [4, 16, 4 C] and "<clip>.audio" [K, 16, C]. Resumable. The branches are apart, so that the
+One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 16, C],
+"<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]. Resumable. The branches are apart, so that the
 audio branch can be trained before the video autoencoder is.
 """
 
@@ -18,9 +18,7 @@ from tqdm import tqdm
 
 from mutual_forcing.chunks import (
     FRAMES_PER_CHUNK,
-    audio_to_tokens,
-    still_to_tokens,
-    video_to_tokens,
+    latents_to_tokens,
 )
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
@@ -44,8 +42,8 @@ def video_encoder(model: VideoAutoencoder, device: torch.device) -> ClipEncoder:
         chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
         stills = model.encode_still(signal[0, :, torch.from_numpy(chosen)].transpose(0, 1))
         return {
-            "video": video_to_tokens(torch.cat(parts, 2))[0],
-            "stills": still_to_tokens(stills),
+            "video": latents_to_tokens(torch.cat(parts, 2))[0],
+            "stills": stills[:, None],
         }
 
     return encode
@@ -56,7 +54,7 @@ def audio_encoder(model: AudioAutoencoder, device: torch.device) -> ClipEncoder:
 
     def encode(clip: Clip) -> dict[str, Tensor]:
         track = torch.from_numpy(clip.read_audio())[None].to(device)
-        return {"audio": audio_to_tokens(model.encode(track))[0]}
+        return {"audio": latents_to_tokens(model.encode(track))[0]}
 
     return encode
 

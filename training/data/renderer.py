@@ -17,6 +17,7 @@ from scipy import sparse
 
 from training.data import look_geometry, look_paint
 from training.data.head_model import PARTS, UNIT_NAMES, HeadModel, load_head_model
+from training.data.landmarks import project_landmarks
 from training.data.looks import STYLES, Look
 
 __all__ = ["Performance", "Rendered", "Renderer"]
@@ -56,11 +57,13 @@ class Performance:
 @dataclass(frozen=True)
 class Rendered:
     """frames uint8 [T, size, size, 3]; mouth_openness float32 [T], 0 closed, about 1 wide open,
-    at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h) in fractions of the picture, y down."""
+    at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h) and landmarks float32 [T, 64, 2] (x, y) in
+    fractions of the picture, y down."""
 
     frames: np.ndarray
     mouth_openness: np.ndarray
     mouth_box: np.ndarray
+    landmarks: np.ndarray
 
 
 class Renderer:
@@ -104,7 +107,7 @@ class Renderer:
         if look.style not in STYLES:
             raise ValueError(f"Unknown style {look.style!r}; choose one of {', '.join(STYLES)}.")
         scene = self._prepare(look)
-        frames, openness, boxes = [], [], []
+        frames, openness, boxes, landmarks = [], [], [], []
         for start in range(0, len(performance.units), BATCH_FRAMES):
             span = slice(start, start + BATCH_FRAMES)
             vertices = scene.base + _deform(self.model, performance.units[span])
@@ -112,12 +115,14 @@ class Renderer:
             openness.append(_openness(self.model, vertices, scene.base))
             pose = _Pose(performance.rotation[span], performance.translation[span])
             boxes.append(_mouth_box(self.model, vertices, pose, scene.matrix))
+            landmarks.append(project_landmarks(vertices, pose, scene.matrix, PIVOT))
             for index in range(len(vertices)):
                 gaze = _gaze(scene.camera, performance.gaze[start + index])
                 scene.body.write(np.concatenate([vertices[index], normals[index]], axis=1))
                 self._draw(scene, pose.rotation[index], pose.translation[index], gaze)
                 frames.append(self._read())
-        return Rendered(np.stack(frames), np.concatenate(openness), np.concatenate(boxes))
+        truth = (np.concatenate(part) for part in (openness, boxes, landmarks))
+        return Rendered(np.stack(frames), *truth)
 
     def _build_programs(self) -> dict[str, Any]:
         source = {path.stem: path.read_text() for path in _SHADERS.glob("*.glsl")}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
 
-from .corpus_writer import write_clip
+from .corpus_writer import write_clip, write_motion
 
 CLIPS_PER_FOLDER = 64
 SECONDS_PER_CLIP = 3.77
@@ -105,6 +105,7 @@ def _make_clip(
     renderer: Any,
     out: Path,
 ) -> dict[str, Any]:
+    from .landmarks import controls
     from .looks import describe
     from .motion import EMOTIONS, animate
     from .voices import VOICES
@@ -122,6 +123,7 @@ def _make_clip(
     rendered = renderer.render(look, motion.performance)
     path = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}.mp4"
     write_clip(out / path, rendered.frames, audio)
+    write_motion(out / path, controls(motion.performance), rendered.landmarks)
     sex = VOICES[voice].sex
     return {
         "index": index,

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mutual_forcing.chunks import FRAMES_PER_LATENT
 from mutual_forcing.config import FPS
 from mutual_forcing.types import TimedWord
 
@@ -159,8 +158,7 @@ def _latents(latents: Latents, first: int, count: int) -> Row:
     """Figures of the latents of `count` frames from frame `first` on, and every channel's."""
     figures: Row = {"channels": {}}
     for branch, whole in zip(("video", "audio"), latents, strict=True):
-        rate = FRAMES_PER_LATENT if branch == "video" else 1
-        part = whole[:, first // rate : (first + count) // rate]
+        part = whole[:, first : first + count]
         figures |= {f"{branch}_{name}": v for name, v in drift.latent_drift(part).items()}
         figures["channels"][branch] = drift.standing(part)
     return figures

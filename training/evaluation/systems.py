@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
-from mutual_forcing.chunks import FRAMES_PER_CHUNK, FRAMES_PER_LATENT
+from mutual_forcing.chunks import FRAMES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer
 from mutual_forcing.pixels import to_pixels, to_signal
@@ -129,15 +129,14 @@ def still(corpus: Corpus, clip: Clip) -> Material:
 
 
 Latents = tuple[np.ndarray, np.ndarray]
-"""Standardised latents of video [C, T / 4, H, W] and of audio [C, T]."""
+"""Standardised latents of video and of audio, both [C, T]."""
 
 
 @torch.inference_mode()
 def encode(generator: StreamingGenerator, material: Material) -> Latents:
     """The latents of what was shown and heard, by the encoders of the checkpoint."""
-    count = len(material.frames) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
-    frames = torch.from_numpy(material.frames[:count]).permute(3, 0, 1, 2)[None]
-    sound = torch.from_numpy(material.audio[: count * SAMPLE_RATE // FPS])[None]
+    frames = torch.from_numpy(material.frames).permute(3, 0, 1, 2)[None]
+    sound = torch.from_numpy(material.audio[: len(material.frames) * SAMPLE_RATE // FPS])[None]
     video, audio = generator.system.video_autoencoder, generator.system.audio_autoencoder
     parts = [video.encode(to_signal(part)) for part in frames.split(FRAMES_PER_CHUNK, 2)]
     return torch.cat(parts, 2)[0].numpy(), audio.encode(sound)[0].numpy()
@@ -150,9 +149,9 @@ def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) ->
     pixels = torch.from_numpy(clip.read_frames(0, clip.frames)).permute(3, 0, 1, 2)[None]
     picture = torch.from_numpy(reference_picture(corpus, clip)).permute(2, 0, 1)[None]
     reference = video.encode_reference(to_signal(picture))
-    state, frames = None, []
+    frames = []
     for part in to_signal(pixels).split(FRAMES_PER_CHUNK, 2):
-        decoded, state = video.decode(video.encode(part), reference, state)
+        decoded = video.decode(video.encode(part), reference)
         frames.append(to_pixels(decoded[0]).permute(1, 2, 3, 0).numpy())
     heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
     return Material(np.concatenate(frames), heard[0].clamp(-1, 1).numpy())

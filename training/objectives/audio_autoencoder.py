@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutual_forcing.chunks import SAMPLES_PER_AUDIO_LATENT
+from mutual_forcing.chunks import SAMPLES_PER_LATENT
 from mutual_forcing.config import SAMPLE_RATE, SystemConfig
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder, LogMel
 
@@ -69,7 +69,7 @@ class AudioAutoencoderObjective:
         adversarial_from: int = 1_000_000_000,
     ) -> None:
         self.corpus, self.count, self.seed = corpus, batch, seed
-        self.samples, self.adversarial_from = latents * SAMPLES_PER_AUDIO_LATENT, adversarial_from
+        self.samples, self.adversarial_from = latents * SAMPLES_PER_LATENT, adversarial_from
         self.model = AudioAutoencoder(system.audio_autoencoder)
         self.critics = nn.ModuleList(SpectrogramDiscriminator(w, h) for w, h in RESOLUTIONS)
         self.mel = LogMel(system.audio_autoencoder.mel_bins)

@@ -1,4 +1,9 @@
-"""Video autoencoder: L1, gradients at two scales, change over time, and the mouth counted again."""
+"""Video autoencoder: pictures (L1, gradients, the mouth again), landmarks for the flow, controls for latents.
+
+The corpus knows where 64 points of the body are and what moves the face. Without the first a flow that is
+learnt from pictures alone squeezes the face to hedge (training/README.md, Decisions); without the second
+the same smile is another latent on every face.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +17,53 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mutual_forcing.config import SystemConfig
-from mutual_forcing.models.video_autoencoder import VideoAutoencoder
+from mutual_forcing.models.video_autoencoder import CONTROLS, VideoAutoencoder
 from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.dataset import Clip, Corpus
-from ..data.pictures import panned_clip
+from ..data.landmarks import LANDMARKS
+from ..data.pictures import random_picture
 
-LATENT_NOISE = 0.1
-KL_WEIGHT = 1e-4
+LATENT_NOISE = 0.2
+SIZE_WEIGHT = 0.005
+"""Keeps latents small, so that the noise counts."""
+LANDMARK_WEIGHT = 2.0
+CONTROL_WEIGHT = 0.5
+STRETCH = 16
+"""The frames of an item come from so many consecutive ones."""
+HELDOUT_ITEMS = 12
 
 
 @dataclass(frozen=True)
 class VideoBatch:
-    """frames [B, 3, F, S, S] and reference [B, 3, S, S] uint8; mouth bool [B, 1, F, S, S]."""
+    """frames [B, 3, F, S, S] and reference [B, 3, S, S] uint8; mouth bool [B, 1, F, S, S]; landmarks of
+    the frames [B, F, 64, 2] and of the reference [B, 1, 64, 2] in -1..1; controls [B, F, 60].
+
+    Where not `known` (bool [B]) there is no face, and no truth of it.
+    """
 
     frames: Tensor
     reference: Tensor
     mouth: Tensor
+    landmarks: Tensor
+    origins: Tensor
+    controls: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class _Item:
+    frames: np.ndarray
+    reference: np.ndarray
+    mouth: np.ndarray
+    landmarks: np.ndarray
+    origins: np.ndarray
+    controls: np.ndarray
+    known: bool
 
 
 class VideoAutoencoderObjective:
-    """Reconstruct short segments; the reference comes from far away in time or a sibling clip."""
+    """Animate references, mostly from other clips of the same person, to look like frames."""
 
     def __init__(
         self,
@@ -40,8 +71,8 @@ class VideoAutoencoderObjective:
         corpus: Corpus,
         batch: int,
         seed: int,
-        frames: int = 8,
-        unrelated: float = 0.12,
+        frames: int = 3,
+        unrelated: float = 0.06,
         mouth_weight: float = 0.5,
     ) -> None:
         self.size, self.corpus, self.count = system.video_autoencoder.size, corpus, batch
@@ -54,49 +85,65 @@ class VideoAutoencoderObjective:
         self.clips = {"train": corpus.split("train"), "heldout": corpus.split("heldout")}
 
     def batch(self, step: int) -> VideoBatch:
-        """Segments from random clips, and now and then an unrelated picture.
-
-        Every other batch shows the surroundings of four times as many mouths, at half the length:
-        backgrounds and neighbouring frames teach little, but whole pictures and the decoder's state
-        need the other batches.
-        """
+        """Frames of random clips, and now and then an unrelated picture standing still."""
         rng = np.random.default_rng([self.seed, step])
-        if step % 2:
-            return self._draw(rng, "train", self.count * 4, self.frames // 2, close=True)
-        return self._draw(rng, "train", self.count, self.frames)
+        return self._draw(rng, "train", self.count)
 
-    def _draw(
-        self, rng: np.random.Generator, split: str, count: int, length: int, close: bool = False
-    ) -> VideoBatch:
+    def _draw(self, rng: np.random.Generator, split: str, count: int) -> VideoBatch:
         items = []
         for _ in range(count):
             if split == "train" and rng.random() < self.unrelated:
-                frames, reference = panned_clip(rng, self.size, length)
-                mouth = np.zeros((length, self.size, self.size), bool)
+                items.append(self._picture(rng))
             else:
-                frames, reference, mouth = self._segment(rng, split, length)
-            if close:
-                rows, columns = _around_mouth(rng, mouth)
-                frames, mouth = frames[:, rows, columns], mouth[:, rows, columns]
-                reference = reference[rows, columns]
-            items.append((frames, reference, mouth))
-        frames, references, mouths = (np.stack(part) for part in zip(*items, strict=True))
+                items.append(self._clip(rng, split))
+        parts = {
+            name: torch.from_numpy(np.stack([getattr(item, name) for item in items]))
+            for name in _Item.__dataclass_fields__
+        }
         return VideoBatch(
-            torch.from_numpy(frames).permute(0, 4, 1, 2, 3),
-            torch.from_numpy(references).permute(0, 3, 1, 2),
-            torch.from_numpy(mouths)[:, None],
+            **parts
+            | {
+                "frames": parts["frames"].permute(0, 4, 1, 2, 3),
+                "reference": parts["reference"].permute(0, 3, 1, 2),
+                "mouth": parts["mouth"][:, None],
+            }
         )
 
-    def _segment(
-        self, rng: np.random.Generator, split: str, length: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _picture(self, rng: np.random.Generator) -> _Item:
+        picture = random_picture(rng, self.size)
+        shape = (self.frames, self.size, self.size)
+        return _Item(
+            np.broadcast_to(picture, (self.frames, *picture.shape)),
+            picture,
+            np.zeros(shape, bool),
+            np.zeros((self.frames, LANDMARKS, 2), np.float32),
+            np.zeros((1, LANDMARKS, 2), np.float32),
+            np.zeros((self.frames, CONTROLS), np.float32),
+            False,
+        )
+
+    def _clip(self, rng: np.random.Generator, split: str) -> _Item:
         clips = self.clips[split]
         clip = clips[rng.integers(len(clips))]
-        start = int(rng.integers(0, (clip.frames - length) // 4 + 1)) * 4
-        frames = clip.read_frames(start, length)
-        other = self.corpus.sibling(clip, rng) if rng.random() < 0.7 else clip
-        reference = other.read_frames(int(rng.integers(other.frames)), 1)[0]
-        return frames, reference, mouth_mask(clip, start, length, self.size)
+        # Clips have a key frame at every sixteenth frame: reading from there wastes nothing.
+        start = int(rng.integers(clip.frames // STRETCH)) * STRETCH
+        chosen = np.sort(rng.choice(STRETCH, self.frames, replace=False))
+        frames = clip.read_frames(start, int(chosen[-1]) + 1)[chosen]
+        motion = clip.read_motion()
+        draw = rng.random()
+        other = self.corpus.sibling(clip, rng) if draw < 0.75 else clip
+        place = int(rng.integers(other.frames))
+        if draw > 0.93 and split == "train":
+            place = start + int(chosen[0])  # the reference itself: nothing moves
+        return _Item(
+            frames,
+            other.read_frames(place, 1)[0],
+            mouth_mask(clip, start + chosen, self.size),
+            motion["landmarks"][start + chosen] * 2 - 1,
+            other.read_motion()["landmarks"][place : place + 1] * 2 - 1,
+            motion["controls"][start + chosen],
+            True,
+        )
 
     def losses(
         self,
@@ -106,31 +153,39 @@ class VideoAutoencoderObjective:
         generator: torch.Generator,
         step: int,
     ) -> dict[str, Tensor]:
-        """Reconstruction terms; see the module's docstring."""
+        """Reconstruction terms, landmarks and controls; see the module's docstring."""
         device = next(self.model.parameters()).device
-        target = to_signal(batch.frames.to(device))
-        reference = self.model.encode_reference(to_signal(batch.reference.to(device)))
+        target, picture = repaint(
+            to_signal(batch.frames.to(device)), to_signal(batch.reference.to(device)), generator
+        )
         latents = self.model.encode(target)
         noise = torch.randn(latents.shape, generator=generator, device=device)
-        output, painted, _ = self.model.decode_layers(latents + LATENT_NOISE * noise, reference)
-        error = (output.float() - target).abs()
-        mouth = batch.mouth.to(device).float()
+        made = self.model.animate(
+            latents + LATENT_NOISE * noise, self.model.encode_reference(picture)
+        )
+        error = (made.frames.float() - target).abs()
+        mouth, known = batch.mouth.to(device).float(), batch.known.to(device).float()
         values = {
             "l1": error.mean(),
-            # Without it the reference's pixels get through everywhere and the latents stay empty.
-            "painted": (painted.float() - target).abs().mean(),
+            "painted": (made.painted.float() - target).abs().mean(),
             "mouth": (error * mouth).sum() / (3 * mouth.sum()).clamp_min(1),
-            "gradient": _gradient_loss(output.float(), target),
-            "change": (output.float().diff(dim=2) - target.diff(dim=2)).abs().mean(),
-            "kl": latents.float().square().mean(),
+            "gradient": _gradient_loss(made.frames.float(), target),
+            "landmarks": landmark_error(
+                made.places, batch.landmarks.to(device), batch.origins.to(device), known
+            ),
+            "controls": control_error(
+                self.model.read_controls(latents), batch.controls.to(device), known
+            ),
+            "size": latents.float().square().mean(),
         }
         values["loss"] = (
             values["l1"]
-            + 0.5 * values["painted"]
+            + 0.3 * values["painted"]
             + self.mouth_weight * values["mouth"]
             + 0.5 * values["gradient"]
-            + 0.5 * values["change"]
-            + KL_WEIGHT * values["kl"]
+            + LANDMARK_WEIGHT * values["landmarks"]
+            + CONTROL_WEIGHT * values["controls"]
+            + SIZE_WEIGHT * values["size"]
         )
         return values
 
@@ -138,59 +193,96 @@ class VideoAutoencoderObjective:
         """A sheet of reference | truth | reconstruction on held-out identities, and PSNR."""
         split = "heldout" if self.clips["heldout"] else "train"
         device = next(ema.parameters()).device
-        batch = self._draw(np.random.default_rng([self.seed, 2**31]), split, 12, self.frames)
+        batch = self._draw(np.random.default_rng([self.seed, 2**31]), split, HELDOUT_ITEMS)
         target = to_signal(batch.frames.to(device))
-        reference_pixels = to_signal(batch.reference.to(device))
-        output, _ = ema.decode(ema.encode(target), ema.encode_reference(reference_pixels))
-        still = reference_pixels[:, :, None].expand_as(target)
+        picture = to_signal(batch.reference.to(device))
+        latents = ema.encode(target)
+        made = ema.animate(latents, ema.encode_reference(picture))
+        output, known = made.frames, batch.known.to(device).float()
+        still = picture[:, :, None].expand_as(target)
         mouth = batch.mouth.to(device)
-        _write_sheet(
-            [
-                reference_pixels,
-                target[:, :, 0],
-                output[:, :, 0],
-                target[:, :, -1],
-                output[:, :, -1],
-            ],
-            folder / f"{step:06d}.png",
+        columns = [picture, target[:, :, 0], output[:, :, 0], target[:, :, -1], output[:, :, -1]]
+        _write_sheet(columns, folder / f"{step:06d}.png")
+        places = landmark_error(
+            made.places, batch.landmarks.to(device), batch.origins.to(device), known
         )
         return {
             "heldout/psnr": psnr(output, target),
             "heldout/psnr_mouth": psnr(output, target, mouth),
+            "heldout/psnr_of_reference": psnr(still, target),
             "heldout/psnr_mouth_of_reference": psnr(still, target, mouth),
+            "heldout/landmark_pixels": float(places) * self.size / 2,
+            "heldout/controls": float(
+                control_error(ema.read_controls(latents), batch.controls.to(device), known)
+            ),
         }
 
     def finish(self, ema: nn.Module) -> None:
-        """Measure the latents' statistics over training segments."""
+        """Measure the latents' statistics over training frames."""
         rng = np.random.default_rng([self.seed, 2**31 + 1])
         device = next(ema.parameters()).device
         with torch.no_grad():
             parts = [
-                ema.encode(to_signal(self._draw(rng, "train", 8, self.frames).frames.to(device)))
+                ema.encode(to_signal(self._draw(rng, "train", 32).frames.to(device)))
                 for _ in range(24)
             ]
         latents = torch.cat(parts).transpose(0, 1).flatten(1)
         ema.set_statistics(latents.mean(1), latents.std(1))
 
 
-def mouth_mask(clip: Clip, start: int, count: int, size: int) -> np.ndarray:
-    """bool [count, size, size]: inside the mouth's box."""
-    boxes = clip.mouth_boxes[start : start + count, :, None, None]
+def repaint(frames: Tensor, picture: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Other colours for a clip [B, 3, F, S, S] and its reference [B, 3, S, S]: more looks than the corpus
+    has, so that the animator learns to move whatever it is given.
+    """
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=frames.device)
+
+    count = len(frames)
+    gain, bias = 0.7 + 0.5 * draw(count, 3, 1, 1), 0.4 * draw(count, 3, 1, 1) - 0.2
+    plain = draw(count, 1, 1, 1) < 0.4
+    gain, bias = torch.where(plain, 1.0, gain), torch.where(plain, 0.0, bias)
+    order = torch.randperm(3, generator=generator, device=frames.device)
+    if draw(1).item() < 0.8:
+        order = torch.arange(3, device=frames.device)
+
+    def change(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        return (x[:, order] * gain + bias).clamp(-1, 1)
+
+    return change(frames, gain[:, :, None], bias[:, :, None]), change(picture, gain, bias)
+
+
+def landmark_error(places: Tensor, landmarks: Tensor, origins: Tensor, known: Tensor) -> Tensor:
+    """How far from its place in the reference every landmark is fetched, in halves of the picture.
+
+    places [B, F, H, H, 2], landmarks [B, F, 64, 2], origins [B, 1, 64, 2], known [B]. What lies outside
+    either picture does not count.
+    """
+    flow = places.float().flatten(0, 1).movedim(3, 1)
+    spots = landmarks.float().flatten(0, 1)[:, None]
+    found = F.grid_sample(flow, spots, padding_mode="border", align_corners=False)
+    found = found[:, :, 0].transpose(1, 2).unflatten(0, landmarks.shape[:2])
+    inside = (landmarks.abs().amax(3) < 1) & (origins.abs().amax(3) < 1)
+    weight = inside.float() * known[:, None, None]
+    distance = (found - origins).abs().mean(3)
+    return (distance * weight).sum() / weight.sum().clamp_min(1)
+
+
+def control_error(read: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute error of controls [B, F, 60]; angles and shifts are small numbers and count more."""
+    scale = torch.ones(CONTROLS, device=read.device)
+    scale[52:57], scale[57:] = 4.0, 8.0
+    error = (read.float() - truth.float()).abs() * scale * known[:, None, None]
+    return error.mean() / known.mean().clamp_min(1e-6)
+
+
+def mouth_mask(clip: Clip, frames: np.ndarray, size: int) -> np.ndarray:
+    """bool [len(frames), size, size]: inside the mouth's box."""
+    boxes = clip.mouth_boxes[frames][:, :, None, None]
     grid = (np.arange(size) + 0.5) / size
     inside_x = np.abs(grid[None, None] - boxes[:, 0]) < boxes[:, 2] / 2
     inside_y = np.abs(grid[None, :, None] - boxes[:, 1]) < boxes[:, 3] / 2
     return inside_x & inside_y
-
-
-def _around_mouth(rng: np.random.Generator, mouth: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of half the picture's size near the mouth; anywhere if there is none."""
-    size = mouth.shape[-1]
-    half = size // 2
-    seen = np.argwhere(mouth.any(0))
-    centre = seen.mean(0) if len(seen) else rng.uniform(0, size, 2)
-    corner = centre - half / 2 + rng.uniform(-half / 4, half / 4, 2)
-    top, left = corner.round().astype(int).clip(0, size - half)
-    return slice(top, top + half), slice(left, left + half)
 
 
 def psnr(output: Tensor, target: Tensor, mask: Tensor | None = None) -> float:
