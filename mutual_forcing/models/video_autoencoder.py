@@ -182,7 +182,9 @@ class Animator(nn.Module):
         code = F.silu(self.code(F.silu(self.embed(code))))
         coarse = reference.levels[-1]
         grid = still_places(coarse)
-        hidden = self.enter(torch.cat([coarse, grid.movedim(3, 1).expand(len(coarse), -1, -1, -1)], 1))
+        hidden = self.enter(
+            torch.cat([coarse, grid.movedim(3, 1).expand(len(coarse), -1, -1, -1)], 1)
+        )
         flow = torch.zeros_like(hidden[:, :2])
         for index in reversed(range(len(self.levels))):
             hidden, flow = self.levels[index](hidden, flow, reference.levels[index], code)
@@ -240,7 +242,9 @@ class VideoAutoencoder(nn.Module):
 
     def encode_reference(self, picture: Tensor) -> ReferenceFeatures:
         """What the decoder needs of a reference picture [B, 3, S, S] within -1..1."""
-        return ReferenceFeatures(picture, self.reference_encoder(picture), self.encode_still(picture))
+        return ReferenceFeatures(
+            picture, self.reference_encoder(picture), self.encode_still(picture)
+        )
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, S, S]."""

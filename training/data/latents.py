@@ -74,7 +74,9 @@ class LatentBatch:
     def weights(self, branches: tuple[str, ...]) -> dict[str, Tensor]:
         """How much each token [B, K, N] counts in a loss: a still first chunk's video does not."""
         parts = self.clean(branches).parts
-        weights = {name: torch.ones(part.shape[:3], device=part.device) for name, part in parts.items()}
+        weights = {
+            name: torch.ones(part.shape[:3], device=part.device) for name, part in parts.items()
+        }
         if "video" in weights:
             weights["video"][:, 0] *= self.has_motion[:, None]
         return weights
