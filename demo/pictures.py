@@ -26,6 +26,8 @@ clips stay below, 11 of 16 foreign pictures (photographs, textures, pages) are a
 _FLAT = 0.05
 """Contrast (standard deviation of -1..1) below which a picture shows nothing."""
 _SOFT = 0.3
+_MOTIONS = 6
+"""Known motions that a picture is tried with."""
 
 
 def frame_figure(picture: np.ndarray) -> np.ndarray:
@@ -88,9 +90,9 @@ def _best_window(profile: np.ndarray, length: int, upper: bool) -> int:
 class Familiarity:
     """How far a picture is from what the checkpoint knows, by its own autoencoder.
 
-    Two signs, each relative to the bundled characters: how badly the decoder redraws the picture
-    from its latent when it may look only at the average character, and how unusual the latent is.
-    (Redrawn from its own reference, everything looks perfect: measured, and no use.)
+    Two signs, each relative to the bundled characters: how badly the encoder reads back the motions of
+    known faces after the picture was animated with them (what cannot be moved like a face is none that
+    the model knows), and how unusual the picture's own latent is.
     """
 
     def __init__(self, generator: StreamingGenerator, known: Sequence[np.ndarray]) -> None:
@@ -101,9 +103,8 @@ class Familiarity:
         both = [view for picture in known for view in (picture, picture[:, ::-1])]
         pictures = torch.cat([self._tensor(picture) for picture in both])
         with torch.inference_mode():
-            autoencoder = generator.system.video_autoencoder
-            self._reference = autoencoder.encode_reference(pictures[::2].mean(0, keepdim=True))
-            latents = torch.cat([autoencoder.encode_still(p[None]) for p in pictures])
+            latents = generator.system.video_autoencoder.encode_still(pictures)
+            self._motions = latents[:: max(1, len(latents) // _MOTIONS)][:_MOTIONS].T[None]
             self._mean, self._deviation = latents.mean(0), latents.std(0) + _SOFT
             signs = [self._signs(p[None]) for p in pictures[::2]]
         self._usual = np.median(signs, axis=0)
@@ -119,10 +120,10 @@ class Familiarity:
 
     def _signs(self, pixels: Tensor) -> tuple[float, float]:
         autoencoder = self._generator.system.video_autoencoder
-        latent = autoencoder.encode_still(pixels)
-        redrawn = autoencoder.decode(latent[:, :, None], self._reference)
-        error = (redrawn[:, :, -1].clamp(-1, 1) - pixels).square().mean().sqrt()
-        unusual = ((latent[0] - self._mean) / self._deviation).square().mean().sqrt()
+        reference = autoencoder.encode_reference(pixels)
+        moved = autoencoder.decode(self._motions, reference).clamp(-1, 1)
+        error = (autoencoder.encode(moved) - self._motions).square().mean().sqrt()
+        unusual = ((reference.latent[0] - self._mean) / self._deviation).square().mean().sqrt()
         return error.item(), unusual.item()
 
     def _tensor(self, picture: np.ndarray) -> Tensor:

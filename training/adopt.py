@@ -1,0 +1,70 @@
+"""Start a run from a checkpoint: python -m training.adopt --checkpoint tiny --run runs/mine.
+
+Its networks are laid down as finished stages, so that `training.train` and `training.compare` can go on
+from them without training everything anew. Corpus and latents still have to be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mutual_forcing.checkpoint import load_checkpoint
+
+from .command import run
+from .stages import FROZEN, MODEL_STAGES, Workspace
+from .train_state import save_tensors
+
+
+def adopt(source: str | Path, workspace: Workspace, model_stage: str = "joint") -> None:
+    """Write the checkpoint's networks into `workspace` as finished stages, the transformer as `model_stage`.
+
+    Raises ValueError for a checkpoint of another preset, and where such a stage exists already.
+    """
+    system = load_checkpoint(source)
+    if system.config != workspace.system_config:
+        raise ValueError(f"{source} is no checkpoint of the preset {workspace.scale}.")
+    assert system.folder is not None
+    told = json.loads((system.folder / "record.json").read_text(encoding="utf-8"))
+    stages = {**{name: FROZEN[name] for name in FROZEN}, "model": model_stage}
+    for stage in stages.values():
+        if workspace.done(stage):
+            raise ValueError(f"{workspace.root} already holds a finished stage {stage}.")
+    for network, stage in stages.items():
+        origin = told["model_stage"] if network == "model" else stage
+        record = _record(told["stages"].get(origin, {}), f"{source} ({system.digest})")
+        folder = workspace.stage_folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(system.modules[network].state_dict(), folder / "weights.safetensors", record)
+        (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
+    recipe = {name: stage.get(name, 0) for name in ("steps", "batch", "seed")}
+    return {
+        "recipe": recipe,
+        "hours": stage.get("hours", 0.0),
+        "metrics": stage.get("metrics", {}),
+        "adopted": source,
+    }
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.adopt", description=__doc__)
+    parser.add_argument("--checkpoint", default="tiny", help="embedded name, folder or Hub id")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--stage", choices=MODEL_STAGES, default="joint", help="what the model is")
+    options = parser.parse_args()
+    workspace = Workspace(options.run, options.preset, torch.device("cpu"))
+    return run(lambda: adopt(options.checkpoint, workspace, options.stage))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
