@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from demo.compare_grid import film_maker_problem
 from demo.gpu import leased
 from demo.limits import Limits
 from demo.page import build_demo, launch_options
 from demo.studio import Studio
 
 if TYPE_CHECKING:
+    import gradio as gr
+
     from mutual_forcing import StreamingGenerator
 
 __all__ = ["build_demo", "main", "serve"]
@@ -31,10 +35,12 @@ def serve(
     """Serve the page and return its local address; None leaves a choice to Gradio's environment.
 
     limits: what visitors may do; None reads the MF_* environment variables (see demo/limits.py).
+    With block=False `gr.close_all()` ends it. Raises OSError for a port that is taken.
     """
     limits = limits or Limits.from_environment()
     studio = Studio(generator, limits)
     demo = build_demo(generator, studio)
+    _close_together(demo, studio)
     studio.measure_in_background()
     try:
         _, address, _ = demo.launch(
@@ -44,10 +50,23 @@ def serve(
             prevent_thread_lock=not block,
             **launch_options(studio),
         )
-    finally:
-        if block:
-            studio.close()
+    except BaseException:
+        studio.close()
+        raise
+    if block:
+        studio.close()
     return address
+
+
+def _close_together(demo: gr.Blocks, studio: Studio) -> None:
+    """Let closing the page also end the studio: its threads and its files."""
+    close_page = demo.close
+
+    def close(*arguments: Any, **options: Any) -> None:
+        close_page(*arguments, **options)
+        studio.close()
+
+    demo.close = close  # type: ignore[method-assign]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,15 +89,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = options.device or ("cpu" if leased() else None)
         generator = StreamingGenerator.from_pretrained(options.checkpoint, device=device)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"app.py: {error}\n")
-        return 1
+        return _refuse(error)
     except (KeyError, TypeError, AttributeError) as error:  # a config.json of something else
-        sys.stderr.write(
-            f"app.py: {options.checkpoint} is no checkpoint of this project: {error}\n"
-        )
-        return 1
-    serve(generator, host=options.host, port=options.port, share=options.share, limits=limits)
+        return _refuse(error, f"{options.checkpoint} is no checkpoint of this project: ")
+    except (RuntimeError, ArithmeticError, AssertionError, MemoryError) as error:
+        # Sizes that no network can have or no memory holds, a device that is not there.
+        return _refuse(error, f"{options.checkpoint} cannot be loaded here: ")
+    problem = film_maker_problem()
+    if problem:
+        sys.stderr.write(f"app.py: {problem}\n")
+    # A host ends a program with SIGTERM: as tidily as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve(generator, host=options.host, port=options.port, share=options.share, limits=limits)
+    except OSError as error:  # such as a port that is taken
+        return _refuse(error)
+    except KeyboardInterrupt:  # before the page was up; later Gradio takes care of it
+        pass
     return 0
+
+
+def _refuse(error: Exception, said: str = "") -> int:
+    """Write what stands in the way as one line; return the exit status."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f"app.py: {said}{reason}\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 // Plays finished lanes together. The server's messages arrive as JSON in props.value:
 // {id, status, lanes: [{steps, mode, state, made, total, path}]}. Every message is complete.
-const { say } = window.mutualForcing;
+const { say, watchQueue } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-compare"), grid = find(".mf-lanes"), play = find(".mf-play"), scrub = find(".mf-scrub");
 const EAR = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9.5v5h3.5L12 18.5v-13L7.500 9.500Z"/>' +
   '<path class="on" d="M15.500 9a4.200 4.200 0 0 1 0 6M18 6.500a8 8 0 0 1 0 11"/><path class="off" d="m16 9.500 5 5m0-5-5 5"/></svg>';
 const STATES = { waiting: "lane.waiting", making: "lane.starting", listening: "lane.measuring", stopped: "lane.stopped" };
+let leaveQueue = () => {};
 const set = { id: null, lanes: new Map(), playing: false, scrubbing: false, chosen: false };
 
 const ready = () => [...set.lanes.values()].filter((lane) => lane.ready);
@@ -122,8 +123,12 @@ function draw() {
 }
 
 play.addEventListener("click", toggle);
-document.addEventListener("click", (event) => { // on a phone the lanes are elsewhere
-  if (event.target.closest("#compare-button")) root.scrollIntoView({ block: "nearest", behavior: "smooth" });
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("#compare-button")) return;
+  find(".mf-status").textContent = say("lane.starting");
+  leaveQueue();
+  leaveQueue = watchQueue((places) => { find(".mf-status").textContent = say("player.queue", places); });
+  root.scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone the lanes are elsewhere
 }, true);
 scrub.addEventListener("input", () => {
   set.scrubbing = true;
@@ -152,6 +157,7 @@ function show(data, lane) {
 function receive() {
   let message = {};
   try { message = JSON.parse(props.value || "{}"); } catch { return; }
+  if (message.error || message.lanes) leaveQueue();
   if (message.error) { find(".mf-status").textContent = ""; return; }
   if (!message.lanes) return;
   if (message.id !== set.id) clear(message.id);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.util
 import io
 import shutil
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MAX_LANES = 6
 DEFAULT_STEPS = (1, 4, 8, 16)
 CHOICES = (1, 2, 4, 6, 8, 12, 16, 24, 50)
+_KEEP = 16
+"""Comparisons whose files are kept: callers of the API do not say when they leave."""
 _QUIET = 1e-4
 """Below this RMS a ratio of loudness says nothing."""
 
@@ -42,7 +45,8 @@ class Row:
     other visitors. real_time: seconds of film made per second once the model works. word_errors:
     errors of pocketsphinx per word. motion: mean difference of successive pictures, 0..255.
     colour_drift: difference of the mean colours of the first and second half, 0..255;
-    loudness_drift likewise, in decibels.
+    loudness_drift likewise, in decibels. lip_sync: similarity of mouth and sound above their
+    median over other lags, 0 (no relation) to 2.
     """
 
     steps: int
@@ -55,6 +59,7 @@ class Row:
     motion: float | None = None
     colour_drift: float | None = None
     loudness_drift: float | None = None
+    lip_sync: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ class Comparison:
     folder: Path
     id: str = ""
     stopped: bool = False
-    started: float = field(default_factory=time.time)
+    problem: str = ""
+    """Why it ended early although nobody stopped it, in one sentence."""
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def finished(self) -> list[Lane]:
@@ -100,26 +107,41 @@ class Bench:
         self.studio = studio
         self._root = tempfile.TemporaryDirectory(prefix="mutual-forcing-compare-")
         self._comparisons: dict[str, Comparison] = {}
+        studio.at_close(self.close)
+
+    def close(self) -> None:
+        """End everything and remove every file."""
+        for visitor in list(self._comparisons):
+            self.forget(visitor)
+        self._root.cleanup()
 
     def run(
         self, visitor: str, request: GenerationRequest, steps: Sequence[int]
     ) -> Iterator[Comparison]:
         """Make the lanes one after the other; yields whenever something is new.
 
-        Raises ValueError unless there are 1 to 6 different step counts from 1 to 50.
+        Raises ValueError unless there are 1 to 6 different step counts from 1 to 50, and for what
+        would be refused or take too long; the visitor's last comparison is then still there.
         """
         counts = step_counts(steps)
+        expected_seconds(self.studio, request, counts)
         self.forget(visitor)
         folder = Path(tempfile.mkdtemp(dir=self._root.name))
         lanes = [Lane(count, mode_name(count)) for count in counts]
         comparison = Comparison(request, lanes, folder, id=folder.name)
         self._comparisons[visitor] = comparison
+        for old in list(self._comparisons)[:-_KEEP]:
+            self.forget(old)
         for index, count in enumerate(counts):
             if comparison.stopped:
                 break
-            for lane in self._lane(visitor, comparison, count):
-                comparison.lanes[index] = lane
-                yield comparison
+            try:
+                for lane in self._lane(visitor, comparison, count):
+                    comparison.lanes[index] = lane
+                    yield comparison
+            except Exception:
+                comparison.lanes[index] = replace(comparison.lanes[index], state="stopped")
+                raise
         yield comparison
 
     def stop(self, visitor: str) -> None:
@@ -135,6 +157,8 @@ class Bench:
         comparison = self._comparisons.pop(visitor, None)
         self.studio.forget(_alias(visitor))
         if comparison:
+            for lane in comparison.finished:
+                self.studio.shelf.drop(lane.path.removeprefix(ROUTE))
             shutil.rmtree(comparison.folder, ignore_errors=True)
 
     def _lane(self, visitor: str, comparison: Comparison, steps: int) -> Iterator[Lane]:
@@ -150,6 +174,9 @@ class Bench:
                     first = prepared + progress.made / progress.rate
                 lane = replace(lane, made=progress.made, total=progress.seconds)
                 last = progress
+                self._watch_the_time(comparison)
+                if comparison.stopped:  # also if that was said before there was a stream
+                    self.studio.stop(_alias(visitor))
                 yield lane
         talk = self.studio.talk_of(_alias(visitor))
         if comparison.stopped or talk is None or last is None or not last.made:
@@ -163,6 +190,11 @@ class Bench:
         row = Row(steps, lane.mode, nfe, first, last.rate, last.made, **judge(film, words))
         self.studio.forget(_alias(visitor))
         yield replace(lane, state="done", row=row, film=film, path=self._publish(film))
+
+    def _watch_the_time(self, comparison: Comparison) -> None:
+        problem = self.studio.limits.worked_off(time.perf_counter() - comparison.began)
+        if problem:
+            comparison.stopped, comparison.problem = True, problem
 
     def _publish(self, path: Path) -> str:
         film = self.studio.shelf.new()
@@ -193,26 +225,34 @@ def mode_name(steps: int) -> str:
 def expected_seconds(studio: Studio, request: GenerationRequest, steps: Sequence[int]) -> float:
     """Return how long all lanes will take on this machine; 0 while that is not known.
 
-    Raises ValueError for what would be refused: unspeakable text, a film longer than allowed.
+    Raises ValueError for what would be refused: unspeakable text, a film longer than allowed, more
+    work than allowed.
     """
     chunks = studio.plan(request).chunks
     if not studio.pace.known:
         return 0.0
     each = [studio.pace.chunk_seconds(count, request.guidance_scale) for count in steps]
-    return chunks * sum(each) + len(each) * studio.pace.overhead
+    seconds = chunks * sum(each) + len(each) * studio.pace.overhead
+    studio.limits.check_work(seconds)
+    return seconds
 
 
 def judge(film: Path, words: Sequence[str]) -> dict[str, float | None]:
     """Measure a film with the evaluation's own code; what is not installed here is left out."""
-    figures: dict[str, float | None] = {}
-    audio = read_audio_or_silence(film)
-    if importlib.util.find_spec("training.metrics.drift"):
-        figures |= _drift(_frames(film), audio)
+    if not _judges_are_here():
+        return {}
+    audio, frames = read_audio_or_silence(film), _frames(film)
+    figures = {**_drift(frames, audio), "lip_sync": _lip_sync(frames, audio)}
     if words and importlib.util.find_spec("pocketsphinx"):
         from training.metrics.words import transcribe, word_error_rate
 
         figures["word_errors"] = word_error_rate(" ".join(words), transcribe(audio))
     return figures
+
+
+def _judges_are_here() -> bool:
+    # A Space has no training package; of a missing package no submodule can be looked for.
+    return all(importlib.util.find_spec(name) for name in ("training", "training.metrics"))
 
 
 def read_audio_or_silence(film: Path) -> np.ndarray:
@@ -250,6 +290,26 @@ def _drift(frames: np.ndarray, audio: np.ndarray) -> dict[str, float | None]:
             ratio = second["loudness"] / first["loudness"]
             result["loudness_drift"] = float(20 * np.log10(ratio))
     return result
+
+
+def _lip_sync(frames: np.ndarray, audio: np.ndarray) -> float | None:
+    """None for a film that is too short to be judged."""
+    from training.metrics.sync import embed, score
+
+    # An encoder may cut the last samples.
+    padding = max(0, len(frames) * SAMPLE_RATE // FPS - len(audio))
+    try:
+        return score(*embed(*_lip_judges(), frames, np.pad(audio, (0, padding)))).margin
+    except ValueError:
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _lip_judges() -> tuple[Any, Any]:
+    from training.metrics.mouth import load_reader
+    from training.metrics.sync import load_pair
+
+    return load_pair(), load_reader()
 
 
 def _frames(film: Path) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +23,24 @@ SIDE = 256
 """Pixels of one lane's picture: the model's own size is too small for a player's window."""
 _COLOURS = {"Few": (16, 122, 87), "Multi": (109, 40, 217)}
 _BACKGROUND = (16, 19, 26)
+
+
+def film_maker_problem() -> str:
+    """Return why `write_grid` cannot work on this machine, in one sentence; empty if it can."""
+    program = os.environ.get("FFMPEG_BINARY", "ffmpeg-imageio")
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        # moviepy's own rule; the wheel of imageio-ffmpeg brings the program on most machines.
+        program = get_ffmpeg_exe() if program == "ffmpeg-imageio" else program
+    except (ImportError, RuntimeError):
+        program = ""
+    if shutil.which("ffmpeg" if program == "auto-detect" else program):
+        return ""
+    return (
+        "ffmpeg is missing (apt-get install ffmpeg): Compare cannot write its film of all lanes; "
+        "everything else works."
+    )
 
 
 def write_grid(

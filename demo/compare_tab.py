@@ -123,7 +123,7 @@ def _wire(demo: gr.Blocks, bench: Bench, asked: _Fields, results: _Results) -> N
     event = results.start.click(on_page, inputs_, outputs, api_visibility="private", **MODEL)
     event.failure(_failed, outputs=outputs[:3], **QUIET)
     files = [
-        gr.File(visible=False, label="All lanes (MP4)"),
+        gr.File(visible=False, label="All lanes (MP4), or nothing where it cannot be written"),
         gr.File(visible=False, label="Figures (CSV)"),
         gr.JSON(visible=False, label="Figures"),
     ]
@@ -148,22 +148,50 @@ def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
     def compare(
         picture: str, text: str, steps: list[int], emotion: str, motion: str,
         seed: float, guidance: float, seconds: float, request: gr.Request,
-    ) -> tuple[str, str, list[dict[str, Any]]]:  # fmt: skip
+    ) -> tuple[str | None, str, list[dict[str, Any]]]:  # fmt: skip
         """Make the same film with each number of steps.
 
         Returns the lanes side by side as one MP4, the figures as CSV, and as a list of rows.
+
+        Args:
+            picture: an uploaded picture of the character.
+            text: what they say, in English.
+            steps: up to 6 of the listed numbers of denoising steps a chunk; one lane each.
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            seed: a whole number from 0, the same for all lanes.
+            guidance: Multi mode's guidance, 1 to 10; 0 for the default.
+            seconds: length of the films; 0 for as long as the words need.
         """
         with polite():
             asked = (picture, text, steps, emotion, motion, seed, guidance, seconds)
             wanted = _asked(*asked, limits=bench.studio.limits)
-            for comparison in bench.run(visitor(request), *wanted):
-                last = comparison
+            last = _finished(bench, visitor(request), *wanted)
         rows = [lanes.rounded(row) for row in last.rows]
         if not rows:
-            raise gr.Error("The comparison was stopped before its first lane was finished.")
-        return str(_grid(bench, last)), str(_numbers(last)), rows
+            stopped = "The comparison was stopped before its first lane was finished."
+            raise gr.Error(last.problem or stopped, print_exception=False)
+        grid = _grid_or_none(bench, last)
+        return (str(grid) if grid else None), str(_numbers(last)), rows
 
     return on_page, compare
+
+
+def _finished(bench: Bench, who: str, request: GenerationRequest, counts: list[int]) -> Comparison:
+    """Make all lanes; what was finished before a failure is returned with its problem."""
+    comparison = None
+    try:
+        for so_far in bench.run(who, request, counts):
+            comparison = so_far
+    except ValueError:
+        raise
+    except Exception as error:
+        log.exception("A comparison failed.")
+        if comparison is None:
+            raise ValueError(failure(error)) from error
+        comparison.problem = failure(error)
+    assert comparison is not None
+    return comparison
 
 
 def _asked(
@@ -193,20 +221,19 @@ def _show(bench: Bench, who: str, request: GenerationRequest, counts: list[int])
     except Exception as error:
         log.exception("A comparison failed.")
         if comparison is None or not comparison.rows:
-            raise gr.Error(failure(error)) from error
-        gr.Warning(f"{failure(error)} The lanes that were finished are kept.")
-    if comparison is None:
+            raise gr.Error(failure(error), print_exception=False) from error
+        comparison.problem = f"{failure(error)} The lanes that were finished are kept."
+    if comparison is None or not comparison.folder.is_dir():  # the visitor has gone
         return
+    if comparison.problem:
+        gr.Warning(comparison.problem)
     if not comparison.rows:
         yield _outputs(comparison, running=False, status=say("compare.stopped"))
         return
     numbers = _numbers(comparison)
     yield _outputs(comparison, True, status=say("compare.filming"), numbers=numbers)
-    try:
-        grid, status = _grid(bench, comparison), _summary(comparison)
-    except (OSError, RuntimeError, ImportError, ValueError):
-        log.exception("The film of all lanes could not be written.")
-        grid, status = None, say("compare.no-film")
+    grid = _grid_or_none(bench, comparison)
+    status = _summary(comparison) if grid else say("compare.no-film")
     yield _outputs(comparison, False, status=status, numbers=numbers, grid=grid)
 
 
@@ -249,6 +276,15 @@ def _numbers(comparison: Comparison) -> Path:
     return path
 
 
+def _grid_or_none(bench: Bench, comparison: Comparison) -> Path | None:
+    """The film of all lanes; without it, because ffmpeg is missing or fails, the rest still counts."""
+    try:
+        return _grid(bench, comparison)
+    except (OSError, RuntimeError, ImportError, ValueError):
+        log.exception("The film of all lanes could not be written.")
+        return None
+
+
 def _grid(bench: Bench, comparison: Comparison) -> Path:
     request, generator = comparison.request, bench.studio.generator
     path = comparison.folder / "mutual-forcing-comparison.mp4"
@@ -259,6 +295,7 @@ def _grid(bench: Bench, comparison: Comparison) -> Path:
         "seed": request.seed,
         "model": generator.config.name,
         "checkpoint": generator.system.digest,
+        **({"ended_early": comparison.problem} if comparison.problem else {}),
     }
     write_grid(path, comparison.finished, settings)
     return path

@@ -14,6 +14,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Row], float | None], str], ...] = (
     ("figure.first", lambda r: r.first_chunk, "{:.2f} s"),
     ("figure.rate", lambda r: r.real_time, "{:.2f}×"),
     ("figure.words", lambda r: None if r.word_errors is None else 100 * r.word_errors, "{:.0f} %"),
+    ("figure.sync", lambda r: r.lip_sync, "{:.2f}"),
     ("figure.motion", lambda r: r.motion, "{:.2f}"),
     ("figure.colour", lambda r: r.colour_drift, "{:.1f}"),
     ("figure.loudness", lambda r: r.loudness_drift, "{:+.1f} dB"),
@@ -59,16 +60,19 @@ def _table_row(row: Row, columns: Sequence[tuple]) -> str:
 
 
 def plots_html(rows: Sequence[Row]) -> str:
-    """Return two small charts over the network evaluations: what it costs, and what it gives."""
+    """Return small charts over the network evaluations: what it costs, and what it gives."""
     if len(rows) < 2:
         return ""
     cost = [(row, 1 / max(row.real_time, 1e-6)) for row in rows]
     charts = [_chart("chart.cost", cost, "{:.2f} s", real_time=True)]
     heard = [(row, 100 * row.word_errors) for row in rows if row.word_errors is not None]
+    joined = [(row, max(0.0, row.lip_sync)) for row in rows if row.lip_sync is not None]
     moved = [(row, row.motion) for row in rows if row.motion is not None]
     if len(heard) > 1:
         charts.append(_chart("chart.words", heard, "{:.0f} %"))
-    elif len(moved) > 1:
+    if len(joined) > 1:
+        charts.append(_chart("chart.sync", joined, "{:.2f}"))
+    if len(charts) == 1 and len(moved) > 1:
         charts.append(_chart("chart.motion", moved, "{:.1f}"))
     return f'<div class="mf-charts">{"".join(charts)}</div>'
 

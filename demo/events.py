@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -22,7 +23,9 @@ from .inputs import ANY_PICTURE, DRIVES, Form, preflight, preflight_problem, rea
 from .parts import MODEL, QUIET, polite, visitor
 from .progress import Progress, failed_message, failure
 from .studio import Studio
-from .texts import plain_api, say
+from .texts import plain_api
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def _whole_clip(studio: Studio, who: str, form: Form) -> str:
         # What was made is returned, and its metadata says why it ended early.
         talk = studio.talk_of(who)
         if talk is None or not talk.parts:
+            log.exception("A film could not be begun.")
             studio.forget(who)
             raise ValueError(failure(error)) from error
     talk = studio.talk_of(who)
@@ -144,20 +148,16 @@ def _show(studio: Studio, request: gr.Request, stream: Iterator[Progress]) -> It
         raise
     except Exception as error:
         if progress is None or not progress.made:
+            log.exception("A film could not be begun.")
             raise gr.Error(failure(error), print_exception=False) from error
         gr.Warning(f"{failure(error)} What was made until then is kept.")
     talk = studio.talk_of(visitor(request))
     if talk is None or progress is None:
         return
-    finished = progress if progress.done else _ended(progress)
+    finished = progress if progress.done else progress.broken_off()
     may_continue = gr.update(visible=not talk.broken)
     clip = gr.update(value=str(studio.save(talk)), visible=True)
     yield finished.message(), gr.update(interactive=False), may_continue, clip
-
-
-def _ended(progress: Progress) -> Progress:
-    status = say("stream.ended-early", made=f"{progress.made:.1f}")
-    return replace(progress, done=True, status=status)
 
 
 def _failed() -> tuple[str, Any]:

@@ -69,6 +69,11 @@ class FilmShelf:
             self._films = {f.id: f for f in [*recent[-_KEEP_FILMS + 1 :], film]}
         return film
 
+    def drop(self, film_id: str) -> None:
+        """Forget a film; who reads it already reads on."""
+        with self._lock:
+            self._films.pop(film_id, None)
+
     def route(self) -> Route:
         """Return the route to give to `launch(app_kwargs={"routes": [...]})`."""
         return Route(ROUTE + "{film_id}", self._serve, methods=["GET"])

@@ -69,6 +69,8 @@ def check(components: Sequence[Any], values: Sequence[Any]) -> None:
             _check_number(name, value, component)
         elif isinstance(component, (gr.Radio, gr.Dropdown)):
             _check_choice(name, value, component)
+        elif isinstance(component, gr.CheckboxGroup):
+            _check_choices(name, value, component)
 
 
 def _check_text(name: str, value: Any) -> None:
@@ -94,6 +96,14 @@ def _check_choice(name: str, value: Any, component: gr.Radio | gr.Dropdown) -> N
     wanted = value if several and isinstance(value, list) else [value]
     if len(wanted) > len(choices) or any(item not in choices for item in wanted):
         raise RefusedError(f"{name} must be one of: {', '.join(map(str, choices))}.")
+
+
+def _check_choices(name: str, value: Any, component: gr.CheckboxGroup) -> None:
+    choices = [choice for _, choice in component.choices]
+    if not isinstance(value, list) or len(value) > len(choices):
+        raise RefusedError(f"{name} must be a list of choices.")
+    if any(item not in choices for item in value):
+        raise RefusedError(f"{name} must be among: {', '.join(map(str, choices))}.")
 
 
 def _check_file(name: str, value: Any) -> None:

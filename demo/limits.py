@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from mutual_forcing.types import MAX_SECONDS
 
+from .texts import say
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -18,6 +20,7 @@ class Limits:
     upload_mb: largest uploaded file in megabytes (MF_MAX_UPLOAD_MB, 1 to 200).
     queue: most requests that wait at a time (MF_MAX_QUEUE, 1 to 1000).
     waiting: most of these from one visitor (MF_MAX_WAITING, 1 to 1000).
+    minutes: longest time that the model works for one request (MF_MAX_MINUTES, 1 to 1440).
     user, password: asked for before the page opens, when a password is set (MF_USER, MF_PASSWORD).
     mcp: whether films can be ordered as MCP tools (MF_MCP=1).
     """
@@ -27,6 +30,7 @@ class Limits:
     upload_mb: int = 200
     queue: int = 20
     waiting: int = 5
+    minutes: float = 60
     user: str = "user"
     password: str = field(default="", repr=False)
     mcp: bool = False
@@ -48,6 +52,7 @@ class Limits:
             upload_mb=int(_number(values, "MF_MAX_UPLOAD_MB", default.upload_mb, 200)),
             queue=int(_number(values, "MF_MAX_QUEUE", default.queue, 1000)),
             waiting=int(_number(values, "MF_MAX_WAITING", default.waiting, 1000)),
+            minutes=_number(values, "MF_MAX_MINUTES", default.minutes, 1440),
             user=values.get("MF_USER") or default.user,
             password=values.get("MF_PASSWORD", ""),
             mcp=values.get("MF_MCP", "").strip() == "1",
@@ -67,6 +72,19 @@ class Limits:
         """Raise ValueError for a film that is too long."""
         if seconds > self.seconds + 1:  # chunks only come whole
             raise ValueError(f"The film would be longer than {self.seconds:g} seconds.")
+
+    def check_work(self, seconds: float) -> None:
+        """Raise ValueError for what would keep the model busy for too many seconds."""
+        if seconds > 60 * self.minutes:
+            raise ValueError(
+                f"This would take about {seconds / 60:.0f} minutes here, longer than the allowed "
+                f"{self.minutes:g}: choose fewer steps or a shorter film."
+            )
+
+    def worked_off(self, seconds: float) -> str:
+        """Return why a request ends that has kept the model busy for so long; empty if it goes on."""
+        over = seconds > 60 * self.minutes
+        return say("limit.work", minutes=f"{self.minutes:g}") if over else ""
 
 
 def _number(values: Mapping[str, str], name: str, default: float, most: float) -> float:

@@ -18,16 +18,30 @@ from .texts import say
 if TYPE_CHECKING:
     from .studio import Studio
 
+_KEEP = 16
+"""Streams that are kept after their end: callers of the API do not say when they leave."""
+
 
 class LiveStage:
     """Starts, changes and ends the streams by the name of the visitor who watches them."""
 
     def __init__(self, studio: Studio, limits: Limits | None = None) -> None:
         self.studio, limits = studio, limits or Limits()
-        self.limits = replace(limits, longest=min(limits.longest, studio.limits.seconds))
+        self.limits = replace(
+            limits,
+            longest=min(limits.longest, studio.limits.seconds),
+            minutes=min(limits.minutes, studio.limits.minutes),
+        )
         self._streams: dict[str, LiveStream] = {}
         self._clips: dict[str, Path] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="mutual-forcing-live-")
+        studio.at_close(self.close)
+
+    def close(self) -> None:
+        """End every stream and remove every file."""
+        for visitor in list(self._streams):
+            self.forget(visitor)
+        self._folder.cleanup()
 
     def running(self, visitor: str) -> bool:
         """Whether the visitor has a stream that can be changed."""
@@ -41,6 +55,8 @@ class LiveStage:
         self.forget(visitor)
         stream = LiveStream(self.studio.model, self.studio.shelf.new(), request, self.limits)
         self._streams[visitor] = stream
+        for old in list(self._streams)[:-_KEEP]:
+            self.forget(old)
         yield from stream.messages()
 
     def say(self, visitor: str, text: str) -> float:
@@ -73,6 +89,7 @@ class LiveStage:
         stream, clip = self._streams.pop(visitor, None), self._clips.pop(visitor, None)
         if stream:
             stream.stop()
+            self.studio.shelf.drop(stream.film_id)
         if clip:
             clip.unlink(missing_ok=True)
 

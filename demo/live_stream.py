@@ -16,7 +16,7 @@ from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest
 
 from .films import Film
 from .inputs import caption, style_of
-from .progress import Progress, badge
+from .progress import Progress, badge, failure
 from .texts import say
 
 if TYPE_CHECKING:
@@ -30,10 +30,15 @@ _LONGEST_LEAD = 3.0
 
 @dataclass(frozen=True)
 class Limits:
-    """quiet: seconds without text after which a stream ends. longest: seconds of any stream."""
+    """When a stream ends by itself.
+
+    quiet: after so many seconds without text. longest: of any stream. minutes: most time that it may
+    take.
+    """
 
     quiet: float = 15.0
     longest: float = 240.0
+    minutes: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,9 @@ class LiveStream:
         self.moments: list[Moment] = []
         self.said = [request.text.strip()]
         self.running = True
+        self.problem = ""
+        """Why it failed, in one sentence."""
+        self.film_id = film.id
         self._model, self._film, self._limits = model, film, limits
         self._state = model.generator.start(request)
         self._muxer = StreamMuxer(size, size)
@@ -88,6 +96,7 @@ class LiveStream:
         self._caption: str | None = None
         self._steps: int | None = None
         self._quiet = 0.0
+        self._began = 0.0
         self._why = ""
 
     def messages(self) -> Iterator[Live]:
@@ -99,14 +108,14 @@ class LiveStream:
             yield last
             while (item := news.get()) is not None:
                 if isinstance(item, Exception):
+                    yield last  # which may have been left out below
                     raise item
                 last = item
                 if news.empty():  # of several only the last counts, as each is complete
                     yield last
         finally:
             self._stop.set()
-        status = say("live.ended", made=f"{last.progress.made:.1f}", reason=self._why)
-        yield self._tell(replace(last.progress, done=True, status=status))
+        yield self._tell(last.progress.ended(self._why))
 
     def say(self, text: str) -> float:
         """Append text; return the second of the stream at which it begins.
@@ -154,6 +163,7 @@ class LiveStream:
         return {
             "text": " ".join(self.said),
             "seed": self._state.request.seed,
+            **({"ended_early": self.problem} if self.problem else {}),
             "changes": [
                 {"seconds": round(m.start, 2), "steps": m.steps, "caption": m.style}
                 for m in changes
@@ -167,7 +177,7 @@ class LiveStream:
                 self._chunks(news)
         except Exception as error:
             log.exception("A live stream failed.")
-            end = error
+            end, self.problem = error.with_traceback(None), failure(error)
         finally:
             self.running = False
             self._keep(self._muxer.finish())
@@ -176,6 +186,7 @@ class LiveStream:
 
     def _chunks(self, news: queue.Queue) -> None:
         began: float | None = None
+        self._began = time.perf_counter()
         progress = self._announce()
         while not self._stop.is_set() and self._prepare():
             started = time.perf_counter()
@@ -197,6 +208,9 @@ class LiveStream:
             if self._caption is not None or self._steps is not None:
                 generator.steer(state, caption=self._caption, steps=self._steps)
                 self._caption = self._steps = None
+            if time.perf_counter() - self._began > 60 * limits.minutes:
+                self._why = say("limit.work", minutes=f"{limits.minutes:g}")
+                return False
             if state.index < state.total and state.seconds < limits.longest:
                 self._quiet = 0.0
             elif state.seconds >= limits.longest:

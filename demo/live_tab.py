@@ -6,12 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
-from mutual_forcing.types import MAX_STEPS
+from mutual_forcing.types import MAX_STEPS, GenerationRequest
 
 from . import inputs
 from .gpu import leased
@@ -171,13 +171,23 @@ def _listed(stage: LiveStage) -> dict[str, Any]:
 
 def _changes(stage: LiveStage) -> tuple[Callable, Callable, Callable]:
     def live_say(text: str, request: gr.Request) -> float:
-        """Append text to the running live stream; return the second at which it begins."""
+        """Append text to the running live stream; return the second at which it begins.
+
+        Args:
+            text: what they say next, in English.
+        """
         with polite():
             stage.studio.limits.check_text(text)
             return stage.say(visitor(request), text)
 
     def live_steer(emotion: str, motion: str, steps: float, request: gr.Request) -> float:
-        """Change the running live stream; return the second from which the change holds."""
+        """Change the running live stream; return the second from which the change holds.
+
+        Args:
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            steps: denoising steps a chunk, 1 to 50.
+        """
         with polite():
             return stage.steer(visitor(request), emotion, motion, steps)
 
@@ -199,16 +209,38 @@ def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
         """Run a live stream until it is stopped or silent; return its clip and its timeline.
 
         While it runs, `/live_say`, `/live_steer` and `/live_stop` of the same client change it.
+
+        Args:
+            picture: an uploaded picture of the character.
+            text: what they say first, in English.
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            steps: denoising steps a chunk, 1 to 50; up to 8 is Few mode, above is Multi mode.
         """
         with polite():
             form = _form(picture, text, emotion, motion, steps)
             wanted = form.request(limits=stage.studio.limits)
-            for progress in stage.run(visitor(request), wanted):
-                last = progress
+            last = _to_its_end(stage, visitor(request), wanted)
         clip = stage.save(visitor(request))
         return (str(clip) if clip else None), last.timeline()
 
     return on_page, live
+
+
+def _to_its_end(stage: LiveStage, who: str, request: GenerationRequest) -> Live:
+    """Run a stream; of one that fails what was made is kept, and its clip says why."""
+    last = None
+    try:
+        for live in stage.run(who, request):
+            last = live
+    except ValueError:
+        raise
+    except Exception as error:
+        if last is None or not last.moments:
+            log.exception("A live stream could not be begun.")
+            raise ValueError(failure(error)) from error
+    assert last is not None
+    return last
 
 
 def _form(picture: str | None, text: str, emotion: str, motion: str, steps: float) -> Form:
@@ -230,10 +262,11 @@ def _show(stage: LiveStage, who: str, *values: Any) -> Iterator[tuple]:
     except ValueError:
         raise
     except Exception as error:
-        log.exception("A live stream failed.")
         if live is None or not live.moments:
-            raise gr.Error(failure(error)) from error
+            log.exception("A live stream could not be begun.")
+            raise gr.Error(failure(error), print_exception=False) from error
         gr.Warning(f"{failure(error)} What was made until then is kept.")
+        live = replace(live, progress=live.progress.broken_off())
     clip = stage.save(who)
     if live is not None:
         yield _outputs(live, running=False, clip=str(clip) if clip else None)

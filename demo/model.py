@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _WAITING_CHUNKS = 2
 """How far the model may run ahead of the muxer."""
+_PATIENCE = 30.0
+"""Seconds that the end of the program waits for the chunk in progress."""
+
+
+class ClosedError(RuntimeError):
+    """The model is not for use any more: the program ends."""
 
 
 class Model:
@@ -27,14 +33,32 @@ class Model:
 
     def __init__(self, generator: StreamingGenerator) -> None:
         self.generator = generator
+        self.closed = threading.Event()
+        """Set: whoever uses the model ends after the chunk in progress."""
         self._lock = threading.Lock()
         self._stream = lease(generator)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[StreamingGenerator]:
-        """Wait until nobody uses the model, and have it to oneself until the block ends."""
+        """Wait until nobody uses the model, and have it to oneself until the block ends.
+
+        Raises ClosedError once the model is closed.
+        """
         with self._lock:
+            if self.closed.is_set():
+                raise ClosedError
             yield self.generator
+
+    def close(self) -> None:
+        """Let nobody use the model any more and wait for the chunk in progress, 30 s at most.
+
+        A thread inside torch while the interpreter shuts down would end the program with an abort.
+        """
+        self.closed.set()
+        if self._lock.acquire(timeout=_PATIENCE):
+            self._lock.release()
+        else:
+            log.warning("The model is still in use.")
 
     def chunks(
         self,
@@ -52,10 +76,19 @@ class Model:
         context = contextvars.copy_context()
         arguments = (self._produce, chunks, request, state, stop, abandoned)
         threading.Thread(target=context.run, args=arguments, daemon=True).start()
-        while (item := chunks.get()) is not None:
+        while (item := self._next(chunks, abandoned)) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+    def _next(self, chunks: queue.Queue, abandoned: threading.Event) -> Any:
+        """Wait for the next item, but not for a producer who puts nothing any more."""
+        while True:
+            try:
+                return chunks.get(timeout=0.5)
+            except queue.Empty:
+                if abandoned.is_set() or self.closed.is_set():
+                    return None
 
     def _produce(
         self,
@@ -70,8 +103,10 @@ class Model:
             with self.alone(), contextlib.closing(self._stream(request, state)) as stream:
                 for chunk in stream:
                     _put(chunks, chunk, abandoned)
-                    if stop.is_set() or abandoned.is_set():
+                    if stop.is_set() or abandoned.is_set() or self.closed.is_set():
                         break
+        except ClosedError:
+            log.info("A stream came too late: the program ends.")
         except Exception as error:
             log.exception("Generation failed.")
             end = error.with_traceback(None)  # which would keep the tensors of its frames

@@ -12,7 +12,7 @@ from mutual_forcing.media import StreamMuxer
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, GenerationRequest
 
-from .model import Model
+from .model import ClosedError, Model
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ class Pace:
 
 
 def measure(model: Model) -> Pace:
-    """Time a few chunks, muxing included, and return this machine's pace."""
+    """Time a few chunks, muxing included, and return this machine's pace.
+
+    Raises ClosedError when the model is closed meanwhile.
+    """
     one, few, multi = 1, 4, FEW_MODE_MAX_STEPS + 1
     _time_chunk(model, one)  # the first run also pays for memory and caches
     first, chunk = zip(*(_time_chunk(model, n) for n in (one, few, multi)), strict=True)
@@ -73,5 +76,7 @@ def _time_chunk(model: Model, steps: int) -> tuple[float, float]:
         for chunk in generator.stream(request):
             muxer.add(chunk.frames, chunk.audio)
             marks.append(time.perf_counter())
+            if model.closed.is_set():
+                raise ClosedError
     first, *later = np.diff(marks)
     return float(first), float(np.median(later))

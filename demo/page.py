@@ -55,7 +55,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
     return {
         "theme": _theme(),
         "css": read("page.css") + read("tabs.css") + read("small.css"),
-        "head": f"<script>{read('texts.js')}</script>",
+        "head": f"<script>{read('texts.js')}{read('queue.js')}</script>",
         "i18n": translations(),
         "app_kwargs": {"routes": [studio.shelf.route()]},
         "ssr_mode": False,

@@ -18,6 +18,7 @@ from .texts import text as t
 HERE = Path(__file__).parent
 CHARACTERS = HERE.parent / "examples" / "characters"
 SURPRISES = HERE.parent / "examples" / "surprise"
+VOICES = HERE.parent / "examples" / "voices"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 MODEL: dict[str, Any] = {
     "concurrency_limit": 1,

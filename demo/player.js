@@ -1,12 +1,13 @@
 // Plays one growing MP4 through MediaSource. The server's messages arrive as JSON in props.value:
 // {id, path, mime, seconds, expected_rate, mode, continues}, then {id, status, fps, rate, nfe, made, done};
 // mode and status are phrases of texts.js. What is shown comes from the table of texts.
-const { say } = window.mutualForcing;
+const { say, watchQueue } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-player"), video = find(".mf-video"), wait = find(".mf-wait"), tap = find(".mf-tap");
 const Source = window.ManagedMediaSource || window.MediaSource;
 const film = { id: null, queue: [], generation: 0 };
 let clicked = performance.now();
+let leaveQueue = () => {};
 
 const figure = (name, text) => { find(`[data-figure="${name}"]`).textContent = text; };
 // What changes all the time is shown; screen readers are told of the rest.
@@ -25,28 +26,14 @@ const bufferedEnd = () => video.buffered.length ? video.buffered.end(video.buffe
 document.addEventListener("click", (event) => {
   if (event.target.closest("#talk-button, #continue-button")) {
     clicked = performance.now();
-    if (event.target.closest("#talk-button")) { showWait("player.preparing"); watchQueue(); }
+    if (event.target.closest("#talk-button")) showWait("player.preparing");
+    leaveQueue();
+    leaveQueue = watchQueue((places) => showWait("player.queue", places));
     // On a phone the stage is elsewhere.
     find(".mf-stage").scrollIntoView({ block: innerWidth <= 640 ? "start" : "nearest", behavior: "smooth" });
   }
   if (event.target.closest("#stop-button")) { film.stopped = true; video.pause(); showWait(""); }
 }, true);
-
-// Gradio tells how many wait, not which one we are; nobody overtakes, so the least seen is our place.
-function watchQueue() {
-  clearInterval(film.queueTimer);
-  let place = Infinity;
-  film.queueTimer = setInterval(async () => {
-    try {
-      const base = (window.gradio_config && window.gradio_config.root) || "";
-      const response = await fetch(`${base}/gradio_api/queue/status`);
-      const waiting = (await response.json()).queue_size;
-      place = Math.min(place, waiting);
-      if (film.queueTimer && place > 0) showWait("player.queue", { place, waiting });
-    } catch { /* the next second tries again */ }
-  }, 1000);
-}
-function leaveQueue() { clearInterval(film.queueTimer); film.queueTimer = null; }
 
 function open(message) {
   leaveQueue();

@@ -47,6 +47,17 @@ class Progress:
         fps = rate * len(chunk.frames) / CHUNK_SECONDS
         return replace(self, made=made, rate=rate, fps=fps, nfe=chunk.nfe, status=status)
 
+    def ended(self, reason: str = "") -> Progress:
+        """Return the last message of a stream; `reason` says why it is shorter than asked for."""
+        made = f"{self.made:.1f}"
+        status = say("live.ended", made=made, reason=reason) if reason else ""
+        return replace(self, done=True, status=status or say("stream.made", made=made))
+
+    def broken_off(self) -> Progress:
+        """Return the last message of a stream that failed after something was made."""
+        status = say("stream.ended-early", made=f"{self.made:.1f}")
+        return replace(self, done=True, status=status)
+
     def message(self) -> str:
         """Return what the player's script reads."""
         return json.dumps({**asdict(self), "mode": told(self.mode), "status": told(self.status)})
@@ -58,9 +69,13 @@ def badge(request: GenerationRequest) -> str:
     return say("stream.badge", mode=mode, count=request.steps)
 
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What CUDA and torch's allocators for the CPU say; their errors are mere RuntimeErrors."""
+
+
 def failure(error: Exception) -> str:
     """Return what went wrong as one sentence for the visitor."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _NO_MEMORY):
         return "The machine ran out of memory."
     return f"The generation failed ({type(error).__name__})."
 

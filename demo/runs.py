@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,15 @@ from .settings import from_json
 from .texts import text as t
 
 RUNS = CHARACTERS.parent / "runs"
-"""JSON files of `settings.to_json`'s fields, and the files' names."""
-VOICES = CHARACTERS.parent / "voices"
+"""JSON files as `settings.to_json` writes them."""
 _LABEL = 48
 
 
 def read_run(path: Path) -> Form:
     """Return the form that an example fills in; raises ValueError if it leaves a field open."""
-    text = path.read_text(encoding="utf-8")
-    files, values = json.loads(text), from_json(text)
     try:
-        picture = CHARACTERS / Path(files["character"]).name
-        voice = VOICES / Path(files["voice"]).name if files["voice"] else None
-        return Form(picture=str(picture), sound=str(voice) if voice else None, **values)
-    except (KeyError, TypeError) as error:
+        return Form(**from_json(path.read_text(encoding="utf-8")))
+    except TypeError as error:
         raise ValueError(f"{path.name} does not set every field of the request.") from error
 
 

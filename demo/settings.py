@@ -1,7 +1,12 @@
-"""A run as JSON or as a link, and back: everything but the uploaded files."""
+"""A run as JSON or as a link, and back: everything but the uploaded files.
+
+Pictures and voices that come with the page are named; others cannot be.
+"""
 
 from __future__ import annotations
 
+import filecmp
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -16,13 +21,16 @@ import gradio as gr
 from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import MAX_SECONDS, MAX_STEPS
 
+from . import parts
 from .inputs import DRIVES, LENDS, MAX_TEXT, Form, style_of
 from .parts import QUIET
 from .studio import Studio
 from .texts import text as t
 
 NAMES = ("text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window")
-"""The fields of a Form that a link can carry; pictures and sounds cannot be named by one."""
+"""The fields of a Form that settings carry as they are."""
+BUNDLED = {"character": "picture", "voice": "sound"}
+"""The names that settings give to files of the page, and the fields of a Form that take their paths."""
 _CHOICES = {"sound_use": (DRIVES, LENDS), "emotion": tuple(EMOTIONS), "motion": tuple(MOTIONS)}
 _MOST = {"steps": MAX_STEPS, "seed": 2**53, "guidance": 10, "seconds": MAX_SECONDS, "window": 64}
 _WHOLE = ("steps", "seed", "window")
@@ -33,13 +41,15 @@ _FOREIGN = "These are no settings of a run."
 def to_json(form: Form, checkpoint: str = "") -> str:
     """Return the run's settings and the digest of the checkpoint as JSON."""
     values: dict[str, Any] = {name: getattr(form, name) for name in NAMES}
-    return json.dumps({**values, "checkpoint": checkpoint}, ensure_ascii=False, indent=1)
+    values = {**values, **_bundled_files(form), "checkpoint": checkpoint}
+    return json.dumps(values, ensure_ascii=False, indent=1)
 
 
 def from_json(text: str) -> dict[str, Any]:
     """Return the form's values and perhaps "checkpoint" from `to_json` or from a film's comment.
 
-    Unknown names are ignored. Raises ValueError, in one sentence, for anything else.
+    Unknown names are ignored, and files that this page does not have. Raises ValueError, in one
+    sentence, for anything else.
     """
     if len(text) > _MAX_JSON:
         raise ValueError(_FOREIGN)
@@ -65,16 +75,17 @@ def from_file(path: str | Path) -> dict[str, Any]:
         raise ValueError(_FOREIGN) from error
 
 
-def to_query(form: Form) -> str:
+def to_query(form: Form, checkpoint: str = "") -> str:
     """Return the settings as a link's query, such as "?text=Hello.&steps=4"; 0 and None are left out."""
     values = {name: getattr(form, name) for name in NAMES}
+    values = {**values, **_bundled_files(form), "checkpoint": checkpoint}
     return "?" + urlencode({name: value for name, value in values.items() if value})
 
 
 def from_query(parameters: Mapping[str, str]) -> dict[str, Any]:
     """Return the form's values that a link carries; raises ValueError for wrong ones."""
     values: dict[str, Any] = {}
-    for name in NAMES:
+    for name in (*NAMES, *BUNDLED, "checkpoint"):
         if name not in parameters:
             continue
         text = str(parameters[name])
@@ -105,7 +116,7 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio
 
     def shown(request: gr.Request, *values: Any) -> tuple[str, str]:
         form = Form(*values)
-        return to_json(form, digest), _page_address(request) + to_query(form)
+        return to_json(form, digest), _page_address(request) + to_query(form, digest)
 
     def restored(source: str) -> list[Any]:
         return _updates(lambda: from_json(source or ""), digest)
@@ -116,7 +127,7 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio
     def linked(request: gr.Request) -> list[Any]:
         return _updates(lambda: from_query(dict(request.query_params)), digest)
 
-    targets = [fields[_INDEX[name]] for name in NAMES]
+    targets = [fields[_INDEX[name]] for name in _TARGETS]
     show.click(shown, fields, [text, link], **QUIET)
     # Queued, unlike the other quick events: only then do warnings reach the page.
     queued = {**QUIET, "queue": True, "concurrency_limit": None}
@@ -126,6 +137,7 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, studio: Studio
 
 
 _INDEX = {field.name: index for index, field in enumerate(fields_of(Form))}
+_TARGETS = (*NAMES, *BUNDLED.values())
 
 
 def _page_address(request: gr.Request) -> str:
@@ -138,16 +150,37 @@ def _updates(read: Any, digest: str) -> list[Any]:
         values = read()
     except ValueError as error:
         gr.Warning(str(error))
-        return [gr.skip() for _ in NAMES]
+        return [gr.skip() for _ in _TARGETS]
     made_with = values.get("checkpoint")
     if made_with and digest and made_with != digest:
         gr.Warning("That run used other weights: this one will look and sound different.")
-    return [values.get(name, gr.skip()) for name in NAMES]
+    return [values.get(name, gr.skip()) for name in _TARGETS]
+
+
+def _bundled_files(form: Form) -> dict[str, str]:
+    """The names of the form's files that come with the page: what was chosen, not uploaded."""
+    names = {}
+    for name, field in BUNDLED.items():
+        path = getattr(form, field)
+        known = _bundled(name).get(Path(path).name) if path else None
+        if known and Path(path).is_file() and filecmp.cmp(known, path, shallow=False):
+            names[name] = known.name
+    return names
+
+
+def _bundled(name: str) -> dict[str, Path]:
+    """The page's own files of a kind in BUNDLED, by their names."""
+    if name == "voice":
+        found = parts.VOICES.glob("*.flac")
+    else:
+        found = itertools.chain(parts.CHARACTERS.glob("*.png"), parts.SURPRISES.glob("*.webp"))
+    return {path.name: path for path in found}
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     """A film's comment holds a request's names; return a form's."""
-    known = {name: values[name] for name in (*NAMES, "checkpoint") if name in values}
+    names = (*NAMES, *BUNDLED, "checkpoint")
+    known = {name: values[name] for name in names if name in values}
     if "guidance_scale" in values:
         known.setdefault("guidance", values["guidance_scale"])
     emotion, motion = style_of(str(values.get("caption", "")))
@@ -168,6 +201,10 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
             if value not in _CHOICES[name]:
                 raise ValueError(f"The {name} must be one of: {', '.join(_CHOICES[name])}.")
             checked[name] = value
+        elif name in BUNDLED:
+            path = _bundled(name).get(value) if isinstance(value, str) else None
+            if path:
+                checked[BUNDLED[name]] = str(path)
         else:
             if not isinstance(value, str) or len(value) > MAX_TEXT:
                 raise ValueError(f"The {name} must be text of at most {MAX_TEXT} characters.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import secrets
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from mutual_forcing.types import GenerationRequest, StreamPlan
 from .films import Film, FilmShelf
 from .gpu import leased
 from .limits import Limits
-from .model import Model
+from .model import ClosedError, Model
 from .pace import Pace, measure
 from .parts import CHARACTERS
 from .pictures import Familiarity, bundled_characters
@@ -51,6 +53,8 @@ class Talk:
     running: bool = False
     broken: bool = False
     clip: Path | None = None
+    film: str = ""
+    """Id of the film that is watched."""
     problem: str = ""
     """Why it ended early, in one sentence."""
     stop: threading.Event = field(default_factory=threading.Event)
@@ -74,12 +78,26 @@ class Studio:
         self._familiar = threading.Lock()
         self._known = len(list(CHARACTERS.glob("*.png"))) >= 4
         self._released: deque[Path] = deque()
+        self._measuring: threading.Thread | None = None
+        self._ends: list[Callable[[], None]] = []
+        _close_at_exit(self)
 
     def close(self) -> None:
-        """End everything and remove every file."""
+        """End everything, wait for the threads that use the model, and remove every file."""
+        for end in self._ends:
+            end()
+        for talk in list(self._talks.values()):
+            talk.abandoned.set()
         for visitor in list(self._talks):
             self.forget(visitor)
+        self.model.close()
+        if self._measuring:
+            self._measuring.join(timeout=1)  # it has left the model
         self._folder.cleanup()
+
+    def at_close(self, end: Callable[[], None]) -> None:
+        """Let `close` begin with `end()`: for what else streams with this studio's model."""
+        self._ends.append(end)
 
     def talk_of(self, visitor: str) -> Talk | None:
         """Return the visitor's last talk."""
@@ -96,11 +114,14 @@ class Studio:
         talk = self._talks.pop(visitor, None)
         if talk:
             talk.stop.set()
+            self.shelf.drop(talk.film)
             _remove(talk.clip)
 
     def release(self, visitor: str) -> None:
         """Drop the visitor's talk but keep its clip until a few others are finished."""
         talk = self._talks.pop(visitor, None)
+        if talk:
+            self.shelf.drop(talk.film)
         if talk and talk.clip:
             self._released.append(talk.clip)
         while len(self._released) > _KEEP_CLIPS:
@@ -109,7 +130,7 @@ class Studio:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """Return what `begin` would make; raises ValueError as it would."""
         plan = self.generator.plan(request)
-        self._check_length(request, plan.seconds)
+        self._check(request, plan.chunks)
         return plan
 
     def begin(self, visitor: str, request: GenerationRequest) -> Iterator[Progress]:
@@ -119,7 +140,7 @@ class Studio:
         still there.
         """
         state = self.generator.start(request)
-        self._check_length(request, state.total * CHUNK_SECONDS)
+        self._check(request, state.total)
         self.forget(visitor)
         size = self.generator.video_size
         muxer = StreamMuxer(size, size, _wished_seconds(request))
@@ -140,7 +161,7 @@ class Studio:
             self._extend(talk, text)
         elif talk.state.index >= talk.state.total:
             raise ValueError("Type what to say next.")
-        talk.tail = b""
+        talk.tail, talk.problem = b"", ""
         talk.stop, talk.abandoned = threading.Event(), threading.Event()
         talk.muxer = talk.muxer.resumed()
         yield from self._run(talk)
@@ -168,11 +189,14 @@ class Studio:
         """Time the model, so that the page can say beforehand how long a request takes."""
         # With a borrowed GPU this process would time itself: there the first stream tells.
         if not leased():
-            threading.Thread(target=self._measure, name="pace", daemon=True).start()
+            self._measuring = threading.Thread(target=self._measure, name="pace", daemon=True)
+            self._measuring.start()
 
     def _measure(self) -> None:
         try:
             self.pace = measure(self.model)
+        except ClosedError:
+            pass
         except Exception:
             log.exception("The speed of this machine could not be measured.")
 
@@ -199,6 +223,8 @@ class Studio:
 
     def _run(self, talk: Talk) -> Iterator[Progress]:
         film = self.shelf.new()
+        self.shelf.drop(talk.film)
+        talk.film = film.id
         if talk.parts:
             film.append(talk.muxer.header)
         progress = self._announce(talk, film)
@@ -217,6 +243,9 @@ class Studio:
                 total = f"{progress.seconds:.1f}"
                 status = say("stream.progress", made=f"{made:.1f}", total=total)
                 progress = progress.after(chunk, made, rate, status)
+                talk.problem = self.limits.worked_off(now - before)
+                if talk.problem:
+                    talk.stop.set()
                 yield progress
         except BaseException as error:
             # The model may have gone on after the last chunk that was kept.
@@ -232,8 +261,7 @@ class Studio:
             talk.tail = talk.muxer.finish()
             film.append(talk.tail)
             film.close()
-        status = say("stream.made", made=f"{progress.made:.1f}")
-        yield replace(progress, done=True, status=status)
+        yield progress.ended(talk.problem)
 
     def _learn_pace(self, request: GenerationRequest, progress: Progress) -> None:
         # The machine may have become busier or freer since it was measured.
@@ -250,8 +278,10 @@ class Studio:
         first = Progress.start(film, talk.muxer, request, seconds)
         return replace(first, continues=continues, expected_rate=rate)
 
-    def _check_length(self, request: GenerationRequest, seconds: float) -> None:
-        self.limits.check_seconds(_wished_seconds(request) or seconds)
+    def _check(self, request: GenerationRequest, chunks: int) -> None:
+        self.limits.check_seconds(_wished_seconds(request) or chunks * CHUNK_SECONDS)
+        chunk = self.pace.chunk_seconds(request.steps, request.guidance_scale)
+        self.limits.check_work(self.pace.overhead + chunks * chunk)
 
 
 def _wished_seconds(request: GenerationRequest) -> float | None:
@@ -259,6 +289,18 @@ def _wished_seconds(request: GenerationRequest) -> float | None:
     if request.seconds is None and request.audio is not None:
         return len(request.audio) / SAMPLE_RATE
     return request.seconds
+
+
+def _close_at_exit(studio: Studio) -> None:
+    """Let a studio that nobody closes end its threads before the interpreter shuts down."""
+    reference = weakref.ref(studio)
+
+    def close() -> None:
+        forgotten = reference()
+        if forgotten:
+            forgotten.close()
+
+    atexit.register(close)
 
 
 def _remove(path: Path | None) -> None:

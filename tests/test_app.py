@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import pickle
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -17,6 +19,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from safetensors.torch import save_file
+from torch import zeros
 
 import app
 from demo import inputs
@@ -241,3 +245,80 @@ def test_a_missing_checkpoint_is_one_sentence(capsys):
     assert app.main(["--checkpoint", "/nowhere/at/all"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("app.py: ") and error.count("\n") == 1
+
+
+def change_config(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values["model"] = {**values["model"], **changes}
+    path.write_text(json.dumps(values))
+
+
+def change_weights(folder: Path, change) -> None:
+    for path in folder.glob("*.safetensors"):
+        change(path)
+
+
+DAMAGES = {
+    "config.json": lambda folder: (folder / "config.json").unlink(),
+    "no readable config.json": lambda folder: (folder / "config.json").write_text("{"),
+    "does not fit this version": lambda folder: (folder / "config.json").write_text("[]"),
+    "'model'": lambda folder: (folder / "config.json").write_text('{"architectures": ["Other"]}'),
+    "unexpected keyword": lambda folder: change_config(folder, rotary_theta=10_000),
+    "do not fit its config": lambda folder: change_config(folder, layers=1),
+    "cannot be loaded here": lambda folder: change_config(folder, text_width=-128),
+    "no weights": lambda folder: change_weights(folder, Path.unlink),
+    "not a readable safetensors": lambda folder: change_weights(
+        folder, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    ),
+    "is not a readable": lambda folder: change_weights(
+        folder, lambda path: path.write_bytes(pickle.dumps({"model": [1.0]}))
+    ),
+    "do not fit": lambda folder: change_weights(
+        folder, lambda path: save_file({"unet.weight": zeros(3)}, path)
+    ),
+}
+"""What the refusal says, and what is done to a good checkpoint's folder before."""
+
+
+@pytest.mark.parametrize("reason", DAMAGES)
+def test_a_broken_or_foreign_checkpoint_is_refused_with_the_reason(
+    generator, reason, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(app, "serve", lambda *_, **__: pytest.fail("It was served."))
+    save_checkpoint(generator.system, tmp_path / "checkpoint", {})
+    DAMAGES[reason](tmp_path / "checkpoint")
+    assert app.main(["--checkpoint", str(tmp_path / "checkpoint"), "--device", "cpu"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("app.py: ") and reason in error
+    assert error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.fixture
+def start(generator, tmp_path, monkeypatch):
+    """Call `app.main` with a good checkpoint and more arguments, without touching signals."""
+    save_checkpoint(generator.system, tmp_path / "checkpoint", {})
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
+    good = ["--checkpoint", str(tmp_path / "checkpoint"), "--device", "cpu", "--host", "127.0.0.1"]
+    return lambda *more: app.main([*good, *more])
+
+
+def test_a_missing_ffmpeg_is_said_at_start_and_the_page_comes_up(start, monkeypatch, capsys):
+    served = []
+    monkeypatch.setattr(app, "serve", lambda *_, **__: served.append(True))
+    monkeypatch.setenv("FFMPEG_BINARY", "/nowhere/ffmpeg")
+    assert start() == 0 and len(served) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("app.py: ffmpeg is missing (") and error.count("\n") == 1
+    monkeypatch.delenv("FFMPEG_BINARY")
+    assert start() == 0 and len(served) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_port_that_is_taken_is_one_sentence(start, capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert start("--port", str(other.getsockname()[1])) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("app.py: ") and "port" in error and error.count("\n") == 1

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +15,12 @@ import av
 import numpy as np
 import pytest
 
-from demo import compare, compare_grid, compare_view
+from demo import compare, compare_grid, compare_tab, compare_view
 from demo.compare import Bench, Row
 from demo.limits import Limits
 from demo.pace import Pace
 from demo.studio import Studio
-from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import PRETRAINED
 from mutual_forcing.media import read_image
 
@@ -120,6 +122,72 @@ def test_stop_keeps_the_finished_lanes(generator, request_):
     assert not comparison.folder.exists(), "nothing is left behind"
 
 
+def test_stop_is_obeyed_before_there_is_a_stream(generator, request_):
+    bench = Bench(Studio(generator))
+    stream = bench.run("visitor", replace(request_, seconds=12.8), [1])
+    next(stream)
+    bench.stop("visitor")
+    lane = list(stream)[-1].lanes[0]
+    assert lane.state == "stopped" and lane.made < 6
+
+
+class Failing(StreamingGenerator):
+    """A generator that fails at the second chunk of two steps."""
+
+    def stream(self, request=None, state=None) -> Iterator[AVChunk]:
+        for chunk in super().stream(request, state):
+            if chunk.index == 1 and chunk.nfe == 2:
+                raise RuntimeError("CUDA out of memory.")
+            yield chunk
+
+
+def test_a_failure_keeps_the_finished_lanes_and_the_film_says_so(generator, request_):
+    bench = Bench(Studio(Failing(generator.system, generator.device)))
+    comparison = compare_tab._finished(bench, "api", request_, [1, 2, 4])
+    assert [lane.state for lane in comparison.lanes] == ["done", "stopped", "waiting"]
+    assert comparison.problem == "The machine ran out of memory."
+    with av.open(str(compare_tab._grid_or_none(bench, comparison))) as film:
+        settings = json.loads(film.metadata["comment"])
+    assert settings["steps"] == [1] and settings["ended_early"] == comparison.problem
+    bench.studio.close()
+
+
+def test_without_ffmpeg_the_figures_are_still_there(compared, monkeypatch):
+    def refuse(*_, **__) -> None:
+        raise OSError("no ffmpeg")
+
+    bench, comparison, _ = compared
+    monkeypatch.setattr(compare_tab, "write_grid", refuse)
+    assert compare_tab._grid_or_none(bench, comparison) is None
+    monkeypatch.setenv("FFMPEG_BINARY", "/nowhere/ffmpeg")
+    assert compare_grid.film_maker_problem().startswith("ffmpeg is missing")
+    monkeypatch.delenv("FFMPEG_BINARY")
+    assert compare_grid.film_maker_problem() == ""
+
+
+def test_files_of_callers_who_never_leave_are_removed(generator, request_, monkeypatch):
+    monkeypatch.setattr(compare, "_KEEP", 2)
+    bench = Bench(Studio(generator))
+    short = replace(request_, seconds=0.64)
+    made = [list(bench.run(f"caller-{n}", short, [1]))[-1] for n in range(3)]
+    assert [c.folder.exists() for c in made] == [False, True, True]
+    watched = [c.lanes[0].path.rsplit("/", 1)[1] in bench.studio.shelf._films for c in made]
+    assert watched == [False, True, True]
+    bench.studio.close()
+    assert not any(c.folder.parent.exists() for c in made) and not bench._comparisons
+
+
+def test_work_is_bounded_over_all_lanes(generator, request_):
+    studio = Studio(generator, Limits(minutes=1))
+    studio.pace = Pace(base=5.0, few_step=1.0, guided_step=2.0, overhead=0.0)
+    with pytest.raises(ValueError, match="about 2 minutes here"):
+        list(Bench(studio).run("visitor", replace(request_, seconds=6.4), [1, 4]))
+    bench = Bench(Studio(generator, Limits(minutes=1e-6)))
+    comparison = list(bench.run("visitor", replace(request_, seconds=6.4), [1, 2]))[-1]
+    assert [lane.state for lane in comparison.lanes] == ["stopped", "waiting"]
+    assert "minutes of work" in comparison.problem
+
+
 @pytest.mark.parametrize(
     "steps", [[], [1, 2, 3, 4, 5, 6, 7], [0], [51], [2.5], ["many"], [float("nan")], None]
 )
@@ -149,6 +217,30 @@ def test_plots_place_every_lane_and_their_order_is_right():
     (x1, y1), (x2, y2) = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', plot)[:2]
     assert float(x1) < float(x2) and float(y1) > float(y2), "more NFE right, slower above"
     assert compare_view.plots_html([ROW]) == ""
+
+
+def test_lip_sync_has_its_column_and_its_plot():
+    rows = [replace(ROW, lip_sync=0.2), replace(ROW, steps=8, nfe_per_chunk=8, lip_sync=-0.01)]
+    assert "Lip sync" in compare_view.table_html(rows)
+    assert "Lip sync" not in compare_view.table_html([ROW])
+    plot = compare_view.plots_html(rows)
+    assert plot.count("<svg") == 3 and "8: 0.00" in plot
+
+
+def test_frozen_lips_are_in_sync_with_nothing_and_short_films_with_none():
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000 * 2).astype(np.float32)
+    frozen = np.full((50, 64, 64, 3), 90, np.uint8)
+    assert compare._lip_sync(frozen, sound) == 0.0
+    assert compare._lip_sync(frozen[:20], sound) is None
+
+
+def test_a_space_without_the_evaluation_leaves_its_figures_out(compared, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
+        monkeypatch.delitem(sys.modules, name)
+    elsewhere = [p for p in sys.path if not (Path(p or ".") / "training").is_dir()]
+    monkeypatch.setattr(sys, "path", elsewhere)
+    _, comparison, _ = compared
+    assert compare.judge(comparison.lanes[0].film, ["hello"]) == {}
 
 
 def test_a_word_that_is_not_heard_costs(compared):

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import av
@@ -58,6 +59,39 @@ def test_a_space_that_would_not_start_is_refused(tmp_path):
         )
 
 
+class Hub:
+    """Stands in for huggingface_hub's client; keeps what it was asked for."""
+
+    asked: dict[str, dict] = {}  # noqa: RUF012
+
+    def create_repo(self, name: str, **options) -> None:
+        self.asked["create"] = {"name": name, **options}
+
+    def upload_folder(self, **options) -> None:
+        self.asked["upload"] = options
+
+
+def test_a_space_is_created_and_gets_the_listed_files(monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert deploy.main(["owner/name", "--private", "--hardware", "zero-a10g"]) == 0
+    assert capsys.readouterr().out == "https://huggingface.co/spaces/owner/name\n"
+    create, upload = Hub.asked["create"], Hub.asked["upload"]
+    assert create["name"] == upload["repo_id"] == "owner/name" and create["exist_ok"]
+    assert create["space_sdk"] == "gradio" and create["space_hardware"] == "zero-a10g"
+    assert create["repo_type"] == upload["repo_type"] == "space" and create["private"]
+    assert upload["allow_patterns"] == [path.as_posix() for path in deploy.space_files()]
+    assert Path(upload["folder_path"]) == ROOT
+
+
+def test_a_refusal_of_the_hub_is_one_sentence(monkeypatch, capsys):
+    def refuse(*_, **__) -> None:
+        raise OSError("401 Unauthorized")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    assert deploy.main(["owner/name"]) == 1
+    assert capsys.readouterr().err == "deploy: 401 Unauthorized\n"
+
+
 def test_the_client_in_the_examples(random_generator, monkeypatch, capsys):
     address = app.serve(random_generator, host="127.0.0.1", block=False)
     face = ROOT / "examples" / "characters" / "01-blond-bob.png"
@@ -68,6 +102,8 @@ def test_the_client_in_the_examples(random_generator, monkeypatch, capsys):
         path = capsys.readouterr().out.strip().splitlines()[-1]
     finally:
         gr.close_all()
+    running = {thread.name for thread in threading.enumerate()}
+    assert "pace" not in running, "closing the page ends the thread that measures"
     with av.open(path) as film:
         assert "AI-generated" in film.metadata["title"]
     lines = (ROOT / "examples" / "client.py").read_text().split('"""')[2].splitlines()

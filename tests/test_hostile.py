@@ -12,10 +12,11 @@ import gradio as gr
 import httpx
 import numpy as np
 import pytest
-from hostile import COUNT, FIELDS, Case, Upload, cases
+from hostile import COUNT, FIELDS, Case, Upload, _file, cases
 from PIL import Image
 
 import app
+from demo.guard import RefusedError, check
 from demo.inputs import DRIVES
 
 GOOD = {
@@ -37,13 +38,17 @@ class Visitor:
 
     def generate(self, values: dict) -> tuple[str, object]:
         """Return ("complete" or "error", what came with it)."""
+        return self.call("generate", [values[name] for name in FIELDS])
+
+    def call(self, name: str, values: list) -> tuple[str, object]:
+        """Likewise, for the endpoint `name`."""
         # Not httpx's own JSON: it refuses numbers and signs that an attacker can send.
-        body = json.dumps({"data": [values[name] for name in FIELDS]})
+        body = json.dumps({"data": values})
         answer = self._web.post(
-            "/call/generate", content=body, headers={"Content-Type": "application/json"}
+            f"/call/{name}", content=body, headers={"Content-Type": "application/json"}
         )
         assert answer.status_code == 200, answer.text
-        path = f"/call/generate/{answer.json()['event_id']}"
+        path = f"/call/{name}/{answer.json()['event_id']}"
         with self._web.stream("GET", path) as stream:
             event = ""
             for line in stream.iter_lines():
@@ -115,6 +120,62 @@ def test_two_hundred_hostile_requests(random_generator, folder):
     after = files_in(root, ".git", "runs", ".pytest_cache", ".ruff_cache")
     strays = {path for path in after - before if not path.endswith((".pyc", ".py"))}
     assert not strays
+
+
+WRONG = {
+    "compare": {
+        0: [None, 7, _file("/etc/passwd")],
+        1: ["", "😀", 7, "a" * 2001],
+        2: [[], [3], 7, None, "1", {"1": 1}, [1] * 10, [[1]]],
+        3: ["bored"],
+        5: [-1, "four", True],
+        6: [99],
+        7: [601, -1, [1]],
+    },
+    "live": {
+        0: [None, {}, _file("http://127.0.0.1:1/face.png")],
+        1: [" ", "こんにちは", ["Hello."]],
+        2: ["bored", 3],
+        4: [0, 51, 2.5, "four"],
+    },
+}
+"""What is put in the places of a good call of the other endpoints."""
+
+
+def test_the_other_endpoints_refuse_as_plainly(random_generator, folder):
+    address = app.serve(random_generator, host="127.0.0.1", block=False)
+    try:
+        visitor = Visitor(address)
+        Image.fromarray(np.full((64, 48, 3), 128, np.uint8)).save(folder / "face.png")
+        face = visitor.upload(Upload((folder / "face.png").read_bytes(), "face.png"))
+        good = {
+            "compare": [face, "Hello.", [1], "happy", "calm", 0, 0, 0.64],
+            "live": [face, "Hello.", "happy", "calm", 1],
+        }
+        problems = []
+        for name, places in WRONG.items():
+            for place, value in ((p, v) for p, wrong in places.items() for v in wrong):
+                values = [*good[name]]
+                values[place] = value
+                event, answer = visitor.call(name, values)
+                message = answer.get("error") if isinstance(answer, dict) else answer
+                problem = "was accepted" if event != "error" else problem_with(message)
+                if problem:
+                    problems.append(f"{name} {place} {str(value)[:60]!r} {problem}: {message!r}")
+        assert not problems, "\n".join(problems)
+        assert visitor.call("compare", good["compare"])[0] == "complete"
+    finally:
+        gr.close_all()
+
+
+def test_choices_are_checked_before_gradio_sees_them():
+    boxes = gr.CheckboxGroup([("1", 1), ("4", 4)], label="Steps")
+    for value in (7, "1", {"a": 1}, [7], [1, 4, 1], [[1]], [{}]):
+        with pytest.raises(RefusedError) as error:
+            check([boxes], [value])
+        assert not problem_with(str(error.value))
+    check([boxes], [[4, 1]])
+    check([boxes], [[]])
 
 
 def _send(visitor: Visitor, case: Case, folder: Path) -> object:

@@ -1,8 +1,15 @@
-"""What a host relies on: limits, the password, and failures in the middle of a film."""
+"""What a host relies on: limits, the password, failures in the middle of a film, a tidy end."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +26,15 @@ import app
 from demo.films import ROUTE
 from demo.inputs import DRIVES
 from demo.limits import Limits
+from demo.model import ClosedError
+from demo.pace import Pace
+from demo.progress import failure
 from demo.studio import Studio
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.chunks import CHUNK_SECONDS
 
+ROOT = Path(__file__).parents[1]
 PICTURE = np.full((64, 48, 3), 128, np.uint8)
 FAILS = 666
 """The seed at which a Failing generator fails."""
@@ -80,6 +92,7 @@ def test_limits_are_read_from_the_environment():
         {"MF_MAX_SECONDS": "30", "MF_MAX_QUEUE": "5", "MF_USER": "me", "MF_PASSWORD": "x"}
     )
     assert Limits.from_environment({"MF_MAX_WAITING": "2"}).waiting == 2
+    assert Limits.from_environment({"MF_MAX_MINUTES": "2.5"}).minutes == 2.5
     assert (limits.seconds, limits.queue, limits.auth) == (30, 5, ("me", "x"))
     assert "'x'" not in repr(limits), "the password is not shown in logs"
     assert Limits.from_environment({"MF_USER": "me"}).auth is None
@@ -167,3 +180,104 @@ def test_clips_are_removed(generator):
     assert not path.exists()
     studio.close()
     assert not paths[-1].parent.exists()
+
+
+def test_work_is_bounded_and_what_was_made_is_kept(generator):
+    studio = Studio(generator, Limits(minutes=1e-6))
+    request = GenerationRequest(PICTURE, "Hello.", steps=1, seconds=6.4)
+    last = list(studio.begin("visitor", request))[-1]
+    assert last.done and CHUNK_SECONDS <= last.made <= 5 * CHUNK_SECONDS
+    assert "minutes of work for one request" in last.status
+    talk = studio.talk_of("visitor")
+    assert "minutes of work" in _settings(studio.save(talk))["ended_early"]
+    studio.limits = Limits()
+    again = list(studio.proceed("visitor", ""))[-1]
+    assert again.made == pytest.approx(6.4) and "ended_early" not in _settings(studio.save(talk))
+    studio.close()
+
+
+def test_what_would_take_too_long_is_refused_before_it_starts(generator):
+    studio = Studio(generator, Limits(minutes=2))
+    studio.pace = Pace(base=1.0, few_step=1.0, guided_step=2.0, overhead=0.0)
+    request = GenerationRequest(PICTURE, "Hello.", steps=1, seconds=64)
+    for refused in (lambda: studio.plan(request), lambda: list(studio.begin("x", request))):
+        with pytest.raises(ValueError, match=r"^This would take about 3 minutes here.*2: choose"):
+            refused()
+    assert studio.plan(GenerationRequest(PICTURE, "Hello.", steps=1, seconds=6.4)).chunks == 10
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_a_lack_of_memory_is_called_by_its_name(error):
+    assert failure(error) == "The machine ran out of memory."
+    assert failure(KeyError("secret/path")) == "The generation failed (KeyError)."
+
+
+def test_closing_ends_who_measures_and_who_streams(generator):
+    studio = Studio(generator)
+    studio.measure_in_background()
+    stream = studio.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=60))
+    next(stream), next(stream)  # nobody reads on: the producer waits for room
+    talk = studio.talk_of("visitor")
+    studio.close()
+    assert not studio._measuring.is_alive() and not studio._talks
+    with pytest.raises(ClosedError), studio.model.alone():
+        pass
+    assert sum(1 for _ in stream) < 10, "what was waiting, and the end"
+    assert talk.state.index < talk.state.total
+    studio.close()  # a second time does no harm
+
+
+def test_a_program_that_ends_while_it_measures_ends_quietly():
+    """A thread inside torch would abort: "terminate called without an active exception"."""
+    code = (
+        "import time; from mutual_forcing import StreamingGenerator;"
+        "from demo.studio import Studio;"
+        "Studio(StreamingGenerator.random('tiny')).measure_in_background(); time.sleep(0.5)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "terminate" not in done.stderr, done.stderr
+
+
+def test_a_host_ends_the_program_tidily(generator, tmp_path):
+    save_checkpoint(generator.system, tmp_path / "checkpoint", {})
+    (tmp_path / "temporary").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "app.py", "--checkpoint", str(tmp_path / "checkpoint")]
+    process = subprocess.Popen(
+        [*command, "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)], cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/", process)
+        assert list((tmp_path / "temporary").glob("mutual-forcing-*"))
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert "terminate called" not in output
+    assert not list((tmp_path / "temporary").glob("mutual-forcing-*"))
+
+
+def _wait_for(url: str, process: subprocess.Popen) -> None:
+    for _ in range(240):
+        assert process.poll() is None, process.communicate()[0]
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError("app.py did not answer.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -14,9 +15,9 @@ import torch
 
 from demo.live import LiveStage
 from demo.live_stream import Limits
-from demo.live_tab import _player_script
+from demo.live_tab import _player_script, _show, _to_its_end
 from demo.studio import Studio
-from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import PRETRAINED
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import read_image
@@ -173,6 +174,59 @@ def test_the_longest_stream_is_bounded(generator, request_):
     stage = LiveStage(Studio(generator), Limits(quiet=60, longest=1.5))
     last = run(stage, request_, lambda live: None)[-1]
     assert len(last.moments) == 3 and "at most" in last.progress.status
+
+
+def test_the_work_for_one_stream_is_bounded(generator, request_):
+    stage = LiveStage(Studio(generator), Limits(quiet=60, minutes=1e-6))
+    last = run(stage, request_, lambda live: None)[-1]
+    assert len(last.moments) <= 1 and "minutes of work for one request" in last.progress.status
+
+
+class Failing(StreamingGenerator):
+    """A generator that fails at its third chunk."""
+
+    def stream(self, request=None, state=None) -> Iterator[AVChunk]:
+        for chunk in super().stream(request, state):
+            if chunk.index == 2:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            yield chunk
+
+
+def test_a_failure_keeps_what_was_made_and_the_clip_says_so(generator, request_, monkeypatch):
+    warned = []
+    monkeypatch.setattr("demo.live_tab.gr.Warning", warned.append)
+    studio = Studio(Failing(generator.system, generator.device))
+    stage = LiveStage(studio, Limits(quiet=60))
+    last = _to_its_end(stage, "api", request_)
+    clip = stage.save("api")
+    with av.open(str(clip)) as film:
+        settings = json.loads(film.metadata["comment"])
+        frames = sum(1 for _ in film.decode(video=0))
+    assert frames == 32 == 16 * len(last.moments)
+    assert settings["ended_early"] == "The machine ran out of memory."
+
+    *_, (player, _, start, stop, *_, shown) = _show(
+        stage, "page", str(FACE), "Hello.", "happy", "calm", 1
+    )
+    message = json.loads(player)
+    assert message["done"] and message["status"]["key"] == "stream.ended-early"
+    assert start["interactive"] and not stop["interactive"] and Path(shown["value"]).is_file()
+    assert warned == ["The machine ran out of memory. What was made until then is kept."]
+    studio.close()
+    assert not clip.exists()
+
+
+def test_files_of_callers_who_never_leave_are_removed(generator, request_, monkeypatch):
+    monkeypatch.setattr("demo.live._KEEP", 2)
+    studio = Studio(generator)
+    stage, clips = LiveStage(studio, Limits(quiet=0.1)), []
+    for number in range(3):
+        list(stage.run(f"caller-{number}", request_))
+        clips.append(stage.save(f"caller-{number}"))
+    assert [clip.exists() for clip in clips] == [False, True, True]
+    assert len(studio.shelf._films) == 2, "their bytes are gone as well"
+    studio.close()
+    assert not any(clip.exists() for clip in clips)
 
 
 def test_wrong_changes_are_refused_and_the_stream_goes_on(generator, request_):

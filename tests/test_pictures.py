@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from demo import events
 from demo.pictures import Familiarity, bundled_characters, frame_figure
+from demo.studio import Studio
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.checkpoint import PRETRAINED
 
@@ -77,6 +80,19 @@ def test_foreign_pictures_are_farther_than_characters(characters):
     distances = {name: measure.distance(picture) for name, picture in far.items()}
     assert np.median(near) < 0.8 and sum(d > 1 for d in near) <= 1
     assert all(distance > 1 for distance in distances.values()), distances
+
+
+@pytest.mark.parametrize(("distance", "warnings"), [(0.9, 0), (1.1, 1), (np.inf, 1)])
+def test_a_foreign_picture_is_shown_with_a_plain_warning(
+    random_generator, monkeypatch, distance, warnings
+):
+    said = []
+    monkeypatch.setattr("demo.events.gr.Warning", said.append)
+    studio = Studio(random_generator)
+    monkeypatch.setattr(studio, "distance", lambda picture: distance)
+    message = json.loads(events._poster(studio)(str(CHARACTERS / "02-boy.png")))
+    assert message["poster"].startswith("data:image/png;base64,"), "what the model will see"
+    assert len(said) == warnings and all("unlike those the model has learnt" in s for s in said)
 
 
 def test_too_few_known_pictures(random_generator, characters):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import gradio as gr
 import numpy as np
 import pytest
 
-from demo import settings
+from demo import parts, settings
 from demo.inputs import DRIVES, LENDS, Form
 from demo.studio import Studio
 from mutual_forcing import GenerationRequest
 
+FACE, VOICE = parts.CHARACTERS / "04-grandfather.png", parts.VOICES / "rms.flac"
 FORM = Form(
     None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5
 )  # fmt: skip
@@ -32,6 +36,25 @@ def test_a_link_and_back():
     query = settings.to_query(FORM)
     assert settings.from_query(dict(parse_qsl(query[1:]))) == values(FORM)
     assert settings.from_query({"utm_source": "x", "steps": "4"}) == {"steps": 4}
+
+
+def test_what_comes_with_the_page_is_named_and_what_was_uploaded_is_not(tmp_path):
+    from urllib.parse import parse_qsl
+
+    chosen = tmp_path / "cache" / FACE.name  # Gradio keeps a copy under the same name
+    chosen.parent.mkdir()
+    chosen.write_bytes(FACE.read_bytes())
+    form = replace(FORM, picture=str(chosen), sound=str(VOICE))
+    wanted = {**values(FORM), "picture": str(FACE), "sound": str(VOICE), "checkpoint": "abc"}
+    assert settings.from_json(settings.to_json(form, "abc")) == wanted
+    query = settings.to_query(form, "abc")
+    assert f"character={FACE.name}" in query and "checkpoint=abc" in query
+    assert settings.from_query(dict(parse_qsl(query[1:]))) == wanted
+    chosen.write_bytes(b"another picture of that name")
+    assert "character" not in settings.to_json(form) + settings.to_query(form)
+    for foreign in ("../../etc/passwd", "/etc/passwd", "README.md", "", 7, ["x"], None):
+        read = settings.from_json(json.dumps({"steps": 4, "character": foreign, "voice": foreign}))
+        assert read == {"steps": 4}
 
 
 def test_a_film_restores_its_run(random_generator, tmp_path):
@@ -84,5 +107,8 @@ def test_the_panel_restores_the_fields(random_generator):
         settings.panel(fields, demo, Studio(random_generator))
     restore = next(fn for fn in demo.fns.values() if fn.name == "restored")
     updates = restore.fn(settings.to_json(FORM))
-    assert updates == [getattr(FORM, name) for name in settings.NAMES]
-    assert [fields.index(component) for component in restore.outputs] == [1, *range(3, 11)]
+    assert updates[:9] == [getattr(FORM, name) for name in settings.NAMES]
+    assert updates[9:] == [gr.skip(), gr.skip()], "an uploaded picture and a sound stay"
+    assert [fields.index(component) for component in restore.outputs] == [1, *range(3, 11), 0, 2]
+    updates = restore.fn(settings.to_json(replace(FORM, picture=str(FACE), sound=str(VOICE))))
+    assert updates[9:] == [str(FACE), str(VOICE)]

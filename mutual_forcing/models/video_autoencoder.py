@@ -116,7 +116,7 @@ class MotionEncoder(nn.Module):
         """See the class."""
         hidden = self.squeeze(self.stages(self.stem(F.pixel_unshuffle(frames, STEM))))
         hidden = self.flat(F.silu(hidden).flatten(1))
-        return self.out(F.silu(self.hidden(F.silu(hidden))))
+        return on_sphere(self.out(F.silu(self.hidden(F.silu(hidden)))))
 
 
 class ReferenceEncoder(nn.Module):
@@ -179,7 +179,8 @@ class Animator(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Raw latents [B, C] to frames, what is painted [B, 3, S, S] and places [B, S/2, S/2, 2]."""
         code = torch.cat([latents, latents - reference.latent], 1)
-        code = F.silu(self.code(F.silu(self.embed(code))))
+        code = self.code(F.silu(self.embed(code)))
+        code = F.layer_norm(code, code.shape[-1:])
         coarse = reference.levels[-1]
         grid = still_places(coarse)
         hidden = self.enter(
@@ -195,6 +196,11 @@ class Animator(nn.Module):
         warped = warp(reference.pixels, double(flow))
         frames = painted[:, :3] * (1 - mask) + warped * mask
         return frames, painted[:, :3], still_places(flow) + flow.movedim(1, 3)
+
+
+def on_sphere(latents: Tensor) -> Tensor:
+    """Raw latents [..., C] with mean 0 and root mean square 1: neither small beside noise, nor large."""
+    return F.layer_norm(latents, latents.shape[-1:])
 
 
 def still_places(like: Tensor) -> Tensor:
@@ -226,6 +232,7 @@ class VideoAutoencoder(nn.Module):
         self.encoder = MotionEncoder(config)
         self.reference_encoder = ReferenceEncoder(config)
         self.animator = Animator(config)
+        self.embed_controls = nn.Linear(CONTROLS, config.latent_channels)
         self.controls = nn.Linear(config.latent_channels, CONTROLS)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
@@ -233,8 +240,7 @@ class VideoAutoencoder(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T]."""
         raw = self.encoder(frames.transpose(1, 2).flatten(0, 1))
-        latents = (raw - self.latent_mean) / self.latent_std
-        return latents.unflatten(0, (len(frames), -1)).transpose(1, 2)
+        return self._standardised(raw.unflatten(0, (len(frames), -1)))
 
     def encode_still(self, picture: Tensor) -> Tensor:
         """The standardised latent [B, C] of a picture [B, 3, S, S] within -1..1."""
@@ -260,11 +266,18 @@ class VideoAutoencoder(nn.Module):
         frames, painted, places = (part.unflatten(0, (batch, count)) for part in parts)
         return Animated(frames.transpose(1, 2), painted.transpose(1, 2), places)
 
-    def read_controls(self, latents: Tensor) -> Tensor:
-        """What standardised latents [B, C, T] say of the face's motion: [B, T, 60] (data/landmarks.py).
+    def encode_controls(self, controls: Tensor) -> Tensor:
+        """Standardised latents [B, C, T] of motion that is known: controls [B, T, 60].
 
-        Taught together with the autoencoder, so that a latent means the same on every face.
+        They teach the encoder what to see and the decoder what to do, each without waiting for the other.
         """
+        return self._standardised(on_sphere(self.embed_controls(controls)))
+
+    def _standardised(self, raw: Tensor) -> Tensor:
+        return ((raw - self.latent_mean) / self.latent_std).transpose(1, 2)
+
+    def read_controls(self, latents: Tensor) -> Tensor:
+        """What standardised latents [B, C, T] say of the face's motion: [B, T, 60] (data/landmarks.py)."""
         raw = latents.transpose(1, 2) * self.latent_std + self.latent_mean
         return self.controls(raw)
 

@@ -77,6 +77,37 @@ def test_three_lanes_play_in_sync(page, picture, tmp_path):
     page.wait_for_function("() => document.documentElement.scrollWidth <= 390")
 
 
+def test_a_comparison_waits_its_turn_and_says_so(browser, address, page, picture):
+    other = browser.new_page()
+    other.goto(address)
+    other.set_input_files("#character input[type=file]", str(picture))
+    other.wait_for_selector("#player .mf-poster:not([hidden])")
+    other.fill("#text textarea", "A very long stream. " * 90)
+    other.click("#talk-button")
+    other.wait_for_function("() => document.querySelector('.mf-video').buffered.length > 0")
+    open_tab(page, picture)
+    choose(page, 1)
+    page.click("#compare-button")
+    page.wait_for_function(f"() => {STATUS} === 'In the queue: place 1 of 1'", timeout=20_000)
+    other.click("#stop-button")
+    page.wait_for_function(f"() => {STATUS}.startsWith('1 lane,')", timeout=120_000)
+    other.close()
+
+
+def test_the_table_has_no_outline_but_its_frame(page, picture):
+    """Gradio draws a dark line about every table and row."""
+    open_tab(page, picture)
+    choose(page, 1, 2)
+    page.fill("#compare-text textarea", "Hello.")
+    page.click("#compare-button")
+    page.wait_for_selector("#compare-table tbody tr:nth-child(2)", timeout=180_000)
+    sides = page.evaluate("""() => [...document.querySelectorAll('#compare-table table, '
+      + '#compare-table tr')].flatMap((e) => ['Top', 'Right', 'Bottom', 'Left'].map(
+        (side) => getComputedStyle(e)[`border${side}Width`]))""")
+    assert sides and set(sides) == {"0px"}
+    page.wait_for_function(f"() => {STATUS}.startsWith('2 lanes')", timeout=120_000)
+
+
 def test_stop_keeps_the_finished_lanes(page, picture):
     open_tab(page, picture)
     choose(page, 1, 50)

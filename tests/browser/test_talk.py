@@ -166,6 +166,63 @@ def test_closing_the_tab_ends_the_generation(browser, address, page, picture):
     wait(page, "s.frames > 5", 15)
 
 
+def test_who_waits_sees_his_place_and_gets_his_turn(browser, address, page, picture):
+    other = browser.new_page()
+    other.goto(address)
+    other.wait_for_selector("#talk-button")
+    talk(other, picture, "A very long stream. " * 90)
+    wait(other, "s.buffered > 0.5")
+    talk(page, picture, "Hello.")
+    page.wait_for_selector("#player .mf-wait :text('In the queue: place 1 of 1')", timeout=20_000)
+    other.click("#stop-button")
+    wait(page, "s.frames > 5", 30)
+    assert "queue" not in page.inner_text("#player")
+    other.close()
+
+
+def test_one_click_fills_everything_in_and_another_surprises(page):
+    shown = "() => document.querySelector('#character img')?.src || ''"
+    page.get_by_role("button", name="16 steps, surprised, lively").click()
+    page.wait_for_function(f"() => ({shown})().includes('09-cartoon')")
+    page.wait_for_function(
+        "() => document.querySelector('#text textarea').value.startsWith('Good evening')"
+    )
+    assert page.input_value("#steps input[type=number]") == "16"
+    page.wait_for_selector("#preflight :text-matches('32 NFE')")
+    page.locator("button:visible", has_text="Surprise me").first.click()
+    page.wait_for_function(f"() => ({shown})().includes('1000-')")
+    page.locator("#characters button.thumbnail-item").nth(3).click()
+    page.wait_for_function(f"() => ({shown})().includes('04-grandfather')")
+    page.wait_for_selector("#player .mf-poster:not([hidden])")
+    page.fill("#steps input[type=number]", "2")
+    page.keyboard.press("Tab")
+    page.fill("#text textarea", "Hello.")
+    page.click("#talk-button")  # a picture of the page's own, a voice of the example's
+    wait(page, "s.frames > 5")
+
+
+def test_a_link_restores_the_run_and_its_character(page, address):
+    page.get_by_role("button", name="8 steps, neutral, calm").click()
+    page.wait_for_function(
+        "() => document.querySelector('#text textarea').value.startsWith('When I was')"
+    )
+    page.click("text=Save or restore these settings")
+    page.get_by_role("button", name="Show", exact=True).click()
+    field = "#permalink textarea, #permalink input"
+    page.wait_for_function(f"() => document.querySelector('{field}').value.includes('steps=8')")
+    link = page.input_value(field)
+    assert "character=04-grandfather.png" in link and "checkpoint=" in link
+    page.goto(address)
+    page.wait_for_selector("#talk-button")
+    page.goto(link)
+    page.wait_for_function(
+        "() => document.querySelector('#text textarea')?.value.startsWith('When I was')"
+    )
+    page.wait_for_selector("#character img")
+    assert "04-grandfather" in page.get_attribute("#character img", "src")
+    assert page.input_value("#steps input[type=number]") == "8"
+
+
 def test_the_page_fits_a_phone(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(address)

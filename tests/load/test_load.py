@@ -1,6 +1,6 @@
 """Many visitors at once: every one gets his own film, the queue is bounded, memory does not grow.
 
-MF_LOAD_RUNS sets the number of films for the memory test (more than 10; default 100: minutes).
+MF_LOAD_RUNS sets the number of films for the memory tests (more than 10; default 100: minutes).
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +29,17 @@ from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 pytestmark = pytest.mark.slow
 QUEUE = 20
 EARLY, RUNS = 10, int(os.environ.get("MF_LOAD_RUNS", "100"))
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+]  # fmt: skip
+# Mean red of the picture that the player shows, 0..255.
+SHOWN = """() => { const pen = document.createElement('canvas').getContext('2d');
+  pen.canvas.width = pen.canvas.height = 16;
+  pen.drawImage(document.querySelector('#player .mf-video'), 0, 0, 16, 16);
+  const data = pen.getImageData(0, 0, 16, 16).data; let sum = 0;
+  for (let i = 0; i < data.length; i += 4) sum += data[i]; return 4 * sum / data.length; }"""
 
 
 class Painter(StreamingGenerator):
@@ -107,22 +119,70 @@ def test_the_queue_is_bounded_and_everyone_in_it_is_served(address, face):
     assert refused >= 1, "more than the queue holds were asked for at once"
 
 
+def test_four_browsers_at_once_watch_and_keep_their_own_films(address, face, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium here: apt install chromium")
+    with sync_api.sync_playwright() as playwright:
+        start = playwright.chromium.launch
+        browsers = [start(executable_path=chromium, args=FLAGS) for _ in range(4)]
+        pages = [browser.new_page() for browser in browsers]
+        for seed, page in enumerate(pages, start=1):
+            page.goto(f"{address}?text=Number+{seed}.&steps=1&seed={seed}&seconds=1.28")
+            page.wait_for_function(
+                f"() => document.querySelector('#text textarea')?.value === 'Number {seed}.'"
+            )
+            page.set_input_files("#character input[type=file]", str(face))
+            page.wait_for_selector("#player .mf-poster:not([hidden])")
+        for page in pages:
+            page.click("#talk-button")
+        for seed, page in enumerate(pages, start=1):
+            page.wait_for_selector("#clip video", timeout=300_000)
+            page.wait_for_function(
+                "() => document.querySelector('#player .mf-video').ended", timeout=60_000
+            )
+            assert abs(page.evaluate(SHOWN) - _level(seed)) < 4, "the stream was this visitor's"
+            with page.expect_download() as caught:
+                page.click("#clip a[download]")
+            film = tmp_path / f"{seed}.mp4"
+            caught.value.save_as(film)
+            check_film(str(film), seed)
+        for browser in browsers:
+            browser.close()
+
+
 def test_memory_after_many_films(generator):
     studio = Studio(generator)
     picture = np.full((64, 64, 3), 128, np.uint8)
-    sizes = {}
-    for number in range(1, RUNS + 1):
+
+    def make(number: int) -> None:
         request = GenerationRequest(picture, "Hello.", steps=1, seconds=1.28, seed=1)
         visitor = f"visitor-{number}"
         list(studio.begin(visitor, request))
         studio.save(studio.talk_of(visitor))
         studio.forget(visitor)
+
+    check_memory(make)
+    studio.close()
+
+
+def test_memory_of_the_served_page_after_many_films(address, face):
+    """The same through the API: what Gradio keeps of each request counts as well."""
+    client = Client(address, verbose=False)
+    check_memory(lambda number: check_film(submit(client, face, 1).result(timeout=300), 1))
+
+
+def check_memory(make: Callable[[int], None]) -> None:
+    """Call `make` RUNS times: after the last it takes at most 5 % more memory than after ten."""
+    sizes = {}
+    for number in range(1, RUNS + 1):
+        make(number)
         if number in (EARLY, RUNS):
             gc.collect()
             sizes[number] = _resident_bytes()
     early, late = sizes[EARLY], sizes[RUNS]
     assert late < 1.05 * early, f"{early / 2**20:.0f} MB became {late / 2**20:.0f} MB"
-    studio.close()
 
 
 def _resident_bytes() -> int:

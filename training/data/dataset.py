@@ -17,6 +17,8 @@ from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 
+from .landmarks import CONTROL_UNITS
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -79,9 +81,12 @@ class Clip:
         raise ValueError(f"{self.path} ends before frame {start + count}.")
 
     def read_motion(self) -> dict[str, np.ndarray]:
-        """The renderer's truth: "controls" float32 [T, 60] and "landmarks" float32 [T, 64, 2]."""
+        """The renderer's truth: "controls" float32 [T, 60], each in its own unit (CONTROL_UNITS), and
+        "landmarks" float32 [T, 64, 2] in fractions of the picture.
+        """
         parts = load_file(self.path.with_suffix(".safetensors"))
-        return {name: part.astype(np.float32) for name, part in parts.items()}
+        motion = {name: part.astype(np.float32) for name, part in parts.items()}
+        return {**motion, "controls": motion["controls"] / CONTROL_UNITS}
 
     def read_audio(self) -> np.ndarray:
         """Decode the whole track: float32 [N] within -1..1, N = frames * 640."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .head_model import HeadModel, load_head_model
+from .head_model import UNIT_NAMES, HeadModel, load_head_model
 
 if TYPE_CHECKING:
     from .renderer import Performance, _Pose
@@ -19,6 +19,10 @@ FRONT = 0.3
 """Least cosine between a point's normal and the view, head and torso at rest."""
 HALF_WIDTH, LOWEST = 4.0, -6.0
 """Beyond these no camera looks (eye distances)."""
+
+CONTROL_UNITS = np.float32([0.25] * len(UNIT_NAMES) + [0.1] * 5 + [0.05] * 3)
+"""About one deviation of each control: face units, gaze and rotation (radians), translation (eye
+distances)."""
 
 
 @functools.cache

@@ -7,7 +7,7 @@ the same smile is another latent on every face.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,13 @@ from ..data.landmarks import LANDMARKS
 from ..data.pictures import random_picture
 
 LATENT_NOISE = 0.2
-SIZE_WEIGHT = 0.005
-"""Keeps latents small, so that the noise counts."""
-LANDMARK_WEIGHT = 2.0
+"""Added to latents, whose root mean square is 1."""
+LANDMARK_WEIGHT = 4.0
 CONTROL_WEIGHT = 0.5
-STRETCH = 16
+IMITATION_WEIGHT = 0.2
+TOLD_SHARE = 0.6
+"""Of the items whose motion the decoder is told, instead of what the encoder saw."""
+STRETCH = 8
 """The frames of an item come from so many consecutive ones."""
 HELDOUT_ITEMS = 12
 
@@ -37,7 +39,8 @@ HELDOUT_ITEMS = 12
 @dataclass(frozen=True)
 class VideoBatch:
     """frames [B, 3, F, S, S] and reference [B, 3, S, S] uint8; mouth bool [B, 1, F, S, S]; landmarks of
-    the frames [B, F, 64, 2] and of the reference [B, 1, 64, 2] in -1..1; controls [B, F, 60].
+    the frames [B, F, 64, 2] and of the reference [B, 1, 64, 2] in -1..1; their controls [B, F, 60] and
+    [B, 1, 60], each in its own unit of about 1.
 
     Where not `known` (bool [B]) there is no face, and no truth of it.
     """
@@ -48,6 +51,7 @@ class VideoBatch:
     landmarks: Tensor
     origins: Tensor
     controls: Tensor
+    origin_controls: Tensor
     known: Tensor
 
 
@@ -59,6 +63,7 @@ class _Item:
     landmarks: np.ndarray
     origins: np.ndarray
     controls: np.ndarray
+    origin_controls: np.ndarray
     known: bool
 
 
@@ -119,29 +124,31 @@ class VideoAutoencoderObjective:
             np.zeros((self.frames, LANDMARKS, 2), np.float32),
             np.zeros((1, LANDMARKS, 2), np.float32),
             np.zeros((self.frames, CONTROLS), np.float32),
+            np.zeros((1, CONTROLS), np.float32),
             False,
         )
 
     def _clip(self, rng: np.random.Generator, split: str) -> _Item:
         clips = self.clips[split]
         clip = clips[rng.integers(len(clips))]
-        # Clips have a key frame at every sixteenth frame: reading from there wastes nothing.
+        # Clips have a key frame at every sixteenth frame: little is read in vain.
         start = int(rng.integers(clip.frames // STRETCH)) * STRETCH
         chosen = np.sort(rng.choice(STRETCH, self.frames, replace=False))
         frames = clip.read_frames(start, int(chosen[-1]) + 1)[chosen]
-        motion = clip.read_motion()
         draw = rng.random()
         other = self.corpus.sibling(clip, rng) if draw < 0.75 else clip
         place = int(rng.integers(other.frames))
         if draw > 0.93 and split == "train":
             place = start + int(chosen[0])  # the reference itself: nothing moves
+        motion, origin = clip.read_motion(), other.read_motion()
         return _Item(
             frames,
             other.read_frames(place, 1)[0],
             mouth_mask(clip, start + chosen, self.size),
             motion["landmarks"][start + chosen] * 2 - 1,
-            other.read_motion()["landmarks"][place : place + 1] * 2 - 1,
+            origin["landmarks"][place : place + 1] * 2 - 1,
             motion["controls"][start + chosen],
+            origin["controls"][place : place + 1],
             True,
         )
 
@@ -158,13 +165,20 @@ class VideoAutoencoderObjective:
         target, picture = repaint(
             to_signal(batch.frames.to(device)), to_signal(batch.reference.to(device)), generator
         )
-        latents = self.model.encode(target)
+        mouth, known = batch.mouth.to(device).float(), batch.known.to(device).float()
+        seen, reference = self.model.encode(target), self.model.encode_reference(picture)
+        truth, origin = (
+            self.model.encode_controls(part.to(device))
+            for part in (batch.controls, batch.origin_controls)
+        )
+        told = torch.rand(len(known), generator=generator, device=device) < TOLD_SHARE * known
+        latents = torch.where(told[:, None, None], truth, seen)
         noise = torch.randn(latents.shape, generator=generator, device=device)
+        still = torch.where(told[:, None], origin[:, :, 0], reference.latent)
         made = self.model.animate(
-            latents + LATENT_NOISE * noise, self.model.encode_reference(picture)
+            latents + LATENT_NOISE * noise, replace(reference, latent=still)
         )
         error = (made.frames.float() - target).abs()
-        mouth, known = batch.mouth.to(device).float(), batch.known.to(device).float()
         values = {
             "l1": error.mean(),
             "painted": (made.painted.float() - target).abs().mean(),
@@ -173,10 +187,12 @@ class VideoAutoencoderObjective:
             "landmarks": landmark_error(
                 made.places, batch.landmarks.to(device), batch.origins.to(device), known
             ),
+            "imitation": imitation(seen, truth.detach(), known)
+            + imitation(reference.latent[..., None], origin.detach(), known),
             "controls": control_error(
-                self.model.read_controls(latents), batch.controls.to(device), known
-            ),
-            "size": latents.float().square().mean(),
+                self.model.read_controls(truth), batch.controls.to(device), known
+            )
+            + control_error(self.model.read_controls(seen), batch.controls.to(device), known),
         }
         values["loss"] = (
             values["l1"]
@@ -184,8 +200,8 @@ class VideoAutoencoderObjective:
             + self.mouth_weight * values["mouth"]
             + 0.5 * values["gradient"]
             + LANDMARK_WEIGHT * values["landmarks"]
+            + IMITATION_WEIGHT * values["imitation"]
             + CONTROL_WEIGHT * values["controls"]
-            + SIZE_WEIGHT * values["size"]
         )
         return values
 
@@ -268,12 +284,16 @@ def landmark_error(places: Tensor, landmarks: Tensor, origins: Tensor, known: Te
     return (distance * weight).sum() / weight.sum().clamp_min(1)
 
 
+def imitation(seen: Tensor, told: Tensor, known: Tensor) -> Tensor:
+    """Mean squared distance of latents [B, C, F] that were seen from those of the true motion."""
+    distance = (seen.float() - told.float()).square().mean((1, 2))
+    return (distance * known).sum() / known.sum().clamp_min(1)
+
+
 def control_error(read: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Mean absolute error of controls [B, F, 60]; angles and shifts are small numbers and count more."""
-    scale = torch.ones(CONTROLS, device=read.device)
-    scale[52:57], scale[57:] = 4.0, 8.0
-    error = (read.float() - truth.float()).abs() * scale * known[:, None, None]
-    return error.mean() / known.mean().clamp_min(1e-6)
+    """Mean absolute error of controls [B, F, 60]."""
+    distance = (read.float() - truth.float()).abs().mean((1, 2))
+    return (distance * known).sum() / known.sum().clamp_min(1)
 
 
 def mouth_mask(clip: Clip, frames: np.ndarray, size: int) -> np.ndarray:
