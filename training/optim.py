@@ -23,6 +23,7 @@ EDGES = frozenset(
         "gain",
         "to_pixels",
         "to_flow",
+        "mix",
         "controls",
     }
 )

@@ -52,7 +52,7 @@ SCALES = {
         hours=2.0,
         size=128,
         steps={
-            "video_autoencoder": 2200,
+            "video_autoencoder": 1900,
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 700,
@@ -108,7 +108,7 @@ PAST = {"chunks": 5, "history_noise": 0.2}
 
 
 def _video_autoencoder(scale: Scale) -> Recipe:
-    return _recipe(scale, "video_autoencoder", OptimizerConfig(lr=1e-3, final_lr=5e-5, clip=1.0))
+    return _recipe(scale, "video_autoencoder", OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0))
 
 
 def _audio_autoencoder(scale: Scale) -> Recipe:

@@ -26,6 +26,8 @@ CONTROLS = 60
 """Numbers that the corpus knows of a face's motion: 52 units, gaze 2, rotation 3, translation 3."""
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
+BASIS = 16
+"""Flows of the reference that a latent mixes: nearly what moving a face is, as a sum of its units."""
 
 
 @dataclass(frozen=True)
@@ -142,21 +144,27 @@ class ReferenceEncoder(nn.Module):
 class Level(nn.Module):
     """One resolution of the animator: refine what is painted and the flow, then warp the reference."""
 
-    def __init__(self, width: int, code_width: int) -> None:
+    def __init__(self, width: int, code_width: int, latent_channels: int) -> None:
         super().__init__()
         self.before = ResidualBlock(width, code_width)
-        self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
+        self.to_flow = nn.Conv2d(width, 2 * (BASIS + 1), 1)
+        self.mix = nn.Linear(latent_channels, BASIS, bias=False)
         self.merge = nn.Conv2d(2 * width, width, 1)
         self.after = ResidualBlock(width, code_width)
         nn.init.zeros_(self.to_flow.weight)
         nn.init.zeros_(self.to_flow.bias)
 
     def forward(
-        self, hidden: Tensor, flow: Tensor, reference: Tensor, code: Tensor
+        self, hidden: Tensor, flow: Tensor, reference: Tensor, motion: Tensor, code: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """hidden and reference [B, W, H, H], flow [B, 2, H, H], code [B, K]."""
+        """hidden and reference [B, W, H, H], flow [B, 2, H, H], motion [B, C], code [B, K].
+
+        motion is the latent less the reference's: at none, the basis moves nothing.
+        """
         hidden = self.before(hidden, code)
-        flow = flow + FLOW_SCALE * self.to_flow(hidden)
+        flows = self.to_flow(hidden).unflatten(1, (BASIS + 1, 2))
+        share = F.pad(self.mix(motion), (0, 1), value=1.0)
+        flow = flow + FLOW_SCALE * torch.einsum("bk,bkchw->bchw", share, flows)
         hidden = self.merge(torch.cat([hidden, warp(reference, flow)], 1))
         return self.after(hidden, code), flow
 
@@ -170,7 +178,9 @@ class Animator(nn.Module):
         self.embed = nn.Linear(2 * config.latent_channels, code_width)
         self.code = nn.Linear(code_width, code_width)
         self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
-        self.levels = nn.ModuleList(Level(width, code_width) for width in widths)
+        self.levels = nn.ModuleList(
+            Level(width, code_width, config.latent_channels) for width in widths
+        )
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
 
@@ -178,8 +188,8 @@ class Animator(nn.Module):
         self, latents: Tensor, reference: ReferenceFeatures
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Raw latents [B, C] to frames, what is painted [B, 3, S, S] and places [B, S/2, S/2, 2]."""
-        code = torch.cat([latents, latents - reference.latent], 1)
-        code = self.code(F.silu(self.embed(code)))
+        motion = latents - reference.latent
+        code = self.code(F.silu(self.embed(torch.cat([latents, motion], 1))))
         code = F.layer_norm(code, code.shape[-1:])
         coarse = reference.levels[-1]
         grid = still_places(coarse)
@@ -188,7 +198,9 @@ class Animator(nn.Module):
         )
         flow = torch.zeros_like(hidden[:, :2])
         for index in reversed(range(len(self.levels))):
-            hidden, flow = self.levels[index](hidden, flow, reference.levels[index], code)
+            hidden, flow = self.levels[index](
+                hidden, flow, reference.levels[index], motion, code
+            )
             if index:
                 hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), double(flow)
         painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), 2)

@@ -16,10 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from mutual_forcing.chunks import (
-    FRAMES_PER_CHUNK,
-    latents_to_tokens,
-)
+from mutual_forcing.chunks import latents_to_tokens
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
 from mutual_forcing.pixels import to_signal
@@ -33,17 +30,19 @@ ClipEncoder = Callable[[Clip], dict[str, Tensor]]
 
 
 def video_encoder(model: VideoAutoencoder, device: torch.device) -> ClipEncoder:
-    """Encodes a clip's frames, and four of them as stills."""
+    """Latents of a clip's true motion, and four of its frames as the encoder sees them, as stills.
+
+    The corpus knows the motion exactly; a picture that a stream starts from has to be looked at.
+    """
 
     def encode(clip: Clip) -> dict[str, Tensor]:
-        frames = torch.from_numpy(clip.read_frames(0, clip.frames))
-        signal = to_signal(frames.permute(3, 0, 1, 2)[None]).to(device)
-        parts = [model.encode(part) for part in signal.split(FRAMES_PER_CHUNK, 2)]
+        controls = torch.from_numpy(clip.read_motion()["controls"])[None].to(device)
         chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
-        stills = model.encode_still(signal[0, :, torch.from_numpy(chosen)].transpose(0, 1))
+        stills = np.concatenate([clip.read_frames(int(place), 1) for place in chosen])
+        pictures = to_signal(torch.from_numpy(stills).permute(0, 3, 1, 2)).to(device)
         return {
-            "video": latents_to_tokens(torch.cat(parts, 2))[0],
-            "stills": stills[:, None],
+            "video": latents_to_tokens(model.encode_controls(controls))[0],
+            "stills": model.encode_still(pictures)[:, None],
         }
 
     return encode
