@@ -99,7 +99,28 @@ def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None
     assert chunk.frames.shape == (16, 128, 128, 3)
 
 
-@pytest.mark.parametrize("name", ["audio_autoencoder", "joint", "mutual_forcing"])
+def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -> None:
+    from training.adopt import adopt
+    from training.export import export
+
+    export(trained, tmp_path / "checkpoint")
+    workspace = Workspace(tmp_path / "run", "smoke", CPU)
+    adopt(tmp_path / "checkpoint", workspace)
+    ours, theirs = workspace.system("joint"), trained.system("mutual_forcing")
+    for name, module in theirs.modules.items():
+        for key, value in module.state_dict().items():
+            stored = ours.modules[name].state_dict()[key]
+            assert torch.equal(stored, value.half().float()), key
+    assert workspace.record("joint")["recipe"]["steps"] == 2
+    with pytest.raises(ValueError, match="already holds"):
+        adopt(tmp_path / "checkpoint", workspace)
+    with pytest.raises(ValueError, match="preset"):
+        adopt(tmp_path / "checkpoint", Workspace(tmp_path / "other", "tiny", CPU))
+
+
+@pytest.mark.parametrize(
+    "name", ["video_autoencoder", "audio_autoencoder", "joint", "mutual_forcing"]
+)
 def test_resumed_training_equals_uninterrupted(
     trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
