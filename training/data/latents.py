@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,12 @@ class LatentBatch:
     def head(self, rows: int) -> LatentBatch:
         """The first `rows` rows."""
         return _map(self, lambda t: t[:rows])
+
+    def without_transcript(self, rows: Tensor) -> LatentBatch:
+        """The same batch where the rows (bool [B]) know no phonemes."""
+        text = self.text
+        ids = torch.where(rows[:, None, None], torch.zeros_like(text.ids), text.ids)
+        return replace(self, text=replace(text, ids=ids))
 
     def without_text(self) -> LatentBatch:
         """The same batch with transcript and caption nulled, for guidance."""

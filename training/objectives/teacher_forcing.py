@@ -20,6 +20,10 @@ from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
 
+UNREAD = 0.7
+"""Share of the rows with given audio that must do without the transcript, as a user's sound does."""
+
+
 class TeacherForcingObjective(TransformerObjective):
     """Flow matching on real chunks after real chunks.
 
@@ -63,10 +67,13 @@ class TeacherForcingObjective(TransformerObjective):
     ) -> dict[str, Tensor]:
         """Mean over the branches, plus 2/3 of self-consistency when it is on."""
         batch = batch.to(self.device())
+        given = self._given(batch, generator)
+        if given is not None:
+            unread = torch.rand(len(given), generator=generator, device=self.device()) < UNREAD
+            batch = batch.without_transcript(given & unread)
         clean = batch.clean(self.branches)
         past = self._past(clean, generator)
         context = remember_context(self.model, past, batch.conditions(self.model, self.branches))
-        given = self._given(batch, generator)
         weights = batch.weights(self.branches)
         values: dict[str, Tensor] = {}
         parts = self.match(self.model, clean, context, generator, weights, given)
