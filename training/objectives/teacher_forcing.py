@@ -19,7 +19,6 @@ from .losses import causal_teacher, draw_noise, log_losses, remember_context, sp
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
-
 UNREAD = 0.7
 """Share of the rows with given audio that must do without the transcript, as a user's sound does."""
 
