@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .motion import MOTION
+
 SAMPLE_RATE = 16_000
 """Audio samples per second; mono everywhere."""
 FPS = 25
@@ -13,15 +15,14 @@ FPS = 25
 
 @dataclass(frozen=True)
 class VideoAutoencoderConfig:
-    """Frames of `size` x `size` pixels; every frame becomes one latent of `latent_channels` numbers.
+    """Frames of `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
 
     `encoder_widths` are the channels at size/4, size/8 and so on; `animator_widths` those of the
     reference's features, and of what is painted, at size/2, size/4 and so on. `code_width` is that of the
-    motion code that modulates them.
+    code that modulates them.
     """
 
     size: int = 128
-    latent_channels: int = 32
     encoder_widths: tuple[int, ...] = (48, 96, 128)
     animator_widths: tuple[int, ...] = (32, 64, 96)
     code_width: int = 128
@@ -119,7 +120,7 @@ def _tiny() -> SystemConfig:
         video_autoencoder=VideoAutoencoderConfig(),
         audio_autoencoder=AudioAutoencoderConfig(),
         model=ModelConfig(
-            video=BranchConfig(width=192, token_dim=32),
+            video=BranchConfig(width=192, token_dim=len(MOTION)),
             audio=BranchConfig(width=128, token_dim=32),
         ),
     )
@@ -133,7 +134,7 @@ def _small() -> SystemConfig:
         ),
         audio_autoencoder=AudioAutoencoderConfig(decoder_width=384, decoder_blocks=8),
         model=ModelConfig(
-            video=BranchConfig(width=384, token_dim=32),
+            video=BranchConfig(width=384, token_dim=len(MOTION)),
             audio=BranchConfig(width=256, token_dim=32),
             layers=8,
             heads=6,
@@ -148,13 +149,12 @@ def _paper_14b() -> SystemConfig:
         name="paper_14b",
         video_autoencoder=VideoAutoencoderConfig(
             size=256,
-            latent_channels=64,
             encoder_widths=(64, 128, 256, 512),
             animator_widths=(64, 128, 256, 384),
         ),
         audio_autoencoder=AudioAutoencoderConfig(decoder_width=512, decoder_blocks=8),
         model=ModelConfig(
-            video=BranchConfig(width=3584, token_dim=64),
+            video=BranchConfig(width=3584, token_dim=len(MOTION)),
             audio=BranchConfig(width=3584, token_dim=32),
             layers=40,
             heads=56,
@@ -176,7 +176,7 @@ def _smoke() -> SystemConfig:
             encoder_width=48, encoder_blocks=1, decoder_width=64, decoder_blocks=1
         ),
         model=ModelConfig(
-            video=BranchConfig(width=48, token_dim=32),
+            video=BranchConfig(width=48, token_dim=len(MOTION)),
             audio=BranchConfig(width=32, token_dim=32),
             layers=2,
             heads=2,

@@ -132,9 +132,11 @@ def remember_still(
 ) -> None:
     """Begin a stream: what came before it is the reference picture standing still in silence.
 
-    picture [B, 1, Dv] and silence [B, 1, 16, Da]. The character so starts as it looks in its picture,
-    instead of in a pose of which nothing is known.
+    picture [B, 1, Dv] and silence [B, 1, 16, Da], either ignored when its branch is absent. The
+    character so starts as it looks in its picture, instead of in a pose of which nothing is known.
     """
-    parts = {"video": held_still(picture)[:, None], "audio": silence}
-    still = AVLatents.of({name: parts[name] for name in branches})
+    still = AVLatents(
+        held_still(picture)[:, None] if "video" in branches else None,
+        silence if "audio" in branches else None,
+    )
     remember_chunk(model, still, conditions, history, sampler)

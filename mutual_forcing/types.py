@@ -62,7 +62,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class AVLatents:
-    """Tokens of whole chunks: video [B, K, 64, Dv] and audio [B, K, 16, Da]; None = branch absent."""
+    """Tokens of whole chunks: video [B, K, 16, Dv] and audio [B, K, 16, Da]; None = branch absent."""
 
     video: Tensor | None
     audio: Tensor | None
@@ -99,7 +99,7 @@ class TextTokens:
 
 @dataclass(frozen=True)
 class References:
-    """Timeless references: still picture tokens [B, 16, Dv], voice tokens [B, V, Da].
+    """Timeless references: the picture's token [B, 1, Dv], voice tokens [B, V, Da].
 
     `has_picture` and `has_voice` (bool [B]) say which rows are real; the others become a learned
     null reference.

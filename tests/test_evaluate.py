@@ -11,10 +11,17 @@ import torch
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from training.data.dataset import Corpus
-from training.data.synthesize import CorpusOptions
+from training.data.synthesize import SECONDS_PER_CLIP, CorpusOptions
 from training.evaluate import evaluate, options_of, suite_of
-from training.evaluation.heldout import CLIPS, Choice, heldout_corpus, identities
+from training.evaluation.heldout import (
+    CLIPS,
+    Choice,
+    heldout_corpus,
+    identities,
+    split_warning,
+)
 from training.evaluation.judge import Judge
+from training.evaluation.results import ENDS, Results, write
 from training.evaluation.suites import SUITES, Suite, pool
 from training.evaluation.systems import Material, Setting, generate, request_for, truth
 from training.metrics import frechet
@@ -51,7 +58,7 @@ def test_the_same_seed_gives_the_same_table(
         assert (tmp_path / "first" / name).stat().st_size > 100, name
     found = json.loads((tmp_path / "first/results.json").read_text())
     assert list(found["systems"]) == [
-        "ground truth", "still reference", "autoencoders", "few 1", "multi 2",
+        "ground truth", "still reference", "autoencoders", "true motion", "few 1", "multi 2",
         "wrong words, few 1", "wrong picture, few 1",
     ]  # fmt: skip
     assert found["systems"]["multi 2"]["nfe_per_chunk"] == 4, "a guided step evaluates twice"
@@ -61,12 +68,44 @@ def test_the_same_seed_gives_the_same_table(
     )
     assert set(found["streams"]) == {"ground truth", "few 1"}
     real, noise = (found["streams"][name]["0-5 s"] for name in ("ground truth", "few 1"))
-    assert len(real["channels"]["video"]["means"]) == len(real["channels"]["audio"]["means"]) == 32
+    branches = random_generator.config.model
+    for name, branch in (("video", branches.video), ("audio", branches.audio)):
+        assert len(real["channels"][name]["means"]) == branch.token_dim
     assert real["video_spread"] > 0 and real["video_shift"] != noise["video_shift"]
     real = found["systems"]["ground truth"]
     assert real["wer_closed"][0] <= real["wer"][0], "fewer words to choose from are easier"
     assert found["systems"]["still reference"]["wer_closed"] == [1, 1, 1]
     assert "time" not in (tmp_path / "first/results.json").read_text().split('"notes"')[0]
+
+
+def test_the_last_seconds_of_a_stream_are_held_against_its_first(
+    random_generator: StreamingGenerator, tmp_path: Path
+) -> None:
+    first = {"similarity": 0.9, "colour": 100.0, "mouth": 0.5, "sync": -0.1, "loudness": 0.1}
+    last = {"similarity": 0.45, "colour": 105.0, "mouth": 0.6, "sync": 0.2, "loudness": 0.1}
+    found = Results([], "notes")
+    found.streams = {"few 4": {ENDS[0]: first, ENDS[1]: last}, "short": {"0-5 s": first}}
+    assert found.steadiness() == {
+        "few 4": {
+            "similarity": -0.5, "colour": 0.05, "mouth": 0.2, "sync": None, "loudness": 0.0
+        }
+    }  # fmt: skip
+    found.streams["few 4"][ENDS[0]] = {**first, "similarity": None}
+    assert found.steadiness()["few 4"]["similarity"] is None, "the truth has no one character"
+    found.streams = {}
+    assert "Last 10 s" not in write(found, tmp_path)
+
+
+def test_a_corpus_that_is_split_otherwise_is_told(judge: Judge, tmp_path: Path) -> None:
+    told = json.loads((judge.corpus.clips[0].root / "corpus.json").read_text(encoding="utf-8"))
+    path = tmp_path / "record.json"
+    for seed, warns in ((told["options"]["seed"], False), (99, True)):
+        options = {**told["options"], "seed": seed}
+        path.write_text(json.dumps({"corpus": {"options": options}}), encoding="utf-8")
+        warning = split_warning(judge.corpus, tmp_path)
+        assert ("seed 5 instead of 99" in warning) == warns == bool(warning)
+    path.write_text("{}", encoding="utf-8")
+    assert split_warning(judge.corpus, tmp_path) == split_warning(judge.corpus, None) == ""
 
 
 def test_damage_is_caught(judge: Judge) -> None:
@@ -144,6 +183,14 @@ def test_the_made_corpus_is_held_out_and_large_enough() -> None:
         assert held * CLIPS >= suite.clips and (len(chosen) - held) * CLIPS >= suite.reference
     with pytest.raises(ValueError, match="fewer identities"):
         identities(whole, Choice(heldout=60, train=0))
+
+
+def test_few_mode_of_the_full_suite_has_windows_enough() -> None:
+    """evaluation.md asks for 512 windows and more; held-out clips last 3.77 s on average."""
+    frames = round(SECONDS_PER_CLIP * FPS)
+    windows = (frames - 8) // frechet.STRIDE + 1
+    assert SUITES["full"].clips * windows > frechet.ENOUGH
+    assert SUITES["full"].reference * windows > frechet.ENOUGH and frechet.DIM <= 128
 
 
 def test_the_command_line_changes_a_suite() -> None:

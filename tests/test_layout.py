@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODEL_MAY_IMPORT = {"config", "types", "chunks", "text", "caption", "models"}
+MODEL_MAY_IMPORT = {"config", "types", "motion", "chunks", "text", "caption", "models"}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -47,3 +47,18 @@ def test_models_import_only_what_is_below_them() -> None:
     for path in files("mutual_forcing/models"):
         inner = {n.split(".")[1] for n in imports_of(path) if n.startswith("mutual_forcing.")}
         assert inner <= MODEL_MAY_IMPORT, (path, inner)
+
+
+def test_no_judge_is_used_in_training() -> None:
+    """The monitors may measure pixels and samples (drift); whatever was trained to judge only judges."""
+    judging = ("metrics", "evaluation", "evaluate.py")
+    learned = {path.stem for path in files("training/metrics")} - {"__init__", "drift", "report"}
+    assert {"mouth", "sync", "words", "frechet", "identity"} <= learned
+    for path in files("training"):
+        if path.relative_to(ROOT / "training").parts[0] in judging:
+            continue
+        used = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and "metrics" in (node.module or "").split("."):
+                used |= {node.module.split(".")[-1], *(alias.name for alias in node.names)}
+        assert not used & learned, (path, used)

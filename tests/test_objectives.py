@@ -1,14 +1,27 @@
 """The losses say what they should, and the optimisers move what they should."""
 
+import itertools
+
 import numpy as np
 import torch
 from torch import nn
 
-from mutual_forcing.models.kv_cache import ParallelHistory
+from mutual_forcing.config import preset
+from mutual_forcing.flow import sigma_schedule
+from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
+from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.sampling import Sampler, remember_still
+from mutual_forcing.timing import text_tokens
+from mutual_forcing.types import AVLatents, References
 from training.config import OptimizerConfig
+from training.data.latents import LatentBatch, join_batches
 from training.objectives.dmd import distribution_matching, fake_flow_matching
-from training.objectives.losses import spread
+from training.objectives.intervals import FINEST, draw_intervals
+from training.objectives.losses import Context, guided_teacher, split_target, spread
 from training.objectives.monitors import Material, figures, raise_alarms
+from training.objectives.mutual_forcing import MutualForcingObjective
+from training.objectives.rollout import draw_span, roll_out
+from training.objectives.self_consistency import self_consistency
 from training.optim import Optimizers, as_matrix, hidden_matrices
 
 
@@ -46,6 +59,141 @@ def test_the_fake_score_has_no_loss_when_it_is_right() -> None:
     right = fake_flow_matching(points(0.3), made, level, weights, generator)["audio"]
     wrong = fake_flow_matching(points(0.8), made, level, weights, generator)["audio"]
     assert right < 1e-10 < 0.5 < wrong
+
+
+def test_the_intervals_are_those_that_are_served_and_those_that_dmd_needs() -> None:
+    start, end = draw_intervals((64, 64), torch.Generator().manual_seed(0))
+    assert (start <= 1).all() and (end >= 0).all() and (start > end).all()
+    drawn = set(zip(start.flatten().tolist(), end.flatten().tolist(), strict=True))
+    for steps in (4, 8):
+        levels = sigma_schedule(steps)
+        assert set(itertools.pairwise(levels)) <= drawn, "every step that is served"
+    assert {(1.0, 0.0), (0.75, 0.0), (0.5, 0.0), (0.25, 0.0)} <= drawn, "clean estimates of DMD"
+    to_zero = (end == 0).float().mean()
+    assert 0.35 < to_zero < 0.65, "a quarter on purpose, the rest by chance"
+
+
+def test_two_exact_halves_make_an_exact_whole() -> None:
+    """On straight paths to one point the mean velocity is the same over every interval."""
+    torch.manual_seed(0)
+    x, s = {"audio": torch.randn(2, 3, 4, 5)}, torch.rand(2, 3) * 0.5 + 0.5
+
+    def exact(x, sigma, delta, given=None):
+        return points(0.3)(x, sigma)
+
+    r = s * torch.rand(2, 3) * 0.9
+    target = split_target(exact, x, s, (s + r) / 2, r)["audio"]
+    assert (target - exact(x, s, s - r)["audio"]).abs().max() < 1e-4
+
+
+class Recorder:
+    """Stands for the model: notes what it is asked, and answers with `answers[context.conditions]`."""
+
+    def __init__(self, answers: dict[str, float]) -> None:
+        self.answers, self.asked = answers, []
+
+    def __call__(self, latents, sigma, delta, conditions, history) -> AVLatents:
+        self.asked.append((latents.parts, sigma, delta, conditions))
+        answer = self.answers[conditions]
+        return AVLatents.of({n: torch.full_like(p, answer) for n, p in latents.parts.items()})
+
+
+def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
+    model = Recorder({"said": 1.0, "unsaid": 0.5})
+    said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
+    teacher = guided_teacher(model, said, unsaid, 3.0)
+    x = {"video": torch.zeros(1, 2, 4, 5)}
+    found = teacher(x, torch.full((1, 2), 0.5), torch.tensor([[FINEST, 2 * FINEST]]))["video"]
+    assert (found[0, 0] == 0.5 + 3 * 0.5).all() and (found[0, 1] == 1).all()
+    (_, _, few, _), (_, _, multi, asked) = model.asked
+    assert few["video"].tolist() == [[0, 2 * FINEST]] and asked == "unsaid"
+    assert multi["video"].tolist() == [[0, 0]]
+
+
+def test_given_audio_stays_clean_in_self_consistency_and_is_not_learned() -> None:
+    """As in a stream that sound drives: the audio has sigma = delta = 0, the video alone is denoised."""
+    generator = torch.Generator().manual_seed(0)
+    clean = {name: torch.randn(2, 3, 4, 5, generator=generator) for name in ("video", "audio")}
+    weights = {name: torch.ones(2, 3, 4) for name in clean}
+    given = torch.tensor([True, False])
+    ema, model = Recorder({"said": 1.0, "unsaid": 0.0}), Recorder({"said": 0.2})
+    said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
+    teacher = guided_teacher(ema, said, unsaid, 2.0)
+    held = self_consistency(model, said, teacher, clean, weights, generator, given)
+    for x, sigma, delta, _ in [*ema.asked, *model.asked]:
+        assert torch.equal(x["audio"][0], clean["audio"][0])
+        assert not sigma["audio"][0].any() and not delta["audio"][0].any()
+        assert sigma["video"].all() and sigma["audio"][1].all()
+        assert not torch.equal(x["video"][0], clean["video"][0])
+    everywhere = self_consistency(
+        model, said, teacher, clean, weights, generator, torch.tensor([True, True])
+    )
+    assert everywhere["audio"] == 0 < everywhere["video"] and held["audio"] > 0
+
+
+def _batch(chunks: int, rows: int, config) -> LatentBatch:
+    torch.manual_seed(0)
+    video, audio = config.video.token_dim, config.audio.token_dim
+    one = LatentBatch(
+        torch.randn(1, chunks, 16, video), torch.randn(1, chunks, 16, audio),
+        text_tokens(None, "happy man", 0, chunks), torch.randn(1, 1, video),
+        torch.randn(1, config.voice_latents, audio), *(torch.tensor([True]) for _ in range(3)),
+    )  # fmt: skip
+    return join_batches([one] * rows)
+
+
+def test_a_rollout_replaces_its_span_alone() -> None:
+    torch.manual_seed(0)
+    config = preset("smoke").model
+    model = AVTransformer(config).eval().requires_grad_(False)
+    batch = _batch(5, 3, config)
+    clean = batch.clean(("video", "audio"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        span = draw_span(5, 8, 2, generator)
+        assert span.first >= 1 and span.first + span.length <= 4, "real chunks on both sides"
+    made = roll_out(model, batch, clean, span, generator)
+    inside = torch.zeros(3, 5, dtype=torch.bool)
+    inside[:2, span.first : span.first + span.length] = True
+    assert torch.equal(made.made, inside) and made.sigma in sigma_schedule(4)[:4]
+    for name, part in made.clip.parts.items():
+        same = (part == clean.parts[name]).flatten(2).all(2)
+        assert torch.equal(same, ~inside), name
+        assert torch.equal(made.past.parts[name], part)
+        x = made.x[name][inside]
+        if made.sigma == 1:
+            assert abs(float(x.std()) - 1) < 0.1, "the exit is noise before the first step"
+
+
+def test_audio_is_given_only_where_the_history_is_real() -> None:
+    objective = MutualForcingObjective.__new__(MutualForcingObjective)
+    objective.real_share, objective.own_history, objective.audio_driven = 0.4, True, 0.15
+    objective.device = lambda: torch.device("cpu")
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([objective._given(10, generator) for _ in range(400)])
+    assert not drawn[:, : objective._generated(10)].any()
+    assert abs(drawn.float().mean() - 0.15) < 0.03
+    objective.own_history = False
+    drawn = torch.stack([objective._given(10, generator) for _ in range(400)])
+    assert drawn[:, 0].any() and abs(drawn.float().mean() - 0.15) < 0.03
+
+
+def test_a_still_before_the_stream_needs_only_the_branches_that_take_part() -> None:
+    """What audio_pretrain holds of video has no tokens, nor has video_pretrain's audio."""
+    config = preset("smoke").model
+    model = AVTransformer(config).eval().requires_grad_(False)
+    sampler = Sampler(4, "few")
+    for branches in (("audio",), ("video",), ("video", "audio")):
+        picture = torch.randn(1, 1, config.video.token_dim) if "video" in branches else None
+        voice = torch.zeros(1, config.voice_latents, config.audio.token_dim)
+        there = torch.tensor([True])
+        references = References(picture, voice if "audio" in branches else None, there, there)
+        conditions = model.condition(text_tokens(None, "", 0, 1), references)
+        cache = KVCache(config.window)
+        still = torch.zeros(1, 0, 0) if picture is None else picture
+        silence = torch.zeros(1, 1, 16, config.audio.token_dim)
+        remember_still(model, still, silence, branches, conditions, cache, sampler)
+        assert cache.length == 1 and set(cache.layers[0]) == set(branches)
 
 
 def test_both_ways_sees_the_future_and_a_causal_history_does_not() -> None:

@@ -14,6 +14,7 @@ from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
+from mutual_forcing.motion import MOTION
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens, TimedPhoneme, Transcript
 
@@ -174,14 +175,14 @@ def test_coupling_starts_gently() -> None:
 def test_video_streaming_decode_equals_full() -> None:
     torch.manual_seed(0)
     config = VideoAutoencoderConfig(
-        size=64, encoder_widths=(16, 16), animator_widths=(16, 24), latent_channels=8, code_width=16
+        size=64, encoder_widths=(16, 16), animator_widths=(16, 24), code_width=16
     )
     model = VideoAutoencoder(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape) * 0.05)
     pictures = torch.rand(2, 3, 64, 64) * 2 - 1
     reference = model.encode_reference(pictures)
-    latents = torch.randn(2, 8, 8)
+    latents = torch.randn(2, len(MOTION), 8)
     full = model.decode(latents, reference)
     assert full.shape == (2, 3, 8, 64, 64)
     parts = [model.decode(part, reference) for part in latents.split([1, 4, 3], 2)]

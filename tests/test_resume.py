@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from training.export import export
 from training.recipes import STAGES
 from training.stages import Workspace
 
@@ -101,7 +102,7 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
     base, out = _beside(run, tmp_path / "base"), tmp_path / "compared"
     command = [
         sys.executable, "-m", "training.compare", "--run", base, "--preset", "smoke", "--out", out,
-        "--steps", "1", "--clips", "1", "--sampling", "1", "--device", "cpu",
+        "--steps", "1", "--clips", "1", "--sampling", "1", "--device", "cpu", "--long-seconds", "20",
         "--methods", "teacher_forcing,mutual_forcing",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
@@ -116,5 +117,38 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
             assert row["cost"]["seconds_per_step"] > 0 and row["cost"]["peak_memory_gb"] > 0.1
     text = (out / "comparison.md").read_text(encoding="utf-8")
     assert done.stdout == text and text.count("few 1") == 3
+    assert "first 10 s to last 10 s" in text and text.count("few 4") == 3
     unknown = subprocess.run([*command[:-1], "magic"], capture_output=True, text=True, check=False)
     assert unknown.returncode == 1 and "Unknown methods: magic" in unknown.stderr
+
+
+def test_a_clean_clone_compares_on_a_checkpoint_with_one_command(
+    run: Path, corpus_folder: Path, tmp_path: Path
+) -> None:
+    """It adopts the checkpoint, encodes the corpus, trains what a method needs, and goes on if run again."""
+    export(Workspace(run, "smoke", torch.device("cpu")), tmp_path / "checkpoint")
+    command = [
+        sys.executable, "-m", "training.compare", "--run", tmp_path / "run", "--preset", "smoke",
+        "--checkpoint", tmp_path / "checkpoint", "--corpus", corpus_folder, "--steps", "1",
+        "--clips", "1", "--sampling", "1", "--device", "cpu", "--long-seconds", "0",
+        "--methods", "self_forcing", "--seeds", "0,4",
+    ]  # fmt: skip
+    folder, times = tmp_path / "run" / "compare", []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0, done.stderr[-2000:]
+        weights = sorted(folder.glob("seed-*/stages/*/weights.safetensors"))
+        times.append([path.stat().st_mtime_ns for path in weights])
+    assert times[0] == times[1] and len(times[0]) >= 4, "nothing is trained again"
+    rows = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert list(rows) == [
+        "joint", "bidirectional", "self_forcing", "bidirectional, seed 4", "self_forcing, seed 4"
+    ]  # fmt: skip
+    assert not rows["bidirectional"]["systems"] and rows["bidirectional"]["cost"]
+    text = (folder / "comparison.md").read_text(encoding="utf-8")
+    assert "adopted from" in text and "Over seeds of training" in text
+    first, second = (
+        load_file(folder / f"seed-{seed}" / "stages" / "self_forcing" / "weights.safetensors")
+        for seed in (0, 4)
+    )
+    assert any(not torch.equal(first[key], second[key]) for key in first), "another seed"

@@ -95,8 +95,25 @@ def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None
     generator = StreamingGenerator.from_pretrained(tmp_path)
     record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
     assert record["model_stage"] == "mutual_forcing" and set(record["stages"]) == set(STAGES)
+    corpus = json.loads((trained.corpus_folder / "corpus.json").read_text(encoding="utf-8"))
+    assert record["corpus"]["options"] == corpus["options"]
+    assert record["hours"] == round(sum(s["hours"] for s in record["stages"].values()), 2)
     chunk = next(generator.stream(GenerationRequest(picture, text="Hello.", steps=1)))
     assert chunk.frames.shape == (16, 128, 128, 3)
+
+
+def test_a_record_holds_the_stages_of_its_own_checkpoint_alone(
+    trained: Workspace, tmp_path: Path
+) -> None:
+    from training.export import export, held_stages
+
+    assert "mutual_forcing" not in held_stages(trained, "joint")
+    export(trained, tmp_path, "joint")
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert list(record["stages"]) == list(STAGES[:-1])
+    trained.train("bidirectional")
+    assert "bidirectional" in held_stages(trained, "self_forcing")
+    assert "bidirectional" not in held_stages(trained, "mutual_forcing")
 
 
 def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -> None:
@@ -114,6 +131,13 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
     assert workspace.record("joint")["recipe"]["steps"] == 2
     with pytest.raises(ValueError, match="already holds"):
         adopt(tmp_path / "checkpoint", workspace)
+    weights = workspace.stage_folder("joint") / "weights.safetensors"
+    weights.unlink()  # killed before it was all there
+    adopt(tmp_path / "checkpoint", workspace, again=True)
+    assert weights.exists()
+    export(trained, tmp_path / "earlier", "joint")
+    with pytest.raises(ValueError, match="already holds"):
+        adopt(tmp_path / "earlier", workspace, again=True)
     with pytest.raises(ValueError, match="preset"):
         adopt(tmp_path / "checkpoint", Workspace(tmp_path / "other", "tiny", CPU))
 

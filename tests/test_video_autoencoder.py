@@ -1,17 +1,19 @@
-"""What the animator is taught with: warps, landmarks and controls with known answers."""
+"""What the video autoencoder is taught with: warps, landmarks and motion with known answers."""
 
 import numpy as np
 import pytest
 import torch
 
 from mutual_forcing.config import VideoAutoencoderConfig
-from mutual_forcing.models.video_autoencoder import CONTROLS, VideoAutoencoder, still_places, warp
+from mutual_forcing.models.video_autoencoder import VideoAutoencoder, still_places, warp
+from mutual_forcing.motion import MOTION, UNITS
 from training.data.dataset import Corpus
 from training.data.landmarks import LANDMARKS, landmark_vertices
 from training.objectives.video_autoencoder import (
     VideoAutoencoderObjective,
-    control_error,
     landmark_error,
+    motion_error,
+    point_error,
     repaint,
 )
 
@@ -29,7 +31,7 @@ def test_an_untrained_animator_shows_the_reference_through_its_mask() -> None:
     config = VideoAutoencoderConfig(size=64, encoder_widths=(16, 16), animator_widths=(16, 24))
     model = VideoAutoencoder(config).eval().requires_grad_(False)
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
-    made = model.animate(torch.randn(1, 32, 4), model.encode_reference(picture))
+    made = model.animate(torch.randn(1, len(MOTION), 4), model.encode_reference(picture))
     still = still_places(torch.zeros(1, 1, 32, 32))
     assert torch.equal(made.places, still.expand(1, 4, -1, -1, -1))
     share = (made.frames - made.painted) / (picture[:, :, None] - made.painted)
@@ -51,11 +53,24 @@ def test_landmark_error_is_zero_for_the_true_flow_and_counts_in_halves_of_the_pi
     assert landmark_error(still, outside, origins, known) == 0, "what is not seen does not count"
 
 
-def test_control_error_ignores_what_is_no_face() -> None:
-    truth = torch.zeros(2, 3, CONTROLS)
-    read = torch.stack([torch.zeros(3, CONTROLS), torch.ones(3, CONTROLS)])
-    assert control_error(read, truth, torch.tensor([1.0, 0.0])) == 0
-    assert control_error(read, truth, torch.tensor([0.0, 1.0])) > 1
+def test_motion_and_point_errors_ignore_what_is_no_face() -> None:
+    truth, seen = torch.zeros(2, len(MOTION), 3), torch.stack([torch.zeros(len(MOTION), 3)] * 2)
+    seen[1] = 1
+    assert motion_error(seen, truth, torch.tensor([1.0, 0.0])) == 0
+    assert motion_error(seen, truth, torch.tensor([0.0, 1.0])) == 1
+    places = torch.rand(2, 3, LANDMARKS, 2) - 0.5
+    assert point_error(places + 0.1, places, torch.ones(2)) == pytest.approx(0.1, abs=1e-6)
+    assert point_error(places + 0.1, places, torch.zeros(2)) == 0
+
+
+def test_motion_comes_back_from_its_latents() -> None:
+    config = VideoAutoencoderConfig(size=64, encoder_widths=(16, 16), animator_widths=(16, 24))
+    model = VideoAutoencoder(config)
+    model.set_statistics(torch.randn(len(MOTION)), torch.rand(len(MOTION)) + 0.5)
+    motion = torch.randn(2, 5, len(MOTION))
+    latents = model.encode_motion(motion)
+    assert latents.shape == (2, len(MOTION), 5)
+    assert (model.read_motion(latents) - motion).abs().max() < 1e-5
 
 
 def test_repainting_treats_clip_and_reference_alike() -> None:
@@ -70,7 +85,9 @@ def test_the_corpus_tells_landmarks_that_move_with_the_lips(corpus_folder) -> No
     assert len(set(landmark_vertices().tolist())) == LANDMARKS
     clip = Corpus(corpus_folder).clips[0]
     motion = clip.read_motion()
-    assert motion["controls"].shape == (clip.frames, CONTROLS)
+    assert motion["motion"].shape == (clip.frames, len(MOTION))
+    units = motion["motion"][:, : len(UNITS)]
+    assert units.min() >= 0 and units.max() <= 1
     lips = motion["landmarks"][:, -2:]  # the middles of the upper and the lower lip
     boxes = clip.mouth_boxes
     assert (np.abs(lips - boxes[:, None, :2]) < boxes[:, None, 2:] / 2 + 0.01).all()

@@ -1,7 +1,7 @@
 """Start a run from a checkpoint: python -m training.adopt --checkpoint tiny --run runs/mine.
 
-Its networks are laid down as finished stages, so that `training.train` and `training.compare` can go on
-from them without training everything anew. Corpus and latents still have to be made.
+Its networks are laid down as finished stages, so that `training.train` can go on from them without training
+everything anew. Corpus and latents still have to be made; `training.compare --checkpoint` does it all.
 """
 
 from __future__ import annotations
@@ -21,27 +21,37 @@ from .stages import FROZEN, MODEL_STAGES, Workspace
 from .train_state import save_tensors
 
 
-def adopt(source: str | Path, workspace: Workspace, model_stage: str = "joint") -> None:
+def adopt(
+    source: str | Path, workspace: Workspace, model_stage: str = "joint", again: bool = False
+) -> None:
     """Write the checkpoint's networks into `workspace` as finished stages, the transformer as `model_stage`.
 
-    Raises ValueError for a checkpoint of another preset, and where such a stage exists already.
+    Raises ValueError for a checkpoint of another preset, and where such a stage exists already; with `again`
+    one that was adopted from the same checkpoint is left alone.
     """
     system = load_checkpoint(source)
     if system.config != workspace.system_config:
         raise ValueError(f"{source} is no checkpoint of the preset {workspace.scale}.")
     assert system.folder is not None
     told = json.loads((system.folder / "record.json").read_text(encoding="utf-8"))
-    stages = {**{name: FROZEN[name] for name in FROZEN}, "model": model_stage}
-    for stage in stages.values():
+    origin = {**FROZEN, "model": told["model_stage"]}
+    stages = {**FROZEN, "model": model_stage}
+    name = f"{source} ({system.digest}, {told['model_stage']})"
+    missing = {n: s for n, s in stages.items() if not (again and _adopted(workspace, s) == name)}
+    for stage in missing.values():
         if workspace.done(stage):
             raise ValueError(f"{workspace.root} already holds a finished stage {stage}.")
-    for network, stage in stages.items():
-        origin = told["model_stage"] if network == "model" else stage
-        record = _record(told["stages"].get(origin, {}), f"{source} ({system.digest})")
+    for network, stage in missing.items():
+        record = _record(told["stages"].get(origin[network], {}), name)
         folder = workspace.stage_folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(system.modules[network].state_dict(), folder / "weights.safetensors", record)
         (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        save_tensors(system.modules[network].state_dict(), folder / "weights.safetensors", record)
+
+
+def _adopted(workspace: Workspace, stage: str) -> str | None:
+    """What a finished stage was adopted from."""
+    return workspace.record(stage).get("adopted") if workspace.done(stage) else None
 
 
 def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:

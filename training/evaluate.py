@@ -1,11 +1,11 @@
 """Held-out evaluation: python -m training.evaluate --checkpoint tiny --out DIR --suite full.
 
 Words, lips, identity, distances, drift, diversity, controls and speed of the truth, of a still, of the
-autoencoders and of every mode on held-out identities saying held-out sentences; --before adds another
-checkpoint. Without --corpus it first makes a few identities that are held out from every checkpoint that
-`reproduce` made with its default seed. results.json and results.md are the same for the same seed; what
-depends on the clock is in timings.json and timings.md. Rows are kept per clip, so it resumes; a row is made
-again when the weights, the seed or the judges changed.
+autoencoders, of the true motion animated, and of every mode on held-out identities saying held-out
+sentences; --before adds another checkpoint. Without --corpus it first makes a few identities that are held
+out from every checkpoint that `reproduce` made with its default seed. results.json and results.md are the
+same for the same seed; what depends on the clock is in timings.json and timings.md. Rows are kept per clip,
+so it resumes; a row is made again when the weights, the seed or the judges changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mutual_forcing import StreamingGenerator
 from .command import run
 from .data.dataset import Corpus
 from .evaluation import film, long, plots, results, rows
-from .evaluation.heldout import heldout_corpus
+from .evaluation.heldout import heldout_corpus, split_warning
 from .evaluation.judge import Judge
 from .evaluation.suites import (
     SUITES,
@@ -50,6 +50,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     systems = build_systems(suite, judge, generators, seed)
     found = results.Results(systems, describe(suite, systems, judge, seed))
+    found.notes += split_warning(judge.corpus, generators[""].system.folder)
     if suite.reference:
         clips = evenly(judge.corpus.split("train"), suite.reference)
         found.reference = rows.reference_features(judge, clips)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 
 from mutual_forcing.checkpoint import save_checkpoint
 
-from .recipes import STAGES
-from .stages import Workspace, latest_model_stage
+from .recipes import recipe
+from .stages import FROZEN, Workspace, latest_model_stage
 
 CARD = """---
 license: apache-2.0
@@ -31,26 +32,48 @@ appear to say what they did not say. Everything it makes is AI-generated.
 
 
 def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
-    """Commit, seed, steps, hours and final metrics of every stage that the checkpoint holds."""
-    stages = {name: workspace.record(name) for name in STAGES if workspace.done(name)}
+    """Commit, corpus, and seed, steps, hours and final metrics of every stage that the checkpoint holds.
+
+    corpus: its options and statistics, None where the run has none.
+    """
+    stages = {name: workspace.record(name) for name in held_stages(workspace, model_stage)}
     return {
         "preset": workspace.scale,
         "model_stage": model_stage,
-        "commit": _commit(),
+        "commit": commit(),
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {workspace.device}",
         "hours": round(sum(record["hours"] for record in stages.values()), 2),
-        "stages": {
-            name: {
-                "steps": record["recipe"]["steps"],
-                "batch": record["recipe"]["batch"],
-                "seed": record["recipe"]["seed"],
-                "hours": record["hours"],
-                "metrics": record["metrics"],
-            }
-            for name, record in stages.items()
-        },
+        "corpus": _corpus(workspace),
+        "stages": {name: _stage(record) for name, record in stages.items()},
     }
+
+
+def held_stages(workspace: Workspace, model_stage: str) -> list[str]:
+    """The finished stages whose training is in a checkpoint, in order, but not those of other methods."""
+    every = dict.fromkeys([*FROZEN.values(), *_line(model_stage, workspace.scale)])
+    return [name for name in every if workspace.done(name)]
+
+
+def _line(stage: str, scale: str) -> list[str]:
+    """A stage after all that it began from."""
+    return [name for earlier in recipe(stage, scale).init for name in _line(earlier, scale)] + [
+        stage
+    ]
+
+
+def _stage(record: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed")}
+    kept |= {name: record[name] for name in ("hours", "metrics")}
+    return kept | {name: record[name] for name in ("adopted",) if name in record}
+
+
+def _corpus(workspace: Workspace) -> dict[str, Any] | None:
+    path = workspace.corpus_folder / "corpus.json"
+    if not path.exists():
+        return None
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return {name: told.get(name) for name in ("options", "statistics")}
 
 
 def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> None:
@@ -66,8 +89,8 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     (out / "README.md").write_text(card, encoding="utf-8")
 
 
-def _commit() -> str:
-    """The commit this was trained from, or "unknown" outside a repository."""
+def commit() -> str:
+    """The commit that this is, or "unknown" outside a repository."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )

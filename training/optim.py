@@ -24,7 +24,8 @@ EDGES = frozenset(
         "to_pixels",
         "to_flow",
         "mix",
-        "controls",
+        "where",
+        "points",
     }
 )
 """Layers that meet data, conditions or outputs rather than features: Muon is not made for them."""

@@ -37,10 +37,13 @@ class Part:
     share: float
 
 
-def parts(workspace: Workspace, seed: int, out: Path) -> list[Part]:
-    """The whole run in order. Shares are fractions of the time measured for `tiny` on two cores."""
+def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None) -> list[Part]:
+    """The whole run in order. Shares are fractions of the time measured for `tiny` on two cores.
+
+    hours: of the corpus, if not the preset's.
+    """
     scale = SCALES[workspace.scale]
-    options = CorpusOptions(scale.hours, seed, scale.size, 0.08, 3)
+    options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3)
     corpus = workspace.corpus_folder
 
     def make_corpus() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .objectives.mutual_forcing import MutualForcingObjective
 from .objectives.self_forcing import SelfForcingObjective
 from .objectives.teacher_forcing import TeacherForcingObjective
 from .objectives.video_autoencoder import VideoAutoencoderObjective
-from .recipes import STAGES, recipe
+from .recipes import BUILDERS, SCALES, STAGES, recipe
 from .train_state import load_tensors
 from .trainer import Objective, Trainer
 
@@ -97,26 +98,38 @@ class Workspace:
         return (self.latents_folder / f"{branch}.done").exists()
 
     def encode(self, branch: str) -> None:
-        """Encode the corpus with the finished autoencoder of "video" or "audio"."""
-        if not self.done(f"{branch}_autoencoder"):
-            raise ValueError(f"Train {branch}_autoencoder before encoding with it.")
-        system = self.system()
-        encoders = {
-            "video": video_encoder(system.video_autoencoder, self.device),
-            "audio": audio_encoder(system.audio_autoencoder, self.device),
-        }
-        precompute(
-            Corpus(self.corpus_folder), branch, encoders[branch], self.latents_folder, self.device
-        )
+        """Latents of the corpus's "video", whose motion it knows, or "audio", by its autoencoder."""
+        corpus = Corpus(self.corpus_folder)
+        if branch == "video":
+            encoder = video_encoder(corpus)
+        elif self.done("audio_autoencoder"):
+            encoder = audio_encoder(self.system().audio_autoencoder, self.device)
+        else:
+            raise ValueError("Train audio_autoencoder before encoding with it.")
+        precompute(corpus, branch, encoder, self.latents_folder, self.device)
 
-    def train(self, name: str, steps: int | None = None) -> None:
-        """Run or resume a stage; a finished one is left alone."""
+    def plan(self, name: str, steps: int | None = None, seed: int | None = None) -> Recipe:
+        """The recipe of a stage; with other `steps`, all its schedules are as long as they.
+
+        Raises ValueError for an unknown stage, and for less than one step.
+        """
+        plan = recipe(name, self.scale)
+        if steps is not None:
+            if steps < 1:
+                raise ValueError("A stage needs at least one step.")
+            scale = SCALES[self.scale]
+            own = name if name in STAGES else "mutual_forcing"  # whose steps the baselines take
+            plan = BUILDERS[name](replace(scale, steps={**scale.steps, own: steps}))
+        return plan if seed is None else replace(plan, seed=seed)
+
+    def train(self, name: str, steps: int | None = None, seed: int | None = None) -> None:
+        """Run or resume a stage, as the recipe has it or for other steps or another seed; a finished one is
+        left alone.
+        """
         if self.done(name):
             log.info("%s is done", name)
             return
-        plan = recipe(name, self.scale)
-        if steps is not None:
-            plan = Recipe(**{**plan.__dict__, "steps": steps})
+        plan = self.plan(name, steps, seed)
         torch.manual_seed(plan.seed)
         objective = self._objective(plan)
         Trainer(plan, objective, self.stage_folder(name), self.device).run()

@@ -11,13 +11,19 @@ from tqdm import tqdm
 
 
 class Tracker:
-    """Writes `metrics.jsonl` and TensorBoard events under `folder`; a context manager."""
+    """Writes `metrics.jsonl` and TensorBoard events under `folder`; a context manager.
+
+    What a killed process logged after its last saved state (`start` steps) is dropped: it comes again.
+    """
 
     def __init__(self, folder: Path, name: str, steps: int, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        path = folder / "metrics.jsonl"
+        kept = _until(path, start)
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         self._bar = tqdm(
             total=steps, initial=start, desc=name, unit="step", mininterval=10, dynamic_ncols=True
@@ -50,3 +56,16 @@ class Tracker:
     def advance(self) -> None:
         """One step done."""
         self._bar.update()
+
+
+def _until(path: Path, step: int) -> list[str]:
+    """The lines of a log up to `step`; a last one that was cut off is dropped."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row["step"] <= step:
+            kept.append(line)
+    return kept

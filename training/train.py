@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", choices=sorted(SCALES), default="tiny")
     parser.add_argument("--steps", type=int, help="train this many steps instead of the recipe's")
+    parser.add_argument("--seed", type=int, help="of weights and batches; default: the recipe's")
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
     options = parser.parse_args()
     return run(lambda: train(options))
@@ -34,7 +35,7 @@ def train(options: argparse.Namespace) -> None:
     if options.recipe in ENCODINGS:
         workspace.encode(options.recipe.removeprefix("encode_"))
     else:
-        workspace.train(options.recipe, options.steps)
+        workspace.train(options.recipe, options.steps, options.seed)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import logging
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +29,8 @@ from .train_state import load_tensors, prefixed, save_tensors, under
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20
+_KEPT = ("step", "seconds", "peak", "validation")
+"""What the state holds of a trainer beside its tensors."""
 
 
 class Objective(Protocol):
@@ -59,6 +65,32 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, w
     """Training was stopped by the user after saving its state."""
 
 
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is only noted, so that a step is whole when its state is saved; a second one stops at once.
+
+    Yields whether it was asked for. Where there are no signals (in a thread), or they are ignored (in the
+    background), it never is.
+    """
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not alone or before in (None, signal.SIG_IGN):
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def step_generator(seed: int, step: int, stream: str, device: torch.device) -> torch.Generator:
     """Random numbers that depend on nothing but seed, step and purpose."""
     digest = hashlib.sha256(f"{seed}/{step}/{stream}".encode()).digest()
@@ -67,7 +99,11 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
 
 
 class Trainer:
-    """Runs `recipe` on `objective`, keeping everything resumable under `folder`."""
+    """Runs `recipe` on `objective`, keeping everything resumable under `folder`.
+
+    seconds: spent in steps and on their batches, not on samples. peak: bytes, see machine.peak_memory, until
+    a process first writes samples or its state. validation: the newest held-out figures.
+    """
 
     def __init__(
         self, recipe: Recipe, objective: Objective, folder: Path, device: torch.device
@@ -75,6 +111,9 @@ class Trainer:
         self.recipe, self.objective, self.folder, self.device = recipe, objective, folder, device
         self.step = 0
         self.seconds = 0.0
+        self.peak = 0
+        self._written = False
+        self._whole = True
         self.validation: dict[str, float] = {}
         self.first = next(iter(objective.players))
         for module in objective.players.values():
@@ -92,15 +131,31 @@ class Trainer:
         return self.folder / "state.safetensors"
 
     def run(self) -> None:
-        """Train until the recipe's last step; Ctrl-C saves and raises Interrupted."""
+        """Train until the recipe's last step; Ctrl-C saves and raises Interrupted.
+
+        What is saved is always the state between two steps: half a step is thrown away.
+        """
+        with interrupts_noted() as asked:
+            self._learn(asked)
+            self.objective.finish(self.ema)
+            self._export()
+            if asked():
+                raise Interrupted(f"{self.recipe.name} is done; nothing follows it.")
+
+    def _learn(self, asked: Callable[[], bool]) -> None:
         recipe = self.recipe
-        began = time.monotonic() - self.seconds
         with Tracker(self.folder, recipe.name, recipe.steps, self.step) as tracker:
             try:
+                began = time.monotonic()
                 for batch in self._batches():
+                    if asked():
+                        raise KeyboardInterrupt
                     values = self._train_step(batch)
-                    self.seconds = time.monotonic() - began
                     self.step += 1
+                    self._whole = True
+                    self.seconds += time.monotonic() - began
+                    if not self._written:
+                        self.peak = max(self.peak, peak_memory(self.device))
                     tracker.advance()
                     last = self.step == recipe.steps
                     if self.step % LOG_EVERY == 0 or last:
@@ -109,11 +164,11 @@ class Trainer:
                         tracker.log(self.step, self._samples())
                     if self.step % recipe.save_every == 0 or last:
                         self.save()
+                    began = time.monotonic()
             except KeyboardInterrupt:
-                self.save()
+                if self._whole:
+                    self.save()
                 raise Interrupted(f"{recipe.name} stopped at step {self.step}.") from None
-        self.objective.finish(self.ema)
-        self._export()
 
     def _batches(self) -> Iterator[Any]:
         """Prepare the next batch in a thread while the current one trains."""
@@ -155,28 +210,32 @@ class Trainer:
         if not math.isfinite(float(norm)):
             log.warning("%s step %d: gradient is not finite, skipped", name, self.step)
             return float("nan")
+        self._whole = False
         self.optimizers[name].step(lr)
         return float(norm)
 
     def _samples(self) -> dict[str, float]:
         samples = self.folder / "samples"
         samples.mkdir(exist_ok=True)
+        self._written = True
         with torch.no_grad():
             self.validation = self.objective.write_samples(self.ema, samples, self.step)
         return self.validation
 
     def save(self) -> None:
         """Write the resumable state."""
+        self._written = True
         tensors = prefixed("ema", self.ema.state_dict())
         for name, module in self.objective.players.items():
             tensors |= prefixed(f"player.{name}", module.state_dict())
             tensors |= prefixed(f"optimizer.{name}", self.optimizers[name].state_tensors())
-        record = {"step": self.step, "seconds": self.seconds, "recipe": asdict(self.recipe)}
-        save_tensors(tensors, self._state_path, record)
+        figures = {name: getattr(self, name) for name in _KEPT}
+        save_tensors(tensors, self._state_path, {**figures, "recipe": asdict(self.recipe)})
 
     def _restore(self) -> None:
         tensors, record = load_tensors(self._state_path)
-        self.step, self.seconds = record["step"], record["seconds"]
+        for name in _KEPT:
+            setattr(self, name, record.get(name, getattr(self, name)))
         self.ema.load_state_dict(under("ema", tensors))
         for name, module in self.objective.players.items():
             module.load_state_dict(under(f"player.{name}", tensors))
@@ -189,10 +248,10 @@ class Trainer:
             "recipe": asdict(self.recipe),
             "hours": round(self.seconds / 3600, 3),
             "seconds_per_step": round(self.seconds / self.step, 4),
-            "peak_memory_gb": round(peak_memory(self.device) / 2**30, 3),
+            "peak_memory_gb": round(self.peak / 2**30, 3),
             "metrics": self.validation,
             "device": str(self.device),
             "precision": "bf16" if computes_bfloat16(self.device) else "fp32",
         }
-        save_tensors(self.ema.state_dict(), self.folder / "weights.safetensors", record)
         (self.folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        save_tensors(self.ema.state_dict(), self.folder / "weights.safetensors", record)

@@ -19,11 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import VideoAutoencoderConfig
+from ..motion import MOTION
 
 STEM = 4
 """Pictures enter the encoder at 1/4 of their size, the reference's encoder at 1/2."""
-CONTROLS = 60
-"""Numbers that the corpus knows of a face's motion: 52 units, gaze 2, rotation 3, translation 3."""
+LATENT_CHANNELS = len(MOTION)
+POINTS, LOOKS = 64, 8
+"""Points of a face that the encoder looks for, and numbers that it reads at each."""
+SHARPNESS = 8.0
+"""Of the maps that find the points: they are to be narrow from the start."""
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
 BASIS = 16
@@ -98,7 +102,11 @@ class Downsample(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Frames [B, 3, S, S] to raw latents [B, C]. What matters is where things are, so nothing is pooled."""
+    """Frames [B, 3, S, S] to standardised latents [B, C].
+
+    Attention maps look for points of the face; where they are, and the features found there, tell the
+    motion. The maps are taught the corpus's landmarks.
+    """
 
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
@@ -107,18 +115,28 @@ class MotionEncoder(nn.Module):
         stages: list[nn.Module] = [ResidualBlock(widths[0])]
         for width_in, width_out in itertools.pairwise(widths):
             stages += [Downsample(width_in, width_out), ResidualBlock(width_out)]
-        self.stages = nn.Sequential(*stages)
-        grid = config.size // STEM // 2 ** (len(widths) - 1)
-        self.squeeze = nn.Conv2d(widths[-1], 32, 1)
-        self.flat = nn.Linear(32 * grid**2, config.code_width)
-        self.hidden = nn.Linear(config.code_width, config.code_width)
-        self.out = nn.Linear(config.code_width, config.latent_channels)
+        self.down = nn.Sequential(*stages)
+        self.up = nn.Conv2d(widths[-1], widths[-2] * 4, 1)
+        self.side = nn.Conv2d(widths[-2], widths[-2], 1)
+        self.fine = ResidualBlock(widths[-2])
+        self.where = nn.Conv2d(widths[-2], POINTS, 1)
+        self.look = nn.Conv2d(widths[-2], LOOKS, 1)
+        self.points = nn.Linear(POINTS * (2 + LOOKS), 2 * config.code_width)
+        self.hidden = nn.Linear(2 * config.code_width, config.code_width)
+        self.out = nn.Linear(config.code_width, LATENT_CHANNELS)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """See the class."""
-        hidden = self.squeeze(self.stages(self.stem(F.pixel_unshuffle(frames, STEM))))
-        hidden = self.flat(F.silu(hidden).flatten(1))
-        return on_sphere(self.out(F.silu(self.hidden(F.silu(hidden)))))
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [B, C] and where the points are [B, 64, 2], x and y in -1..1."""
+        hidden = self.stem(F.pixel_unshuffle(frames, STEM))
+        for stage in self.down[:-2]:
+            hidden = stage(hidden)
+        coarse = self.down[-1](self.down[-2](hidden))
+        hidden = self.fine(self.side(hidden) + F.pixel_shuffle(self.up(coarse), 2))
+        maps = (SHARPNESS * self.where(hidden).float()).flatten(2).softmax(2)
+        places = maps @ still_places(hidden).flatten(1, 2)[0]
+        looks = maps.to(hidden.dtype) @ self.look(hidden).flatten(2).transpose(1, 2)
+        found = torch.cat([places.to(looks.dtype), looks], 2).flatten(1)
+        return self.out(F.silu(self.hidden(F.silu(self.points(found))))), places
 
 
 class ReferenceEncoder(nn.Module):
@@ -175,11 +193,11 @@ class Animator(nn.Module):
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
         widths, code_width = config.animator_widths, config.code_width
-        self.embed = nn.Linear(2 * config.latent_channels, code_width)
+        self.embed = nn.Linear(2 * LATENT_CHANNELS, code_width)
         self.code = nn.Linear(code_width, code_width)
         self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
         self.levels = nn.ModuleList(
-            Level(width, code_width, config.latent_channels) for width in widths
+            Level(width, code_width, LATENT_CHANNELS) for width in widths
         )
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
@@ -187,7 +205,7 @@ class Animator(nn.Module):
     def forward(
         self, latents: Tensor, reference: ReferenceFeatures
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw latents [B, C] to frames, what is painted [B, 3, S, S] and places [B, S/2, S/2, 2]."""
+        """Standardised latents [B, C] to frames, what is painted [B, 3, S, S] and places [B, S/2, S/2, 2]."""
         motion = latents - reference.latent
         code = self.code(F.silu(self.embed(torch.cat([latents, motion], 1))))
         code = F.layer_norm(code, code.shape[-1:])
@@ -208,11 +226,6 @@ class Animator(nn.Module):
         warped = warp(reference.pixels, double(flow))
         frames = painted[:, :3] * (1 - mask) + warped * mask
         return frames, painted[:, :3], still_places(flow) + flow.movedim(1, 3)
-
-
-def on_sphere(latents: Tensor) -> Tensor:
-    """Raw latents [..., C] with mean 0 and root mean square 1: neither small beside noise, nor large."""
-    return F.layer_norm(latents, latents.shape[-1:])
 
 
 def still_places(like: Tensor) -> Tensor:
@@ -236,7 +249,7 @@ def double(flow: Tensor) -> Tensor:
 
 
 class VideoAutoencoder(nn.Module):
-    """Encoders, animator and the per-channel statistics that standardise the latents."""
+    """Encoders, animator, and the statistics that standardise motion to latents."""
 
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
@@ -244,25 +257,34 @@ class VideoAutoencoder(nn.Module):
         self.encoder = MotionEncoder(config)
         self.reference_encoder = ReferenceEncoder(config)
         self.animator = Animator(config)
-        self.embed_controls = nn.Linear(CONTROLS, config.latent_channels)
-        self.controls = nn.Linear(config.latent_channels, CONTROLS)
-        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
-        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+        self.register_buffer("latent_mean", torch.zeros(LATENT_CHANNELS))
+        self.register_buffer("latent_std", torch.ones(LATENT_CHANNELS))
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T]."""
-        raw = self.encoder(frames.transpose(1, 2).flatten(0, 1))
-        return self._standardised(raw.unflatten(0, (len(frames), -1)))
+        return self.observe(frames)[0]
+
+    def observe(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """As `encode`, and where 64 points of the body are [B, T, 64, 2], x and y in -1..1."""
+        latents, places = self.encoder(frames.transpose(1, 2).flatten(0, 1))
+        latents, places = (part.unflatten(0, (len(frames), -1)) for part in (latents, places))
+        return latents.transpose(1, 2), places
 
     def encode_still(self, picture: Tensor) -> Tensor:
         """The standardised latent [B, C] of a picture [B, 3, S, S] within -1..1."""
         return self.encode(picture[:, :, None])[:, :, 0]
 
+    def encode_motion(self, motion: Tensor) -> Tensor:
+        """Standardised latents [B, C, T] of motion [B, T, C] that is known (motion.MOTION)."""
+        return ((motion - self.latent_mean) / self.latent_std).transpose(1, 2)
+
+    def read_motion(self, latents: Tensor) -> Tensor:
+        """Undo `encode_motion`."""
+        return latents.transpose(1, 2) * self.latent_std + self.latent_mean
+
     def encode_reference(self, picture: Tensor) -> ReferenceFeatures:
         """What the decoder needs of a reference picture [B, 3, S, S] within -1..1."""
-        return ReferenceFeatures(
-            picture, self.reference_encoder(picture), self.encode_still(picture)
-        )
+        return ReferenceFeatures(picture, self.reference_encoder(picture), self.encode_still(picture))
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, S, S]."""
@@ -271,29 +293,11 @@ class VideoAutoencoder(nn.Module):
     def animate(self, latents: Tensor, reference: ReferenceFeatures) -> Animated:
         """As `decode`, with what lies behind the frames."""
         batch, _, count = latents.shape
-        repeated = reference.repeated(count)
-        raw = latents.transpose(1, 2).flatten(0, 1) * self.latent_std + self.latent_mean
-        still = repeated.latent * self.latent_std + self.latent_mean
-        parts = self.animator(raw, ReferenceFeatures(repeated.pixels, repeated.levels, still))
+        parts = self.animator(latents.transpose(1, 2).flatten(0, 1), reference.repeated(count))
         frames, painted, places = (part.unflatten(0, (batch, count)) for part in parts)
         return Animated(frames.transpose(1, 2), painted.transpose(1, 2), places)
 
-    def encode_controls(self, controls: Tensor) -> Tensor:
-        """Standardised latents [B, C, T] of motion that is known: controls [B, T, 60].
-
-        They teach the encoder what to see and the decoder what to do, each without waiting for the other.
-        """
-        return self._standardised(on_sphere(self.embed_controls(controls)))
-
-    def _standardised(self, raw: Tensor) -> Tensor:
-        return ((raw - self.latent_mean) / self.latent_std).transpose(1, 2)
-
-    def read_controls(self, latents: Tensor) -> Tensor:
-        """What standardised latents [B, C, T] say of the face's motion: [B, T, 60] (data/landmarks.py)."""
-        raw = latents.transpose(1, 2) * self.latent_std + self.latent_mean
-        return self.controls(raw)
-
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set the raw latents' per-channel mean and deviation [C]; reconstructions do not change."""
+        """Set the mean and deviation [C] of motion; latents are then what lies between."""
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(1e-4))

@@ -41,9 +41,9 @@ def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
     partial.replace(path)
 
 
-def write_motion(path: Path, controls: np.ndarray, landmarks: np.ndarray) -> None:
+def write_motion(path: Path, motion: np.ndarray, landmarks: np.ndarray) -> None:
     """Write the truth of a clip's motion beside it: half precision, see data/landmarks.py."""
     partial = path.with_suffix(".partial.safetensors")
-    parts = {"controls": controls, "landmarks": landmarks}
+    parts = {"motion": motion, "landmarks": landmarks}
     save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)
     partial.replace(path.with_suffix(".safetensors"))

@@ -17,8 +17,6 @@ from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 
-from .landmarks import CONTROL_UNITS
-
 
 @dataclass(frozen=True)
 class Clip:
@@ -81,12 +79,11 @@ class Clip:
         raise ValueError(f"{self.path} ends before frame {start + count}.")
 
     def read_motion(self) -> dict[str, np.ndarray]:
-        """The renderer's truth: "controls" float32 [T, 60], each in its own unit (CONTROL_UNITS), and
-        "landmarks" float32 [T, 64, 2] in fractions of the picture.
+        """The renderer's truth: "motion" float32 [T, 28], see mutual_forcing.motion, and "landmarks"
+        float32 [T, 64, 2] in fractions of the picture.
         """
         parts = load_file(self.path.with_suffix(".safetensors"))
-        motion = {name: part.astype(np.float32) for name, part in parts.items()}
-        return {**motion, "controls": motion["controls"] / CONTROL_UNITS}
+        return {name: part.astype(np.float32) for name, part in parts.items()}
 
     def read_audio(self) -> np.ndarray:
         """Decode the whole track: float32 [N] within -1..1, N = frames * 640."""
@@ -120,6 +117,12 @@ class Corpus:
         for clip in self.clips:
             groups[clip.identity].append(clip)
         return groups
+
+    @cached_property
+    def motion_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the training clips' motion, float32 [28] each."""
+        motion = np.concatenate([c.read_motion()["motion"] for c in self.split("train")])
+        return motion.mean(0), motion.std(0)
 
     def sibling(self, clip: Clip, rng: np.random.Generator) -> Clip:
         """Another clip of the same identity; the clip itself if it is alone."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mutual_forcing.motion import UNITS
+
 from .head_model import UNIT_NAMES, HeadModel, load_head_model
 
 if TYPE_CHECKING:
@@ -19,10 +21,6 @@ FRONT = 0.3
 """Least cosine between a point's normal and the view, head and torso at rest."""
 HALF_WIDTH, LOWEST = 4.0, -6.0
 """Beyond these no camera looks (eye distances)."""
-
-CONTROL_UNITS = np.float32([0.25] * len(UNIT_NAMES) + [0.1] * 5 + [0.05] * 3)
-"""About one deviation of each control: face units, gaze and rotation (radians), translation (eye
-distances)."""
 
 
 @functools.cache
@@ -62,10 +60,16 @@ def project_landmarks(
     return (clip[..., :2] / clip[..., 3:] * (0.5, -0.5) + 0.5).astype(np.float32)
 
 
-def controls(performance: Performance) -> np.ndarray:
-    """What moves a face, whoever's it is: units, gaze, rotation, translation; float32 [T, 60]."""
-    parts = (performance.units, performance.gaze, performance.rotation, performance.translation)
-    return np.concatenate(parts, axis=1).astype(np.float32)
+def motion(performance: Performance) -> np.ndarray:
+    """What moves a face, whoever's it is, in the order of mutual_forcing.motion.MOTION: float32 [T, 28]."""
+    halves = [[i for i, full in enumerate(UNIT_NAMES) if full in _named(name)] for name in UNITS]
+    units = [performance.units[:, found].mean(1) for found in halves]
+    rest = (performance.gaze, performance.rotation, performance.translation)
+    return np.concatenate([np.stack(units, 1), *rest], axis=1).astype(np.float32)
+
+
+def _named(unit: str) -> tuple[str, ...]:
+    return unit, f"{unit}Left", f"{unit}Right"
 
 
 def _normals(model: HeadModel) -> np.ndarray:

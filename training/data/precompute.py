@@ -1,8 +1,8 @@
 """Encode a corpus once: latents of every clip, and of a few still pictures for reference.
 
 One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 16, C],
-"<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]. Resumable. The branches are apart, so that the
-audio branch can be trained before the video autoencoder is.
+"<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]. Resumable. Video latents are motion that the corpus
+knows (mutual_forcing.motion), so the transformer can be trained before, or beside, the video autoencoder.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from tqdm import tqdm
 
 from mutual_forcing.chunks import latents_to_tokens
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
-from mutual_forcing.models.video_autoencoder import VideoAutoencoder
-from mutual_forcing.pixels import to_signal
 
 from ..machine import mixed_precision
 from .dataset import Clip, Corpus
@@ -29,21 +27,14 @@ STILLS = 4
 ClipEncoder = Callable[[Clip], dict[str, Tensor]]
 
 
-def video_encoder(model: VideoAutoencoder, device: torch.device) -> ClipEncoder:
-    """Latents of a clip's true motion, and four of its frames as the encoder sees them, as stills.
-
-    The corpus knows the motion exactly; a picture that a stream starts from has to be looked at.
-    """
+def video_encoder(corpus: Corpus) -> ClipEncoder:
+    """A clip's motion as standardised latents, and four of its moments as stills: the corpus knows them."""
+    mean, deviation = corpus.motion_statistics
 
     def encode(clip: Clip) -> dict[str, Tensor]:
-        controls = torch.from_numpy(clip.read_motion()["controls"])[None].to(device)
+        latents = torch.from_numpy((clip.read_motion()["motion"] - mean) / deviation)
         chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
-        stills = np.concatenate([clip.read_frames(int(place), 1) for place in chosen])
-        pictures = to_signal(torch.from_numpy(stills).permute(0, 3, 1, 2)).to(device)
-        return {
-            "video": latents_to_tokens(model.encode_controls(controls))[0],
-            "stills": model.encode_still(pictures)[:, None],
-        }
+        return {"video": latents_to_tokens(latents.T[None])[0], "stills": latents[chosen][:, None]}
 
     return encode
 

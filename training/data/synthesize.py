@@ -105,7 +105,7 @@ def _make_clip(
     renderer: Any,
     out: Path,
 ) -> dict[str, Any]:
-    from .landmarks import controls
+    from .landmarks import motion as true_motion
     from .looks import describe
     from .motion import EMOTIONS, animate
     from .voices import VOICES
@@ -123,7 +123,7 @@ def _make_clip(
     rendered = renderer.render(look, motion.performance)
     path = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}.mp4"
     write_clip(out / path, rendered.frames, audio)
-    write_motion(out / path, controls(motion.performance), rendered.landmarks)
+    write_motion(out / path, true_motion(motion.performance), rendered.landmarks)
     sex = VOICES[voice].sex
     return {
         "index": index,

@@ -73,3 +73,26 @@ def _claim(options: CorpusOptions, folder: Path) -> None:
         path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != mine:
         raise ValueError(f"{folder} holds another corpus: name it with --corpus, or change --out.")
+
+
+def split_warning(corpus: Corpus, checkpoint: Path | None) -> str:
+    """What to say if the checkpoint in this folder may have been trained on what is held out here.
+
+    Nothing if its corpus had the same seed and held-out share, or if it does not say.
+    """
+    path = checkpoint / "record.json" if checkpoint else None
+    if path is None or not path.exists():
+        return ""
+    told = json.loads(path.read_text(encoding="utf-8")).get("corpus")
+    if not told:
+        return ""
+    here = json.loads((corpus.clips[0].root / "corpus.json").read_text(encoding="utf-8"))["options"]
+    theirs = told["options"]
+    differ = [name for name in ("seed", "heldout") if here[name] != theirs[name]]
+    if not differ:
+        return ""
+    found = " and ".join(f"{name} {here[name]} instead of {theirs[name]}" for name in differ)
+    return (
+        f" WARNING: this corpus ({found}) is not split as the checkpoint's was: what is held out here may "
+        "have been trained on."
+    )

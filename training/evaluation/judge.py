@@ -22,7 +22,7 @@ from .systems import Latents, Material, reference_picture
 Row = dict[str, Any]
 Features = dict[str, np.ndarray]
 """Windows [W, 64] for the Frechet distances, by the name of their network."""
-VERSION = 4
+VERSION = 5
 """Raised when a row would come out otherwise, so that kept ones are made again."""
 
 

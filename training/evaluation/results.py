@@ -35,6 +35,10 @@ _STREAM = (
 )
 
 
+_STEADY = ("similarity", "colour", "mouth", "sync", "loudness")
+ENDS = ("first 10 s", "last 10 s")
+
+
 @dataclass
 class Results:
     """All that a run has measured so far. `rows` by system, `streams` by name and stretch."""
@@ -85,6 +89,21 @@ class Results:
                 result[system][name] = {"distance": rounded, "floor": round(floor, 4)}
         return result
 
+    def steadiness(self) -> dict[str, Row]:
+        """How far the last 10 s of every long stream lie from its first 10 s, as a share of these.
+
+        None where there is nothing to share.
+        """
+        ends = {
+            name: [parts[end] for end in ENDS]
+            for name, parts in self.streams.items()
+            if all(end in parts for end in ENDS)
+        }
+        return {
+            name: {figure: _change(first[figure], last[figure]) for figure in _STEADY}
+            for name, (first, last) in ends.items()
+        }
+
     def _plain(self, name: str) -> list[Row]:
         return [row for row, _ in self.rows[name]]
 
@@ -92,18 +111,20 @@ class Results:
 def write(results: Results, out: Path) -> str:
     """Write results.json and results.md, the same for the same seed; return the Markdown."""
     figures, differences = results.figures(), results.differences()
-    distances = results.distances()
+    distances, steadiness = results.distances(), results.steadiness()
     values = {
         "systems": figures,
         "differences": differences,
         "distances": distances,
         "streams": results.streams,
+        "steadiness": steadiness,
         "diversity": results.diversity,
         "notes": results.notes,
     }
     _dump(out / "results.json", values)
     text = report.table(figures) + report.comparisons(differences)
-    text += _distances(distances) + _streams(results.streams) + _diversity(results.diversity)
+    text += _distances(distances) + _streams(results.streams) + _steadiness(steadiness)
+    text += _diversity(results.diversity)
     text += f"\n{results.notes}\n"
     (out / "results.md").write_text(text, encoding="utf-8")
     return text
@@ -157,7 +178,7 @@ def _distances(distances: dict[str, Row]) -> str:
         return lambda r: f"{report.written(r[name]['distance'])}, floor {r[name]['floor']:.2f}"
 
     names = [name for name in next(iter(distances.values())) if name != "windows"]
-    columns = {"windows": lambda r: str(r["windows"])}
+    columns = {"windows": lambda r: f"{r['windows']}{' ~' * (r['windows'] < frechet.ENOUGH)}"}
     columns |= {name.replace("_", ", "): cell(name) for name in names}
     return "\nFrechet distances, per feature:\n" + report.markdown(distances, columns, before="\n")
 
@@ -180,6 +201,24 @@ def _streams(streams: dict[str, dict[str, Row]]) -> str:
         "corpus). results.json has every channel's.\n"
     )
     return "\nLong streams by stretch:\n" + report.markdown(flat, columns, before="\n") + note
+
+
+def _change(first: float | None, last: float | None) -> float | None:
+    if first is None or last is None or first <= 0:
+        return None
+    return round(last / first - 1, 4)
+
+
+def _steadiness(found: dict[str, Row]) -> str:
+    if not found:
+        return ""
+
+    def cell(name: str):  # noqa: ANN202
+        return lambda r: "" if r[name] is None else f"{100 * r[name]:+.0f} %"
+
+    columns = {name: cell(name) for name in _STEADY}
+    title = "\nLast 10 s of a long stream beside its first 10 s (the goal: within 10 %):\n"
+    return title + report.markdown(found, columns, before="\n")
 
 
 def _diversity(found: Row) -> str:

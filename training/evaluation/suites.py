@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mutual_forcing import StreamingGenerator
 
 from ..data.dataset import Clip, Corpus
+from ..metrics import frechet
 from .heldout import CLIPS, Choice
 from .judge import Judge
 from .systems import (
@@ -17,6 +18,7 @@ from .systems import (
     generation,
     reconstruction,
     still,
+    true_motion,
     truth,
     wrong_picture,
     wrong_words,
@@ -99,6 +101,9 @@ def build_systems(
     def rebuilt(clip: Clip) -> Material:
         return reconstruction(generator, corpus, clip)
 
+    def moved(clip: Clip) -> Material:
+        return true_motion(generator, corpus, clip)
+
     def system(name: str, make, nfe: int, source: str, chosen: tuple[Clip, ...]) -> System:  # noqa: ANN001
         return System(name, make, nfe, f"{judge.digest} {source}".strip(), chosen)
 
@@ -107,6 +112,7 @@ def build_systems(
         system("ground truth", truth, 0, "", clips),
         system("still reference", lambda clip: still(corpus, clip), 0, "", clips),
         system("autoencoders", rebuilt, 0, digest, clips),
+        system("true motion", moved, 0, digest, clips),
     ]
     for setting in settings(suite):
         for suffix, source in generators.items():
@@ -141,6 +147,8 @@ def describe(suite: Suite, systems: list[System], judge: Judge, seed: int) -> st
         f"{count} held-out clips ({heldout} held-out identities; every sentence has words that never "
         f"occur in training), seed {seed}.",
         f"Fewer clips, spread evenly: {'; '.join(fewer)}." if fewer else "",
+        "Autoencoders: the truth through both. True motion: the corpus's own motion, as the transformer "
+        "learns it, animates the reference; no mode can be expected to do better.",
         "WER by pocketsphinx without a grammar, over all words, 95 % intervals over clips; closed: it "
         f"chooses among the {len(judge.vocabulary)} words of the held-out sentences, in any order and all "
         "equally likely, so that rare words count as much as common ones and no sentence is guessed.",
@@ -158,6 +166,6 @@ def describe(suite: Suite, systems: list[System], judge: Judge, seed: int) -> st
         parts.append(
             f"Frechet distances are measured from {suite.reference} training clips, with features of "
             "64 numbers; floor: the truth of the same clips. They are not comparable with published "
-            "FVD or FAD."
+            f"FVD or FAD. ~: fewer than {frechet.ENOUGH} windows, which say little."
         )
     return " ".join(filter(None, parts))

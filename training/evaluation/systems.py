@@ -144,15 +144,32 @@ def encode(generator: StreamingGenerator, material: Material) -> Latents:
 
 @torch.inference_mode()
 def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
-    """Both autoencoders: the ceiling of every mode."""
+    """Both autoencoders: what they make of the truth."""
+    pixels = to_signal(torch.from_numpy(clip.read_frames(0, clip.frames)).permute(3, 0, 1, 2)[None])
+    video = generator.system.video_autoencoder
+    latents = torch.cat([video.encode(part) for part in pixels.split(FRAMES_PER_CHUNK, 2)], 2)
+    return _decoded(generator, corpus, clip, latents)
+
+
+@torch.inference_mode()
+def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
+    """The ceiling of every mode: the corpus's own motion, whose latents the transformer learns, animates
+    the reference. The sound is that of `reconstruction`.
+    """
+    motion = torch.from_numpy(clip.read_motion()["motion"])[None]
+    latents = generator.system.video_autoencoder.encode_motion(motion)
+    return _decoded(generator, corpus, clip, latents)
+
+
+def _decoded(
+    generator: StreamingGenerator, corpus: Corpus, clip: Clip, latents: torch.Tensor
+) -> Material:
+    """Video latents [1, C, T] shown with a sibling's picture, and the clip's sound after its autoencoder."""
     video, audio = generator.system.video_autoencoder, generator.system.audio_autoencoder
-    pixels = torch.from_numpy(clip.read_frames(0, clip.frames)).permute(3, 0, 1, 2)[None]
     picture = torch.from_numpy(reference_picture(corpus, clip)).permute(2, 0, 1)[None]
     reference = video.encode_reference(to_signal(picture))
-    frames = []
-    for part in to_signal(pixels).split(FRAMES_PER_CHUNK, 2):
-        decoded = video.decode(video.encode(part), reference)
-        frames.append(to_pixels(decoded[0]).permute(1, 2, 3, 0).numpy())
+    parts = [video.decode(part, reference)[0] for part in latents.split(FRAMES_PER_CHUNK, 2)]
+    frames = [to_pixels(part).permute(1, 2, 3, 0).numpy() for part in parts]
     heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
     return Material(np.concatenate(frames), heard[0].clamp(-1, 1).numpy())
 

@@ -21,8 +21,10 @@ from mutual_forcing.pixels import to_signal
 from .spectrum import MEL_PER_FRAME, log_mel
 
 DIM = 64
-STRIDE = 4
+STRIDE = 3
 """Frames from one window to the next."""
+ENOUGH = 512
+"""Windows from which on a distance is worth reading."""
 _FRAMES, _COLUMNS, _SIZE = 8, 32, 64
 RESAMPLES = 100
 

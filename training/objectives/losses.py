@@ -19,8 +19,10 @@ from .intervals import FINEST
 Parts = dict[str, Tensor]
 """Branch name to a tensor [B, K, N, ...] of its tokens, or to a scalar loss."""
 Levels = dict[str, Tensor]
-Teacher = Callable[[Parts, Tensor, Tensor], Parts]
-"""Mean velocity of x at levels sigma over intervals delta, both [B, K]."""
+Teacher = Callable[[Parts, Tensor, Tensor, Tensor | None], Parts]
+"""Mean velocity of x at levels sigma over intervals delta, both [B, K]; audio that is given (bool [B], None =
+nowhere) is clean and stays.
+"""
 Score = Callable[[Parts, Tensor], Parts]
 """Instantaneous velocity of noisy latents at levels [B, K]."""
 
@@ -68,6 +70,22 @@ def draw_sigma(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     return torch.sigmoid(torch.randn(shape, generator=generator, device=generator.device))
 
 
+def levels_of(parts: Parts, level: Tensor, given: Tensor | None = None) -> Levels:
+    """The same level [B, K] for every branch, but 0 for audio that is `given` (bool [B])."""
+    levels = dict.fromkeys(parts, level)
+    if given is not None and "audio" in parts:
+        levels["audio"] = torch.where(given[:, None], 0.0, level)
+    return levels
+
+
+def not_given(parts: Parts, given: Tensor | None) -> Parts:
+    """Weights, or velocities, that are 0 for audio that is given."""
+    if given is None or "audio" not in parts:
+        return parts
+    audio = parts["audio"]
+    return {**parts, "audio": audio * (~given).view(-1, *[1] * (audio.ndim - 1))}
+
+
 def velocity(
     model: AVTransformer, x: Parts, sigma: Levels, delta: Levels, context: Context
 ) -> Parts:
@@ -107,14 +125,15 @@ def split_target(
     s: Tensor,
     m: Tensor,
     r: Tensor,
+    given: Tensor | None = None,
 ) -> Parts:
     """Mean velocity over [r, s] composed of two shorter ones (method.md, Self-consistency).
 
-    s > m > r are levels [B, K].
+    s > m > r are levels [B, K]. given: see Teacher.
     """
-    first = teacher(x, s, s - m)
+    first = teacher(x, s, s - m, given)
     middle = {name: euler_step(x[name], first[name], spread(s - m)) for name in x}
-    second = teacher(middle, m, m - r)
+    second = teacher(middle, m, m - r, given)
     return {n: (spread(s - m) * first[n] + spread(m - r) * second[n]) / spread(s - r) for n in x}
 
 
@@ -126,18 +145,19 @@ def guided_teacher(
     This is how guidance is folded into Few mode.
     """
 
-    def teach(x: Parts, sigma: Tensor, delta: Tensor) -> Parts:
+    def teach(x: Parts, sigma: Tensor, delta: Tensor, given: Tensor | None = None) -> Parts:
         fine = delta <= FINEST + 1e-6
-        levels = dict.fromkeys(x, sigma)
-        interval = dict.fromkeys(x, torch.where(fine, torch.zeros_like(delta), delta))
+        levels = levels_of(x, sigma, given)
+        interval = levels_of(x, torch.where(fine, torch.zeros_like(delta), delta), given)
         conditional = velocity(model, x, levels, interval, context)
         if guidance_scale == 1 or not fine.any():
-            return conditional
+            return not_given(conditional, given)
         null = velocity(model, x, levels, dict.fromkeys(x, torch.zeros_like(delta)), unconditional)
-        return {
+        guided = {
             name: torch.where(spread(fine), guide(part, null[name], guidance_scale), part)
             for name, part in conditional.items()
         }
+        return not_given(guided, given)
 
     return teach
 
@@ -157,7 +177,7 @@ def causal_teacher(
 
 def multi_mode(teacher: Teacher) -> Score:
     """The teacher's instantaneous velocity."""
-    return lambda x, level: teacher(x, level, torch.zeros_like(level))
+    return lambda x, level: teacher(x, level, torch.zeros_like(level), None)
 
 
 def log_losses(values: Parts, name: str, parts: Parts) -> Tensor:

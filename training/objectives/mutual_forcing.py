@@ -49,7 +49,8 @@ class MutualForcingObjective(TransformerObjective):
 
     lengths: clips of so many chunks, one length per batch; longer ones come in smaller batches.
     max_rollout: longest generated stretch; it grows to this over the first `ramp` steps.
-    real_share: rows whose history stays purely real. own_history: False = teacher forcing throughout.
+    real_share: rows whose history stays purely real; audio_driven: rows whose audio is given, which are among
+    them. own_history: False = teacher forcing throughout.
     flow, consistency, dmd: weights of the losses; fake_updates: fake score's updates per step.
     critic: what the fake score starts from; None is the model itself.
     """
@@ -106,6 +107,8 @@ class MutualForcingObjective(TransformerObjective):
         if player == "fake":
             return self._fake_losses(generator)
         batch = batch.to(self.device())
+        given = self._given(len(batch.has_voice), generator)
+        batch = self.unread(batch, given, generator)
         clean = batch.clean(self.branches)
         rollout = self._rollout(ema, batch, clean, generator, step)
         self._shared = shared = Shared(batch, rollout)
@@ -113,12 +116,13 @@ class MutualForcingObjective(TransformerObjective):
         weights = batch.weights(self.branches)
         values, total = {"drift": _distance(rollout.clip, clean)}, []
         if self.flow:
-            given = self._given(batch, generator)
             parts = self.match(self.model, clean, context, generator, weights, given)
             total.append(self.flow * log_losses(values, "flow", parts))
         if self.consistency:
-            material = self._material(clean, rollout, generator)
-            parts = self_consistency(self.model, context, teacher, material, weights, generator)
+            material = self._material(clean, rollout, generator, given)
+            parts = self_consistency(
+                self.model, context, teacher, material, weights, generator, given
+            )
             total.append(self.consistency * log_losses(values, "consistency", parts))
         if self.dmd:
             parts = self._matching(context, teacher, shared, weights, generator)
@@ -137,10 +141,12 @@ class MutualForcingObjective(TransformerObjective):
             return sample_on_real_history(model, batch, clean, generator)
         rows, chunks = next(iter(clean.parts.values())).shape[:2]
         longest = 1 + int((self.max_rollout - 1) * min(1.0, step / max(1, self.ramp)))
-        generated = max(1, rows - int(rows * self.real_share))
-        return roll_out(
-            model, batch, clean, draw_span(chunks, longest, generated, generator), generator
-        )
+        span = draw_span(chunks, longest, self._generated(rows), generator)
+        return roll_out(model, batch, clean, span, generator)
+
+    def _generated(self, rows: int) -> int:
+        """How many rows, the first ones, get a history of the model's own making."""
+        return max(1, rows - int(rows * self.real_share)) if self.own_history else 0
 
     def _context(self, shared: Shared) -> Context:
         """The model's view of its own history, which all its losses share."""
@@ -152,15 +158,22 @@ class MutualForcingObjective(TransformerObjective):
         """What is held for the truth: the averaged weights, Multi mode guided."""
         return causal_teacher(ema, shared.batch, shared.rollout.past, self.guidance_scale)
 
-    def _given(self, batch: LatentBatch, generator: torch.Generator) -> Tensor:
-        rows = len(batch.has_voice)
-        return torch.rand(rows, generator=generator, device=self.device()) < self.audio_driven
+    def _given(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Rows whose audio is given, bool [rows]: only where the history is real, because the rollout makes
+        sound of its own.
+        """
+        first = self._generated(rows)
+        share = self.audio_driven * rows / max(1, rows - first)
+        draw = torch.rand(rows, generator=generator, device=self.device())
+        return (draw < share) & (torch.arange(rows, device=self.device()) >= first)
 
-    def _material(self, clean: AVLatents, rollout: Rollout, generator: torch.Generator) -> Parts:
+    def _material(
+        self, clean: AVLatents, rollout: Rollout, generator: torch.Generator, given: Tensor
+    ) -> Parts:
         """What self-consistency noises: real chunks, in half of the rows those of the rollout."""
         rows = len(rollout.made)
         own = torch.rand(rows, generator=generator, device=self.device()) < 0.5
-        pick = own[:, None, None, None]
+        pick = (own & ~given)[:, None, None, None]
         return {n: torch.where(pick, rollout.clip.parts[n], p) for n, p in clean.parts.items()}
 
     def _matching(

@@ -13,7 +13,9 @@ from .losses import (
     Parts,
     Teacher,
     draw_noise,
+    levels_of,
     mean_square,
+    not_given,
     split_target,
     spread,
     velocity,
@@ -27,13 +29,18 @@ def self_consistency(
     clean: Parts,
     weights: Parts,
     generator: torch.Generator,
+    given: torch.Tensor | None = None,
 ) -> Parts:
-    """Loss per branch of `model` on noised `clean` chunks; `teacher`'s target carries no gradient."""
+    """Loss per branch of `model` on noised `clean` chunks; `teacher`'s target carries no gradient.
+
+    Where audio is `given` (bool [B]) it stays clean, as it does when it drives a stream.
+    """
     shape = tuple(next(iter(clean.values())).shape[:2])
     start, end = draw_intervals(shape, generator)
+    levels, intervals = (levels_of(clean, part, given) for part in (start, start - end))
     noise = draw_noise(clean, generator)
-    x = {n: add_noise(clean[n], noise[n], spread(start)) for n in clean}
+    x = {n: add_noise(clean[n], noise[n], spread(levels[n])) for n in clean}
     with torch.no_grad():
-        target = split_target(teacher, x, start, (start + end) / 2, end)
-    levels, intervals = dict.fromkeys(clean, start), dict.fromkeys(clean, start - end)
-    return mean_square(velocity(model, x, levels, intervals, context), target, weights)
+        target = split_target(teacher, x, start, (start + end) / 2, end, given)
+    out = velocity(model, x, levels, intervals, context)
+    return mean_square(out, target, not_given(weights, given))

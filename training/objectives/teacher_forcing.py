@@ -19,9 +19,6 @@ from .losses import causal_teacher, draw_noise, log_losses, remember_context, sp
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
-UNREAD = 0.7
-"""Share of the rows with given audio that must do without the transcript, as a user's sound does."""
-
 
 class TeacherForcingObjective(TransformerObjective):
     """Flow matching on real chunks after real chunks.
@@ -68,8 +65,7 @@ class TeacherForcingObjective(TransformerObjective):
         batch = batch.to(self.device())
         given = self._given(batch, generator)
         if given is not None:
-            unread = torch.rand(len(given), generator=generator, device=self.device()) < UNREAD
-            batch = batch.without_transcript(given & unread)
+            batch = self.unread(batch, given, generator)
         clean = batch.clean(self.branches)
         past = self._past(clean, generator)
         context = remember_context(self.model, past, batch.conditions(self.model, self.branches))
@@ -78,18 +74,25 @@ class TeacherForcingObjective(TransformerObjective):
         parts = self.match(self.model, clean, context, generator, weights, given)
         loss = log_losses(values, "flow", parts)
         if step >= self.consistency_from:
-            head = batch.head(max(1, int(self.size * self.consistency_share)))
-            parts = self._consistency(head, ema, generator)
+            rows = max(1, int(self.size * self.consistency_share))
+            held = None if given is None else given[:rows]
+            parts = self._consistency(batch.head(rows), ema, generator, held)
             loss = loss + 2 / 3 * log_losses(values, "consistency", parts)
         return {**values, "loss": loss}
 
     def _consistency(
-        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator
+        self,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        given: Tensor | None,
     ) -> dict[str, Tensor]:
         clean, weights = batch.clean(self.branches), batch.weights(self.branches)
         context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
         teacher = causal_teacher(ema, batch, clean, self.guidance_scale)
-        return self_consistency(self.model, context, teacher, clean.parts, weights, generator)
+        return self_consistency(
+            self.model, context, teacher, clean.parts, weights, generator, given
+        )
 
     def _past(self, clean: AVLatents, generator: torch.Generator) -> AVLatents:
         if not self.history_noise or clean.video is None:

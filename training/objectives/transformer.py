@@ -21,10 +21,14 @@ from .losses import (
     draw_noise,
     draw_sigma,
     flow_matching,
+    levels_of,
+    not_given,
     remember_context,
 )
 
 VALIDATION_CLIPS = 16
+UNREAD = 0.7
+"""Share of the rows with given audio that must do without the transcript, as a user's sound does."""
 
 
 class TransformerObjective:
@@ -105,9 +109,11 @@ class TransformerObjective:
         """Flow matching of every chunk; where `given` (bool [B]) the audio is held clean."""
         parts = clean.parts
         shape = next(iter(parts.values())).shape[:2]
-        sigma = dict.fromkeys(parts, draw_sigma(tuple(shape), generator))
-        if given is not None and "audio" in parts:
-            sigma["audio"] = torch.where(given[:, None], 0.0, sigma["audio"])
-            weights = weights | {"audio": weights["audio"] * (~given)[:, None, None]}
+        sigma = levels_of(parts, draw_sigma(tuple(shape), generator), given)
         noise = draw_noise(parts, generator)
-        return flow_matching(model, parts, noise, sigma, context, weights)
+        return flow_matching(model, parts, noise, sigma, context, not_given(weights, given))
+
+    def unread(self, batch: LatentBatch, given: Tensor, generator: torch.Generator) -> LatentBatch:
+        """Most rows with given audio (bool [B]) have to do without the transcript."""
+        draw = torch.rand(len(given), generator=generator, device=self.device())
+        return batch.without_transcript(given & (draw < UNREAD))

@@ -1,0 +1,14 @@
+"""What a video latent says: how a face moves, as 28 named numbers that mean the same on every face."""
+
+from __future__ import annotations
+
+UNITS = (
+    "browDown", "browInnerUp", "browOuterUp", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide",
+    "jawOpen", "mouthFrown", "mouthFunnel", "mouthLowerDown", "mouthPress", "mouthPucker",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthSmile", "mouthStretch",
+    "mouthUpperUp", "noseSneer",
+)  # fmt: skip
+"""Face units in 0..1, named as in ARKit; left and right move alike."""
+POSE = ("gazeX", "gazeY", "yaw", "pitch", "roll", "x", "y", "z")
+"""Gaze and rotation in radians, translation in eye distances."""
+MOTION = UNITS + POSE

@@ -1,0 +1,133 @@
+"""The one training loop on a toy: what is saved is whole, whatever interrupts it."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from training.config import Recipe
+from training.stages import Workspace
+from training.tracker import Tracker
+from training.trainer import Interrupted, Trainer
+
+CPU = torch.device("cpu")
+STEPS = 5
+
+
+class Toy:
+    """A line is fitted, then a second network to the first one's output of the same step."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.players = {"model": nn.Linear(3, 3), "critic": nn.Linear(3, 3)}
+        self.updates = {"critic": 2}
+        self.interrupts: dict[int, int] = {}
+
+    def batch(self, step: int) -> torch.Tensor:
+        return torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+
+    def losses(self, player, batch, ema, generator, step) -> dict[str, torch.Tensor]:
+        if player == "critic":  # the model has moved already
+            for _ in range(self.interrupts.pop(step, 0)):
+                signal.raise_signal(signal.SIGINT)
+        noise = torch.randn(batch.shape, generator=generator)
+        return {"loss": (self.players[player](batch + noise) - batch.flip(1)).square().mean()}
+
+    def write_samples(self, ema, folder: Path, step: int) -> dict[str, float]:
+        return {"heldout/step": float(step)}
+
+    def finish(self, ema: nn.Module) -> None:
+        return
+
+
+def trainer(folder: Path, save_every: int = 100) -> Trainer:
+    plan = Recipe("toy", "toy", STEPS, 4, save_every=save_every, sample_every=2)
+    return Trainer(plan, Toy(), folder, CPU)
+
+
+def weights(one: Trainer) -> list[torch.Tensor]:
+    modules = [one.ema, *one.objective.players.values()]
+    return [value for module in modules for value in module.state_dict().values()]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> list[torch.Tensor]:
+    """The weights of a run that nothing interrupted."""
+    one = trainer(tmp_path / "whole")
+    one.run()
+    return weights(one)
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end(whole, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    stopped = trainer(tmp_path / "run")
+    stopped.objective.interrupts = {2: 1}
+    with pytest.raises(Interrupted, match="step 3"):
+        stopped.run()
+    assert signal.getsignal(signal.SIGINT) is before
+    resumed = trainer(tmp_path / "run")
+    assert resumed.step == 3
+    resumed.run()
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), whole, strict=True))
+
+
+def test_a_second_ctrl_c_stops_at_once_and_saves_no_half_step(whole, tmp_path: Path) -> None:
+    stopped = trainer(tmp_path / "run", save_every=2)
+    stopped.objective.interrupts = {3: 2}
+    with pytest.raises(Interrupted, match="step 3"):
+        stopped.run()
+    resumed = trainer(tmp_path / "run", save_every=2)
+    assert resumed.step == 2, "the newest whole state on disk"
+    resumed.run()
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), whole, strict=True))
+
+
+def test_ctrl_c_in_the_last_step_lets_the_stage_end_and_nothing_follow(tmp_path: Path) -> None:
+    last = trainer(tmp_path / "run")
+    last.objective.interrupts = {STEPS - 1: 1}
+    with pytest.raises(Interrupted, match="done"):
+        last.run()
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_a_stage_killed_before_its_export_still_knows_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = trainer(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_export", lambda self: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            killed.run()
+    assert not (tmp_path / "record.json").exists()
+    trainer(tmp_path).run()
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["metrics"] == {"heldout/step": STEPS}
+    assert record["seconds_per_step"] > 0 and record["peak_memory_gb"] > 0.05
+
+
+def test_the_log_forgets_what_comes_again(tmp_path: Path) -> None:
+    with Tracker(tmp_path, "toy", 9, 0) as tracker:
+        for step in range(1, 7):
+            tracker.log(step, {"loss": float(step)})
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 7, "lo')
+    with Tracker(tmp_path, "toy", 9, 4) as tracker:
+        tracker.log(5, {"loss": 0.5})
+    lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5] and rows[-1]["loss"] == 0.5
+
+
+def test_schedules_are_as_long_as_the_steps_that_are_asked_for(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "tiny", CPU)
+    for name in ("mutual_forcing", "mutual_forcing_sc", "self_forcing"):
+        plan = workspace.plan(name, 400, seed=3)
+        assert plan.steps == 400 and plan.seed == 3 and plan.options["ramp"] == 200
+        assert plan.optimizer.warmup == 50
+    assert workspace.plan("joint", 1000).options["consistency_from"] == 400
+    assert workspace.plan("joint") == workspace.plan("joint", workspace.plan("joint").steps)
+    with pytest.raises(ValueError, match="at least one step"):
+        workspace.plan("joint", 0)
