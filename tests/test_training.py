@@ -140,6 +140,8 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
         adopt(tmp_path / "earlier", workspace, again=True)
     with pytest.raises(ValueError, match="preset"):
         adopt(tmp_path / "checkpoint", Workspace(tmp_path / "other", "tiny", CPU))
+    with pytest.raises(ValueError, match="Not finished"):
+        export(Workspace(tmp_path / "empty", "smoke", CPU), tmp_path / "nothing", "joint")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
-"""Write the served checkpoint of a run: weights, config, training record and model card."""
+"""Write a checkpoint of a run: weights, config, training record and model card.
+
+`training.reproduce` ends with it; python -m training.export --run DIR --stage joint --out CHECKPOINT writes
+the model as it was after an earlier stage, or after another method.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,8 @@ import torch
 
 from mutual_forcing.checkpoint import save_checkpoint
 
-from .recipes import recipe
+from .command import run
+from .recipes import SCALES, recipe
 from .stages import FROZEN, Workspace, latest_model_stage
 
 CARD = """---
@@ -77,10 +84,16 @@ def _corpus(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> None:
-    """Write the checkpoint of the newest (or the named) stage of the transformer to `out`."""
+    """Write the checkpoint of the newest (or the named) stage of the transformer to `out`.
+
+    Raises ValueError if a network of it is not trained.
+    """
     from .data.voices import VOICES
 
     stage = model_stage or latest_model_stage(workspace)
+    missing = [name for name in FROZEN.values() if not workspace.done(name)]
+    if missing:
+        raise ValueError(f"Not finished in {workspace.root}: {', '.join(missing)}.")
     system = workspace.system(stage)
     save_checkpoint(system, out, training_record(workspace, stage))
     card = CARD.format(
@@ -95,3 +108,23 @@ def commit() -> str:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
     return done.stdout.strip() or "unknown"
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", choices=sorted(SCALES), default="tiny")
+    parser.add_argument("--stage", help="stage of the transformer; default: the newest")
+    options = parser.parse_args()
+    workspace = Workspace(options.run, options.preset, torch.device("cpu"))
+    return run(lambda: export(workspace, options.out, options.stage))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

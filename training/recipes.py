@@ -225,6 +225,8 @@ def _recipe(
         batch=scale.batch[like or name],
         optimizer=optimizer,
         ema=ema,
+        # Not more often than every twentieth step: samples and monitors cost time.
+        sample_every=min(500, max(20, steps // 3)),
         init=init,
         options=options or {},
     )

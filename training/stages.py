@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mutual_forcing.checkpoint import System
@@ -101,12 +102,19 @@ class Workspace:
         """Latents of the corpus's "video", whose motion it knows, or "audio", by its autoencoder."""
         corpus = Corpus(self.corpus_folder)
         if branch == "video":
-            encoder = video_encoder(corpus)
+            encoder = video_encoder(*self._motion_statistics(corpus))
         elif self.done("audio_autoencoder"):
             encoder = audio_encoder(self.system().audio_autoencoder, self.device)
         else:
             raise ValueError("Train audio_autoencoder before encoding with it.")
         precompute(corpus, branch, encoder, self.latents_folder, self.device)
+
+    def _motion_statistics(self, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the video autoencoder, which may be from another corpus, else of this one."""
+        if not self.done("video_autoencoder"):
+            return corpus.motion_statistics
+        autoencoder = self.system().video_autoencoder
+        return autoencoder.latent_mean.cpu().numpy(), autoencoder.latent_std.cpu().numpy()
 
     def plan(self, name: str, steps: int | None = None, seed: int | None = None) -> Recipe:
         """The recipe of a stage; with other `steps`, all its schedules are as long as they.

@@ -17,6 +17,9 @@ from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 
+SMALLEST_MOTION = 0.02
+"""A few clips may hold no smile at all: its deviation must not be nothing."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -120,9 +123,9 @@ class Corpus:
 
     @cached_property
     def motion_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the training clips' motion, float32 [28] each."""
+        """Mean and deviation of the training clips' motion, float32 [28] each; at least SMALLEST_MOTION."""
         motion = np.concatenate([c.read_motion()["motion"] for c in self.split("train")])
-        return motion.mean(0), motion.std(0)
+        return motion.mean(0), motion.std(0).clip(SMALLEST_MOTION)
 
     def sibling(self, clip: Clip, rng: np.random.Generator) -> Clip:
         """Another clip of the same identity; the clip itself if it is alone."""

@@ -27,9 +27,10 @@ STILLS = 4
 ClipEncoder = Callable[[Clip], dict[str, Tensor]]
 
 
-def video_encoder(corpus: Corpus) -> ClipEncoder:
-    """A clip's motion as standardised latents, and four of its moments as stills: the corpus knows them."""
-    mean, deviation = corpus.motion_statistics
+def video_encoder(mean: np.ndarray, deviation: np.ndarray) -> ClipEncoder:
+    """A clip's motion as latents, standardised by [28] each, and four of its moments as stills: the corpus
+    knows them.
+    """
 
     def encode(clip: Clip) -> dict[str, Tensor]:
         latents = torch.from_numpy((clip.read_motion()["motion"] - mean) / deviation)

@@ -14,6 +14,7 @@ from .systems import (
     Material,
     Setting,
     System,
+    driven,
     evenly,
     generation,
     reconstruction,
@@ -34,9 +35,9 @@ class Suite:
 
     clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
     slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds and long_steps: the long streams.
-    controls: wrong words and wrong picture. diversity: compared across `seeds` seeds. reference: real
-    training clips that the Frechet distances are measured from. identities: held-out ones of the corpus that
-    is made where none is given.
+    controls: wrong words, wrong picture, and driven by sound instead of words. diversity: compared across
+    `seeds` seeds. reference: real training clips that the Frechet distances are measured from. identities:
+    held-out ones of the corpus that is made where none is given.
     """
 
     clips: int = 50
@@ -124,7 +125,8 @@ def build_systems(
             )
     if suite.controls:
         setting = control_setting(suite)
-        for name, control in (("wrong words", wrong_words), ("wrong picture", wrong_picture)):
+        controls = {"wrong words": wrong_words, "wrong picture": wrong_picture, "driven": driven}
+        for name, control in controls.items():
             make = control(generator, corpus, setting, seed)
             chosen = evenly(list(clips), suite.controls)
             made_by = f"{digest} seed {seed}"
@@ -162,6 +164,11 @@ def describe(suite: Suite, systems: list[System], judge: Judge, seed: int) -> st
         "whole picture and middle half. It says that the picture kept its identity, not that it was "
         "made well: the still reference has it too, and the decoder is shown the reference.",
     ]
+    if suite.controls:
+        parts.append(
+            "Driven: the clip's own sound is given instead of its words, so that words count for "
+            "nothing and lips for everything."
+        )
     if suite.reference:
         parts.append(
             f"Frechet distances are measured from {suite.reference} training clips, with features of "

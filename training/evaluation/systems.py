@@ -235,6 +235,19 @@ def wrong_picture(
     return make
 
 
+def driven(
+    generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
+) -> Callable[[Clip], Material]:
+    """Driven by the clip's own sound instead of its words: only the lips can be good or bad."""
+
+    def make(clip: Clip) -> Material:
+        asked = request_for(corpus, clip, setting, seed)
+        request = replace(asked, transcript=None, voice=None, audio=clip.read_audio())
+        return generate(generator, request, setting)
+
+    return make
+
+
 def _stranger(corpus: Corpus, clip: Clip) -> Clip:
     """The next clip by another identity, of the same split if it has one. Raises ValueError if none has."""
     for clips in (corpus.split(clip.row["split"]), corpus.clips):

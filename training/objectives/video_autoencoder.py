@@ -36,6 +36,8 @@ MOTION_WEIGHT = 0.5
 POINT_WEIGHT = 2.0
 TOLD_SHARE = 0.7
 """Of the items whose motion the decoder is told, instead of what the encoder saw."""
+READ_SHARE = 0.6
+"""Of these, the share whose reference's motion is what the encoder saw."""
 STRETCH = 8
 """The frames of an item come from so many consecutive ones."""
 HELDOUT_ITEMS = 12
@@ -181,9 +183,11 @@ class VideoAutoencoderObjective:
         seen, found = self.model.observe(torch.cat([target, picture[:, :, None]], 2))
         reference = ReferenceFeatures(picture, self.model.reference_encoder(picture), seen[..., -1])
         told = torch.rand(len(known), generator=generator, device=device) < TOLD_SHARE * known
+        # A stream's motion is generated, but its reference is a picture that was looked at.
+        read = torch.rand(len(known), generator=generator, device=device) < READ_SHARE
         latents = torch.where(told[:, None, None], truth, seen[..., :-1])
         noise = torch.randn(latents.shape, generator=generator, device=device)
-        still = torch.where(told[:, None], origin[..., 0], seen[..., -1])
+        still = torch.where((told & ~read)[:, None], origin[..., 0], seen[..., -1])
         made = self.model.animate(
             latents + LATENT_NOISE * noise, replace(reference, latent=still)
         )
