@@ -119,6 +119,7 @@ class MotionEncoder(nn.Module):
         self.up = nn.Conv2d(widths[-1], widths[-2] * 4, 1)
         self.side = nn.Conv2d(widths[-2], widths[-2], 1)
         self.fine = ResidualBlock(widths[-2])
+        self.norm = nn.GroupNorm(8, widths[-2])
         self.where = nn.Conv2d(widths[-2], POINTS, 1)
         self.look = nn.Conv2d(widths[-2], LOOKS, 1)
         self.points = nn.Linear(POINTS * (2 + LOOKS), 2 * config.code_width)
@@ -131,7 +132,8 @@ class MotionEncoder(nn.Module):
         for stage in self.down[:-2]:
             hidden = stage(hidden)
         coarse = self.down[-1](self.down[-2](hidden))
-        hidden = self.fine(self.side(hidden) + F.pixel_shuffle(self.up(coarse), 2))
+        # Unnormalised, what is read at the points grows until the layers after it are dead.
+        hidden = self.norm(self.fine(self.side(hidden) + F.pixel_shuffle(self.up(coarse), 2)))
         maps = (SHARPNESS * self.where(hidden).float()).flatten(2).softmax(2)
         places = maps @ still_places(hidden).flatten(1, 2)[0]
         looks = maps.to(hidden.dtype) @ self.look(hidden).flatten(2).transpose(1, 2)
