@@ -52,7 +52,7 @@ SCALES = {
         hours=2.0,
         size=128,
         steps={
-            "video_autoencoder": 1900,
+            "video_autoencoder": 2200,
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 700,
