@@ -53,7 +53,7 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
         path = corpus / "corpus.json"
         return path.exists() and "statistics" in json.loads(path.read_text(encoding="utf-8"))
 
-    shares = dict(zip(STAGES, (0.26, 0.12, 0.01, 0.1, 0.12, 0.14, 0.1), strict=True))
+    shares = dict(zip(STAGES, (0.27, 0.17, 0.01, 0.14, 0.06, 0.1, 0.05), strict=True))
 
     def stage(name: str) -> Part:
         return Part(name, lambda: workspace.done(name), lambda: workspace.train(name), shares[name])
@@ -66,7 +66,7 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
 
     before, after = STAGES[:3], STAGES[3:]
     return [
-        Part("corpus", corpus_done, make_corpus, 0.12),
+        Part("corpus", corpus_done, make_corpus, 0.17),
         *map(stage, before),
         encoding("audio"),
         encoding("video"),
