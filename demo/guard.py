@@ -13,6 +13,8 @@ import gradio as gr
 from gradio.components.base import Component
 from gradio.utils import get_upload_folder
 
+from mutual_forcing.media import read_image
+
 from .texts import english
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,8 @@ def guard(demo: gr.Blocks) -> None:
         except gr.Error:
             raise
         except ValueError as error:
-            message = str(error) if isinstance(error, RefusedError) else _UNREADABLE
+            refused = isinstance(error, RefusedError)
+            message = str(error) if refused else _reason(block_fn.inputs, inputs)
             raise gr.Error(message, title="Please check", print_exception=False) from error
         except Exception as error:
             log.info("Refused a request: %s", error)
@@ -47,6 +50,17 @@ def guard(demo: gr.Blocks) -> None:
 
 
 _UNREADABLE = "The request cannot be read: a value has the wrong type."
+
+
+def _reason(components: Sequence[Any], values: Sequence[Any]) -> str:
+    """Why Gradio could not read the values: most likely a picture, of which we know more than it."""
+    for component, value in zip(components, values, strict=False):
+        if isinstance(component, gr.Image) and isinstance(value, dict):
+            try:
+                read_image(value["path"])
+            except ValueError as error:
+                return str(error)
+    return _UNREADABLE
 
 
 class RefusedError(ValueError):
