@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from training.trainer import Interrupted, Trainer
 
 CPU = torch.device("cpu")
 STEPS = 5
+
+
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """As at a terminal: where tests run in the background, Ctrl-C may be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Toy:
