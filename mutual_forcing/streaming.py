@@ -117,13 +117,14 @@ class StreamingGenerator:
         transcript = self._transcript(request)
         total = self._length(request, transcript)
         picture = self._picture(request.image)
-        still = self.system.video_autoencoder.encode_still(picture)[:, None]
+        reference = self.system.video_autoencoder.encode_reference(picture)
+        still = reference.latent[:, None]
         state = StreamState(
             request=request,
             sampler=sampler,
             transcript=transcript,
             references=self._references(still, request.voice, 2 if sampler.guided else 1),
-            reference_features=self.system.video_autoencoder.encode_reference(picture),
+            reference_features=reference,
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=KVCache(request.window or self.config.model.window),
             total=total,

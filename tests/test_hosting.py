@@ -7,9 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from serving import wait_for
 
 import app
 from demo.films import ROUTE
@@ -260,7 +258,7 @@ def test_a_host_ends_the_program_tidily(generator, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
-        _wait_for(f"http://127.0.0.1:{port}/", process)
+        wait_for(f"http://127.0.0.1:{port}/", process, lambda: process.communicate()[0])
         assert list((tmp_path / "temporary").glob("mutual-forcing-*"))
         process.terminate()
         output, _ = process.communicate(timeout=60)
@@ -269,15 +267,3 @@ def test_a_host_ends_the_program_tidily(generator, tmp_path):
     assert process.returncode == 0, output
     assert "terminate called" not in output
     assert not list((tmp_path / "temporary").glob("mutual-forcing-*"))
-
-
-def _wait_for(url: str, process: subprocess.Popen) -> None:
-    for _ in range(240):
-        assert process.poll() is None, process.communicate()[0]
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-        else:
-            return
-    raise AssertionError("app.py did not answer.")

@@ -128,10 +128,8 @@ class MotionEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, C] and where the points are [B, 64, 2], x and y in -1..1."""
-        hidden = self.stem(F.pixel_unshuffle(frames, STEM))
-        for stage in self.down[:-2]:
-            hidden = stage(hidden)
-        coarse = self.down[-1](self.down[-2](hidden))
+        hidden = self.down[:-2](self.stem(F.pixel_unshuffle(frames, STEM)))
+        coarse = self.down[-2:](hidden)
         # Unnormalised, what is read at the points grows until the layers after it are dead.
         hidden = self.norm(self.fine(self.side(hidden) + F.pixel_shuffle(self.up(coarse), 2)))
         maps = (SHARPNESS * self.where(hidden).float()).flatten(2).softmax(2)
@@ -198,9 +196,7 @@ class Animator(nn.Module):
         self.embed = nn.Linear(2 * LATENT_CHANNELS, code_width)
         self.code = nn.Linear(code_width, code_width)
         self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
-        self.levels = nn.ModuleList(
-            Level(width, code_width, LATENT_CHANNELS) for width in widths
-        )
+        self.levels = nn.ModuleList(Level(width, code_width, LATENT_CHANNELS) for width in widths)
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
 
@@ -218,9 +214,7 @@ class Animator(nn.Module):
         )
         flow = torch.zeros_like(hidden[:, :2])
         for index in reversed(range(len(self.levels))):
-            hidden, flow = self.levels[index](
-                hidden, flow, reference.levels[index], motion, code
-            )
+            hidden, flow = self.levels[index](hidden, flow, reference.levels[index], motion, code)
             if index:
                 hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), double(flow)
         painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), 2)
@@ -286,7 +280,9 @@ class VideoAutoencoder(nn.Module):
 
     def encode_reference(self, picture: Tensor) -> ReferenceFeatures:
         """What the decoder needs of a reference picture [B, 3, S, S] within -1..1."""
-        return ReferenceFeatures(picture, self.reference_encoder(picture), self.encode_still(picture))
+        return ReferenceFeatures(
+            picture, self.reference_encoder(picture), self.encode_still(picture)
+        )
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, S, S]."""

@@ -8,14 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from serving import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -52,7 +50,7 @@ def address(checkpoint, tmp_path_factory):
         )
     url = f"http://127.0.0.1:{port}/"
     try:
-        _wait_for(url, process, log)
+        wait_for(url, process, log.read_text)
         yield url
     finally:
         process.send_signal(signal.SIGINT)
@@ -60,19 +58,6 @@ def address(checkpoint, tmp_path_factory):
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
-        if process.poll() is not None:
-            pytest.fail(f"app.py ended: {log.read_text()}")
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-        else:
-            return
-    pytest.fail(f"app.py did not answer: {log.read_text()}")
 
 
 @pytest.fixture(scope="module")

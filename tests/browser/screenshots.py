@@ -17,8 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from conftest import FLAGS, ROOT, _wait_for
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a script, not a test: pytest would do so
+
+from conftest import FLAGS, ROOT
 from playwright.sync_api import Page, sync_playwright
+from serving import wait_for
 
 SENTENCE = "Hello! Nice to meet you. I was noise a moment ago, and now I am talking."
 TOLD = """() => ({ first: document.querySelector('#player [data-figure="first"]'),
@@ -112,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [*command, "--port", str(options.port)], cwd=ROOT, stdout=log, stderr=log
         )
         try:
-            _wait_for(address, process, Path(log.name))
+            wait_for(address, process, Path(log.name).read_text)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(
                     executable_path=shutil.which("chromium"), args=FLAGS

@@ -154,12 +154,18 @@ def test_wrong_inputs_are_said_plainly(page, picture, tmp_path):
     page.wait_for_selector("text=Nothing to say")
 
 
-def test_closing_the_tab_ends_the_generation(browser, address, page, picture):
+def watching(browser, address, picture):
+    """A second visitor whose long stream has begun."""
     other = browser.new_page()
     other.goto(address)
     other.wait_for_selector("#talk-button")
     talk(other, picture, "A very long stream. " * 90)
     wait(other, "s.buffered > 0.5")
+    return other
+
+
+def test_closing_the_tab_ends_the_generation(browser, address, page, picture):
+    other = watching(browser, address, picture)
     other.close()
     # One stream at a time: this one could not start while the other went on.
     talk(page, picture, "Hello.")
@@ -167,11 +173,7 @@ def test_closing_the_tab_ends_the_generation(browser, address, page, picture):
 
 
 def test_who_waits_sees_his_place_and_gets_his_turn(browser, address, page, picture):
-    other = browser.new_page()
-    other.goto(address)
-    other.wait_for_selector("#talk-button")
-    talk(other, picture, "A very long stream. " * 90)
-    wait(other, "s.buffered > 0.5")
+    other = watching(browser, address, picture)
     talk(page, picture, "Hello.")
     page.wait_for_selector("#player .mf-wait :text('In the queue: place 1 of 1')", timeout=20_000)
     other.click("#stop-button")

@@ -9,6 +9,7 @@ import numpy as np
 
 from mutual_forcing.motion import UNITS
 
+from .geometry import PIVOT, NormalSolver, on_screen, rotation_matrices
 from .head_model import UNIT_NAMES, HeadModel, load_head_model
 
 if TYPE_CHECKING:
@@ -41,23 +42,16 @@ def landmark_vertices() -> np.ndarray:
     return np.concatenate([seen[chosen], model.lips])
 
 
-def project_landmarks(
-    vertices: np.ndarray, pose: _Pose, matrix: np.ndarray, pivot: np.ndarray
-) -> np.ndarray:
+def project_landmarks(vertices: np.ndarray, pose: _Pose, matrix: np.ndarray) -> np.ndarray:
     """Places of the landmarks float32 [T, 64, 2] in fractions of the picture, y down.
 
     vertices [T, V, 3] before the head turns, matrix [4, 4] the camera's; as the vertex shader does it.
     """
-    from .renderer import rotation_matrices
-
     chosen = landmark_vertices()
     share = load_head_model().weight[chosen]
     turn = rotation_matrices(pose.rotation[:, None] * share[:, None])
-    points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - pivot) + pivot
-    points = points + pose.translation[:, None]
-    homogeneous = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=-1)
-    clip = homogeneous @ matrix.T
-    return (clip[..., :2] / clip[..., 3:] * (0.5, -0.5) + 0.5).astype(np.float32)
+    points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - PIVOT) + PIVOT
+    return on_screen(points + pose.translation[:, None], matrix).astype(np.float32)
 
 
 def motion(performance: Performance) -> np.ndarray:
@@ -73,6 +67,4 @@ def _named(unit: str) -> tuple[str, ...]:
 
 
 def _normals(model: HeadModel) -> np.ndarray:
-    from .renderer import _NormalSolver
-
-    return _NormalSolver(model.quads, len(model.mean))(model.mean[None])[0]
+    return NormalSolver(model.quads, len(model.mean))(model.mean[None])[0]

@@ -120,7 +120,9 @@ class LatentDataset:
         for branch in branches:
             paths = sorted(folder.glob(f"{branch}-*.safetensors"))
             if not paths:
-                raise ValueError(f"No {branch} latents in {folder}: run training.train encode_{branch}.")
+                raise ValueError(
+                    f"No {branch} latents in {folder}: run training.train encode_{branch}."
+                )
             for path in paths:
                 self.tensors |= load_file(path)
 

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from training.data import look_geometry, look_paint
+from training.data.geometry import PIVOT, NormalSolver, on_screen, rotation_matrices
 from training.data.head_model import PARTS, UNIT_NAMES, HeadModel, load_head_model
 from training.data.landmarks import project_landmarks
 from training.data.looks import STYLES, Look
 
 __all__ = ["Performance", "Rendered", "Renderer"]
 
-PIVOT = np.array([0.0, -1.35, -1.35], np.float32)
 WIDE_OPEN = 0.5
 MAX_EYE_ANGLE = 0.55
 BATCH_FRAMES = 32
@@ -81,7 +80,7 @@ class Renderer:
 
         self.size, self.samples = size, samples
         self.model = load_head_model()
-        self._normals = _NormalSolver(self.model.quads, len(self.model.mean))
+        self._normals = NormalSolver(self.model.quads, len(self.model.mean))
         self._context = moderngl.create_standalone_context(backend="egl")
         self._programs = self._build_programs()
         self._targets = self._build_targets()
@@ -115,7 +114,7 @@ class Renderer:
             openness.append(_openness(self.model, vertices, scene.base))
             pose = _Pose(performance.rotation[span], performance.translation[span])
             boxes.append(_mouth_box(self.model, vertices, pose, scene.matrix))
-            landmarks.append(project_landmarks(vertices, pose, scene.matrix, PIVOT))
+            landmarks.append(project_landmarks(vertices, pose, scene.matrix))
             for index in range(len(vertices)):
                 gaze = _gaze(scene.camera, performance.gaze[start + index])
                 scene.body.write(np.concatenate([vertices[index], normals[index]], axis=1))
@@ -238,29 +237,6 @@ class _Scene:
     resources: list[Any]
 
 
-class _NormalSolver:
-    """Vertex normals of many frames at once, by one sparse product."""
-
-    def __init__(self, quads: np.ndarray, count: int) -> None:
-        self._quads = quads
-        columns = np.repeat(np.arange(len(quads)), 4)
-        ones = np.ones(quads.size, np.float32)
-        self._gather = sparse.csr_matrix((ones, (quads.reshape(-1), columns)), (count, len(quads)))
-
-    def __call__(self, vertices: np.ndarray) -> np.ndarray:
-        """[T, V, 3] -> unit normals float32 [T, V, 3]."""
-        first = vertices[:, self._quads[:, 2]] - vertices[:, self._quads[:, 0]]
-        second = vertices[:, self._quads[:, 3]] - vertices[:, self._quads[:, 1]]
-        faces = np.empty_like(first)
-        for axis in range(3):
-            i, j = (axis + 1) % 3, (axis + 2) % 3
-            faces[..., axis] = first[..., i] * second[..., j] - first[..., j] * second[..., i]
-        flat = np.ascontiguousarray(faces.transpose(1, 0, 2)).reshape(len(self._quads), -1)
-        normals = (self._gather @ flat).reshape(-1, len(vertices), 3).transpose(1, 0, 2)
-        length = np.sqrt(np.einsum("tvc,tvc->tv", normals, normals))
-        return normals / np.maximum(length, 1e-9)[..., None]
-
-
 def _deform(model: HeadModel, units: np.ndarray) -> np.ndarray:
     """Offsets [T, V, 3] by the face units that move at all."""
     used = np.flatnonzero(np.any(units != 0, axis=0))
@@ -277,23 +253,6 @@ def _openness(model: HeadModel, vertices: np.ndarray, base: np.ndarray) -> np.nd
     return np.clip((gap * sign - rest) / WIDE_OPEN, 0, 1.5).astype(np.float32)
 
 
-def rotation_matrices(angles: np.ndarray) -> np.ndarray:
-    """Yaw, pitch, roll [..., 3] -> matrices [..., 3, 3]; the vertex shader does the same."""
-    (cx, cy, cz), (sx, sy, sz) = (
-        np.moveaxis(np.cos(angles), -1, 0),
-        np.moveaxis(np.sin(angles), -1, 0),
-    )
-    zero, one = np.zeros_like(cx), np.ones_like(cx)
-
-    def build(*rows: np.ndarray) -> np.ndarray:
-        return np.stack(rows, axis=-1).reshape(*cx.shape, 3, 3)
-
-    yaw = build(cx, zero, sx, zero, one, zero, -sx, zero, cx)
-    pitch = build(one, zero, zero, zero, cy, -sy, zero, sy, cy)
-    roll = build(cz, -sz, zero, sz, cz, zero, zero, zero, one)
-    return yaw @ pitch @ roll
-
-
 def _mouth_box(
     model: HeadModel, vertices: np.ndarray, pose: _Pose, matrix: np.ndarray
 ) -> np.ndarray:
@@ -301,10 +260,7 @@ def _mouth_box(
     lips = np.flatnonzero((rest[:, 2] > 0.2) & (look_paint.lip_mask(rest[:, 0], rest[:, 1]) > 0.5))
     turn = rotation_matrices(pose.rotation)
     points = np.einsum("tij,tvj->tvi", turn, vertices[:, lips] - PIVOT) + PIVOT
-    points = points + pose.translation[:, None]
-    homogeneous = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=-1)
-    clip = homogeneous @ matrix.T
-    screen = clip[..., :2] / clip[..., 3:] * (0.5, -0.5) + 0.5
+    screen = on_screen(points + pose.translation[:, None], matrix)
     low, high = screen.min(1), screen.max(1)
     size = (high - low) * 1.3
     return np.concatenate([(low + high) / 2, size], axis=1).astype(np.float32)

@@ -2,8 +2,8 @@
 
 The corpus knows the motion and where 64 points of the body are. The encoder learns both by regression. The
 decoder learns with the true motion, so that neither waits for the other, from pictures (L1, gradients, the
-mouth again) and landmarks: a flow that is learnt from pictures alone squeezes the face to hedge, and a decoder
-that is told what the encoder saw blurs what it cannot rely on (training/README.md, Decisions).
+mouth again) and landmarks: a flow that is learnt from pictures alone squeezes the face to hedge, and a
+decoder that is told what the encoder saw blurs what it cannot rely on (training/README.md, Decisions).
 """
 
 from __future__ import annotations
