@@ -14,13 +14,13 @@ from mutual_forcing.sampling import Sampler, remember_still
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References
 from training.config import OptimizerConfig
-from training.data.latents import LatentBatch, join_batches
+from training.data.latents import LatentBatch, autocorrelation, join_batches
 from training.objectives.dmd import distribution_matching, fake_flow_matching
 from training.objectives.intervals import FINEST, draw_intervals
 from training.objectives.losses import Context, guided_teacher, split_target, spread
 from training.objectives.monitors import Material, figures, raise_alarms
 from training.objectives.mutual_forcing import MutualForcingObjective
-from training.objectives.rollout import draw_span, roll_out
+from training.objectives.rollout import FARTHEST, draw_span, follow_on, roll_out
 from training.objectives.self_consistency import self_consistency
 from training.optim import Optimizers, as_matrix, hidden_matrices
 
@@ -163,6 +163,32 @@ def test_a_rollout_replaces_its_span_alone() -> None:
         x = made.x[name][inside]
         if made.sigma == 1:
             assert abs(float(x.std()) - 1) < 0.1, "the exit is noise before the first step"
+
+
+def test_real_chunks_follow_on_from_another_past_and_forget_it() -> None:
+    clean = AVLatents(torch.randn(2, 3, 16, 4), torch.randn(2, 3, 16, 5))
+    other = clean.video.clone()
+    other[0, 1] += 0.4
+    other[1, 1] += 100
+    memory = torch.linspace(1, 0, 16)[:, None].expand(16, 4)
+    target = follow_on(clean, AVLatents(other, clean.audio), memory)
+    assert torch.equal(target.audio, clean.audio)
+    assert torch.equal(target.video[:, :2], clean.video[:, :2]), "their past is the real one"
+    assert torch.allclose(target.video[0, 2, 0], clean.video[0, 2, 0] + 0.4)
+    assert torch.allclose(target.video[0, 2, -1], clean.video[0, 2, -1])
+    apart = target.video[1, 2] - clean.video[1, 2]
+    assert torch.allclose(apart, FARTHEST * memory, atol=1e-5), "a fault is not believed"
+
+
+def test_memory_tells_what_stands_from_what_flickers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(20, 400, 2, generator=generator)
+    slow = torch.zeros(20, 400)
+    for step in range(1, 400):
+        slow[:, step] = 0.9 * slow[:, step - 1] + noise[:, step, 0]
+    memory = autocorrelation(list(torch.stack([slow, noise[:, :, 1]], 2)), 16)
+    assert memory.shape == (16, 2) and memory[:, 1].max() < 0.05
+    assert torch.allclose(memory[:, 0], 0.9 ** torch.arange(1.0, 17.0), atol=0.05)
 
 
 def test_audio_is_given_only_where_the_history_is_real() -> None:

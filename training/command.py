@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from .trainer import Interrupted
 
+INTERRUPTED = 130
+"""Exit status after a Ctrl-C, as shells have it."""
+
 
 def run(action: Callable[[], None]) -> int:
     """Run `action` with progress on the log; returns the exit status."""
@@ -16,7 +19,7 @@ def run(action: Callable[[], None]) -> int:
         action()
     except (KeyboardInterrupt, Interrupted):
         sys.stderr.write("Stopped; run the same command again to go on.\n")
-        return 130
+        return INTERRUPTED
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from .adopt import adopt
-from .command import run
+from .command import INTERRUPTED, run
 from .data.dataset import Corpus
 from .evaluation.results import ENDS
 from .export import commit, export
@@ -44,7 +44,6 @@ CORPUS_SEED = 0
 """That of training.reproduce: what is held out from a checkpoint is held out here."""
 MADE = ("corpus", "encode_audio", "encode_video")
 """Parts of training.reproduce that a run begun from a checkpoint still needs."""
-INTERRUPTED = 130
 Rows = dict[str, dict[str, Any]]
 """Cost, systems and streams by label: a method, and its seed where there are several."""
 

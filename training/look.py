@@ -98,7 +98,9 @@ def _difference(ours: AVLatents, others: AVLatents) -> float:
 
 
 def _material(system: System, latents: AVLatents, picture: np.ndarray) -> Material:
-    frames = None if latents.video is None else _frames(system, latents.video, picture)
+    # The video autoencoder may still be learning beside this stage (training.reproduce).
+    seen = latents.video is not None and system.video_autoencoder.has_statistics
+    frames = _frames(system, latents.video, picture) if seen else None
     return Material(frames, None if latents.audio is None else _sound(system, latents.audio))
 
 

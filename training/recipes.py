@@ -52,13 +52,13 @@ SCALES = {
         hours=2.0,
         size=128,
         steps={
-            "video_autoencoder": 2200,
+            "video_autoencoder": 3000,
             "audio_autoencoder": 1400,
             "duration": 600,
-            "audio_pretrain": 700,
-            "video_pretrain": 450,
-            "joint": 260,
-            "mutual_forcing": 60,
+            "audio_pretrain": 800,
+            "video_pretrain": 800,
+            "joint": 360,
+            "mutual_forcing": 100,
         },
         batch={
             "video_autoencoder": 10,
@@ -103,7 +103,7 @@ SCALES = {
 }
 
 
-PAST = {"chunks": 5, "history_noise": 0.2}
+PAST = {"chunks": 5, "history_noise": 0.1}
 """Of the stages with video: one chunk is mostly the still that streams begin with."""
 
 

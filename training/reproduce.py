@@ -1,47 +1,52 @@
 """From nothing to a served checkpoint: python -m training.reproduce --preset tiny --run DIR.
 
 Corpus, autoencoders, latents, every stage of the transformer in order, export. Everything is resumable:
-run the same command again after an interruption.
+run the same command again after an interruption. On a CPU stages that do not need each other run beside
+each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from mutual_forcing.checkpoint import PRETRAINED
 
 from .command import run
 from .data.synthesize import CorpusOptions, synthesize
 from .export import export
-from .recipes import SCALES, STAGES
+from .lanes import Part, run_parts
+from .recipes import SCALES
 from .stages import Workspace, pick_device
 
-log = logging.getLogger(__name__)
+LANES = 2
+"""Stages beside each other on a CPU: the transformer's line needs the video autoencoder only at its end."""
+PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "corpus": (0.17, ()),
+    "video_autoencoder": (0.38, ("corpus",)),
+    "audio_autoencoder": (0.08, ("corpus",)),
+    "duration": (0.01, ("corpus",)),
+    "encode_audio": (0.01, ("audio_autoencoder",)),
+    "encode_video": (0.01, ("corpus",)),
+    "audio_pretrain": (0.09, ("encode_audio",)),
+    "video_pretrain": (0.09, ("audio_pretrain", "encode_video")),
+    "joint": (0.1, ("video_pretrain",)),
+    "mutual_forcing": (0.06, ("joint", "video_autoencoder")),
+    "export": (0.0, ("mutual_forcing", "duration")),
+}
+"""The whole in order: a part's share of the work, measured for `tiny` on two cores, and what it waits for.
 
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the whole: what it is called, whether it is done, how to do it, its rough share."""
-
-    name: str
-    done: Callable[[], bool]
-    run: Callable[[], None]
-    share: float
+The last stage waits for the video autoencoder because its monitors look at pictures.
+"""
 
 
 def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None) -> list[Part]:
-    """The whole run in order. Shares are fractions of the time measured for `tiny` on two cores.
-
-    hours: of the corpus, if not the preset's.
-    """
+    """The whole run in order; hours: of the corpus, if not the preset's."""
     scale = SCALES[workspace.scale]
     options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3)
     corpus = workspace.corpus_folder
@@ -53,46 +58,27 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
         path = corpus / "corpus.json"
         return path.exists() and "statistics" in json.loads(path.read_text(encoding="utf-8"))
 
-    shares = dict(zip(STAGES, (0.27, 0.17, 0.01, 0.14, 0.06, 0.1, 0.05), strict=True))
+    def part(name: str) -> Part:
+        share, after = PARTS[name]
+        if name == "corpus":
+            return Part(name, corpus_done, make_corpus, share, after)
+        if name == "export":
+            return Part(name, lambda: False, lambda: export(workspace, out), share, after)
+        where = ("--run", str(workspace.root), "--preset", workspace.scale)
+        command = ("-m", "training.train", name, *where, "--device", str(workspace.device))
+        if name.startswith("encode_"):
+            branch = name.removeprefix("encode_")
+            done, act = lambda: workspace.encoded(branch), lambda: workspace.encode(branch)
+        else:
+            done, act = lambda: workspace.done(name), lambda: workspace.train(name)
+        return Part(name, done, act, share, after, command)
 
-    def stage(name: str) -> Part:
-        return Part(name, lambda: workspace.done(name), lambda: workspace.train(name), shares[name])
-
-    def encoding(branch: str) -> Part:
-        name = f"encode_{branch}"
-        return Part(
-            name, lambda: workspace.encoded(branch), lambda: workspace.encode(branch), 0.015
-        )
-
-    before, after = STAGES[:3], STAGES[3:]
-    return [
-        Part("corpus", corpus_done, make_corpus, 0.17),
-        *map(stage, before),
-        encoding("audio"),
-        encoding("video"),
-        *map(stage, after),
-        Part("export", lambda: False, lambda: export(workspace, out), 0.0),
-    ]
+    return [part(name) for name in PARTS]
 
 
-def reproduce(workspace: Workspace, seed: int, out: Path) -> None:
-    """Run every part that is not done, telling how much of the whole is left."""
-    every = parts(workspace, seed, out)
-    total = sum(part.share for part in every)
-    spent = 0.0
-    began, done_now = time.monotonic(), 0.0
-    for number, part in enumerate(every, start=1):
-        if not part.done():
-            left = ""
-            if done_now:
-                seconds = (time.monotonic() - began) / done_now * (total - spent)
-                left = f", about {seconds / 60:.0f} min left"
-            log.info(
-                "[%d/%d] %s (%.0f %%%s)", number, len(every), part.name, 100 * spent / total, left
-            )
-            part.run()
-            done_now += part.share
-        spent += part.share
+def lanes_of(device: torch.device) -> int:
+    """How many parts run beside each other: on a GPU one has it all."""
+    return min(LANES, os.cpu_count() or 1) if device.type == "cpu" else 1
 
 
 def main() -> int:
@@ -107,7 +93,8 @@ def main() -> int:
     folder = options.run or Path("runs") / options.preset
     out = options.out or PRETRAINED / options.preset
     workspace = Workspace(folder, options.preset, pick_device(options.device))
-    return run(lambda: reproduce(workspace, options.seed, out))
+    every = parts(workspace, options.seed, out)
+    return run(lambda: run_parts(every, lanes_of(workspace.device)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..chunks import TOKENS_PER_CHUNK
+
 TIME_BASE = 256.0
 """Longest rotary period in time is 2 pi * 256 / 25 s, about a minute."""
 TIME_SHARE = 0.42
@@ -85,6 +87,37 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class CosineGains(nn.Module):
+    """Tokens of a chunk scaled by a gain per noise level, channel and frequency in time; starts as nothing.
+
+    With the gains of a Wiener filter this is the best linear guess of a velocity from noisy tokens: what
+    changes slowly stands out of the noise. A discrete cosine transform (DCT-II) nearly decorrelates what
+    changes slowly, whatever its covariance.
+    """
+
+    def __init__(self, width: int, token_dim: int) -> None:
+        super().__init__()
+        self.gain = nn.Linear(width, TOKENS_PER_CHUNK * token_dim)
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.gain.bias)
+        self.register_buffer("cosines", cosine_transform(TOKENS_PER_CHUNK), persistent=False)
+
+    def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Features of the noise level [B, K, W] and tokens [B, K, 16, D] to [B, K, 16, D]."""
+        gain = self.gain(features).unflatten(-1, (TOKENS_PER_CHUNK, -1)).float()
+        with torch.autocast(tokens.device.type, enabled=False):
+            spectrum = self.cosines @ tokens.float()
+            return (self.cosines.T @ (gain * spectrum)).to(tokens.dtype)
+
+
+def cosine_transform(size: int) -> Tensor:
+    """The orthonormal DCT-II as a matrix [size, size]: rows are cosines, the slowest first."""
+    place = torch.arange(size, dtype=torch.float64)
+    rows = torch.cos(math.pi / size * place[:, None] * (place[None] + 0.5))
+    rows[0] /= math.sqrt(2)
+    return (rows * math.sqrt(2 / size)).float()
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

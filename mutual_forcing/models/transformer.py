@@ -19,7 +19,15 @@ from ..config import BranchConfig, ModelConfig
 from ..types import AVLatents, References, TextTokens
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
 from .kv_cache import Before, KVCache, LayerKeyValues, ParallelHistory, Past
-from .layers import FeedForward, HeadNorm, NoiseEmbedding, modulate, rotary_table, rotate
+from .layers import (
+    CosineGains,
+    FeedForward,
+    HeadNorm,
+    NoiseEmbedding,
+    modulate,
+    rotary_table,
+    rotate,
+)
 from .text_encoder import EncodedText, TextEncoder
 
 MODULATIONS = 6
@@ -215,8 +223,8 @@ class Branch(nn.Module):
         self.out_noise = nn.Linear(width, 2 * width)
         self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.out = nn.Linear(width, branch.token_dim)
-        self.skip = nn.Linear(width, branch.token_dim)
-        for layer in (self.noise, self.out_noise, self.out, self.skip):
+        self.skip = CosineGains(width, branch.token_dim)
+        for layer in (self.noise, self.out_noise, self.out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         start, end = token_seconds()
@@ -250,13 +258,13 @@ class Branch(nn.Module):
     ) -> Tensor:
         """[B, K, N, W] to velocities [B, K, N, token_dim].
 
-        The noisy tokens and what lies under them are added with learned gains that depend on the noise
-        level: what the best linear guess would do need not pass through the residual stream, which is
-        hardly wider than a token.
+        The noisy tokens, frequency by frequency, and what lies under them are added with learned gains that
+        depend on the noise level: what the best linear guess would do need not pass through the residual
+        stream, which is hardly wider than a token.
         """
         shift, scale = self.out_noise(features).chunk(2, -1)
         out = self.out(modulate(self.out_norm(x), shift, scale))
-        out = out + self.skip(features)[:, :, None] * noisy
+        out = out + self.skip(features, noisy)
         return out + sum(
             self.underlays[name].guess(features, under) for name, under in laid.items()
         )

@@ -295,6 +295,11 @@ class VideoAutoencoder(nn.Module):
         frames, painted, places = (part.unflatten(0, (batch, count)) for part in parts)
         return Animated(frames.transpose(1, 2), painted.transpose(1, 2), places)
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are statistics of motion; one that was never trained has none."""
+        return bool((self.latent_std != 1).any())
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the mean and deviation [C] of motion; latents are then what lies between."""
         self.latent_mean.copy_(mean)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutual_forcing.chunks import held_still, last_token
+from mutual_forcing.chunks import TOKENS_PER_CHUNK, held_still, last_token
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
@@ -138,6 +138,16 @@ class LatentDataset:
         ]
         return join_batches(items)
 
+    def memory(self) -> Tensor:
+        """How much of a video latent's deviation from its clip's mean is left 1..16 latents later: [16, Dv]
+        within 0..1. A pose is remembered, lips are not.
+        """
+        tracks = [
+            self.tensors[f"{clip.index}.video"].flatten(0, 1).float()
+            for clip in self.corpus.split("train")
+        ]
+        return autocorrelation(tracks, TOKENS_PER_CHUNK)
+
     def _item(
         self, clip: Clip, rng: np.random.Generator, chunks: int, dropout: Dropout
     ) -> LatentBatch:
@@ -203,6 +213,17 @@ class LatentDataset:
             return dict.fromkeys(names, False)
         everything = rng.random() < dropout.everything
         return {name: everything or rng.random() < getattr(dropout, name) for name in names}
+
+
+def autocorrelation(tracks: list[Tensor], lags: int) -> Tensor:
+    """Of tracks [T, D] around their own means, at 1..lags: [lags, D] within 0..1."""
+    centred = [track - track.mean(0) for track in tracks if len(track) > lags]
+    power = sum(track[:-lags].square().sum(0) for track in centred)
+    found = [
+        sum((track[lag : len(track) - lags + lag] * track[:-lags]).sum(0) for track in centred)
+        for lag in range(1, lags + 1)
+    ]
+    return (torch.stack(found) / power.clamp_min(1e-6)).clamp(0, 1)
 
 
 def join_batches(items: list[LatentBatch]) -> LatentBatch:

@@ -31,7 +31,7 @@ from .losses import (
     multi_mode,
     remember_context,
 )
-from .rollout import ROLLOUT, Rollout, draw_span, roll_out, sample_on_real_history
+from .rollout import ROLLOUT, Rollout, draw_span, follow_on, roll_out, sample_on_real_history
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
@@ -86,6 +86,7 @@ class MutualForcingObjective(TransformerObjective):
             self.fake = copy.deepcopy(critic or self.model).requires_grad_(True)
             self.players["fake"] = self.fake
             self.updates = {"fake": fake_updates}
+        self.memory = data.memory()
         self._shared: Shared | None = None
 
     def batch(self, step: int) -> LatentBatch:
@@ -115,11 +116,12 @@ class MutualForcingObjective(TransformerObjective):
         context, teacher = self._context(shared), self._teacher(ema, shared)
         weights = batch.weights(self.branches)
         values, total = {"drift": _distance(rollout.clip, clean)}, []
+        target = follow_on(clean, rollout.past, self.memory.to(self.device()))
         if self.flow:
-            parts = self.match(self.model, clean, context, generator, weights, given)
+            parts = self.match(self.model, target, context, generator, weights, given)
             total.append(self.flow * log_losses(values, "flow", parts))
         if self.consistency:
-            material = self._material(clean, rollout, generator, given)
+            material = self._material(target, rollout, generator, given)
             parts = self_consistency(
                 self.model, context, teacher, material, weights, generator, given
             )

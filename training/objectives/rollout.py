@@ -7,11 +7,13 @@ learns from it runs in parallel over chunks afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from mutual_forcing.chunks import last_token
 from mutual_forcing.flow import sigma_schedule
 from mutual_forcing.models.kv_cache import KVCache
 from mutual_forcing.models.transformer import AVTransformer, Conditions
@@ -22,6 +24,8 @@ from ..data.latents import LatentBatch
 from .losses import Parts, draw_noise, remember_context
 
 ROLLOUT = Sampler(4, "few")
+FARTHEST = 1.5
+"""Deviations of standardised latents beyond this are faults to come back from."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,19 @@ def continue_clip(
         if k + 1 < first + length:
             remember_chunk(model, AVLatents.of(chunk), here, cache, sampler)
     return made
+
+
+def follow_on(clean: AVLatents, past: AVLatents, memory: Tensor) -> AVLatents:
+    """The real chunks [B, K, 16, D] as they would have gone on from another past, memory [16, Dv].
+
+    What differs where a past chunk ends is taken over and fades as the latents forget (LatentDataset.
+    memory). A real chunk alone would teach to jump back to its own pose where chunks meet.
+    """
+    if clean.video is None or past.video is None:
+        return clean
+    apart = last_token(past.video)[:, :-1] - last_token(clean.video)[:, :-1]
+    apart = F.pad(apart.clamp(-FARTHEST, FARTHEST), (0, 0, 0, 0, 1, 0))
+    return replace(clean, video=clean.video + memory * apart)
 
 
 @torch.no_grad()

@@ -1,0 +1,111 @@
+"""Parts beside each other: order, sharing of the machine, what a failure and a Ctrl-C leave behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from training.lanes import Part, run_parts
+from training.reproduce import PARTS
+
+WAIT = "import sys, time; from pathlib import Path; time.sleep(float(sys.argv[2])); "
+MAKE = WAIT + "Path(sys.argv[1]).write_text(str(time.time()))"
+PATIENT = """
+import sys, time
+from pathlib import Path
+try:
+    Path(sys.argv[1] + ".begun").touch(); time.sleep(200)
+except KeyboardInterrupt:
+    time.sleep(0.3); Path(sys.argv[1]).write_text("saved"); sys.exit(130)
+"""
+
+
+def part(folder: Path, name: str, *after: str, code: str = MAKE, seconds: float = 0.0) -> Part:
+    path = folder / name
+    command = ("-c", code, str(path), str(seconds))
+
+    def here() -> None:
+        path.write_text(str(time.time()))
+        (folder / f"{name}.here").touch()
+
+    return Part(name, path.exists, here, 0.1, after, command)
+
+
+def made(folder: Path) -> list[str]:
+    times = {path.name: float(path.read_text()) for path in folder.iterdir() if not path.suffix}
+    return sorted(times, key=times.__getitem__)
+
+
+def test_parts_wait_for_what_they_need_and_run_beside_what_they_do_not(tmp_path: Path) -> None:
+    run_parts(
+        [
+            part(tmp_path, "corpus"),
+            part(tmp_path, "long", "corpus", seconds=2),
+            part(tmp_path, "short", "corpus"),
+            part(tmp_path, "shorter", "short"),
+            part(tmp_path, "last", "long", "shorter"),
+        ],
+        2,
+    )
+    assert made(tmp_path) == ["corpus", "short", "shorter", "long", "last"]
+    alone = {path.stem for path in tmp_path.glob("*.here")}
+    assert alone == {"corpus", "last"}, "what is ready alone has the whole machine"
+
+
+def test_one_lane_keeps_everything_in_this_process(tmp_path: Path) -> None:
+    run_parts([part(tmp_path, "one"), part(tmp_path, "two")], 1)
+    assert made(tmp_path) == ["one", "two"] and len(list(tmp_path.glob("*.here"))) == 2
+
+
+def test_what_is_done_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("0.0")
+    run_parts([part(tmp_path, "one"), part(tmp_path, "two", "one")], 2)
+    assert (tmp_path / "one").read_text() == "0.0" and made(tmp_path) == ["one", "two"]
+
+
+def test_a_failure_lets_the_others_save(tmp_path: Path) -> None:
+    wrong = WAIT + "sys.exit(3)"
+    parts = [
+        part(tmp_path, "patient", code=PATIENT),
+        part(tmp_path, "wrong", code=wrong, seconds=1),
+        part(tmp_path, "never", "wrong"),
+    ]
+    with pytest.raises(ValueError, match="wrong failed"):
+        run_parts(parts, 2)
+    assert (tmp_path / "patient").read_text() == "saved" and not (tmp_path / "never").exists()
+
+
+def test_ctrl_c_lets_all_save_and_ends(tmp_path: Path) -> None:
+    code = f"""
+import signal
+from pathlib import Path
+from test_lanes import PATIENT, part
+from training.command import run
+from training.lanes import run_parts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+folder = Path({str(tmp_path)!r})
+parts = [part(folder, name, code=PATIENT) for name in ("one", "two")]
+raise SystemExit(run(lambda: run_parts(parts, 2)))
+"""
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("*.begun"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    assert all((tmp_path / name).read_text() == "saved" for name in ("one", "two"))
+
+
+def test_every_part_of_reproduce_waits_for_parts_that_exist_before_it() -> None:
+    names = list(PARTS)
+    for name, (share, after) in PARTS.items():
+        assert share >= 0 and all(names.index(other) < names.index(name) for other in after)
+    needed = {other for _, after in PARTS.values() for other in after}
+    assert set(names) - needed == {"export"}, "the checkpoint waits for everything"

@@ -1,0 +1,30 @@
+"""Small layers against what they claim to be."""
+
+import torch
+
+from mutual_forcing.models.layers import CosineGains, cosine_transform
+
+
+def test_the_cosines_are_orthonormal_and_the_slowest_is_the_mean() -> None:
+    cosines = cosine_transform(16)
+    assert torch.allclose(cosines @ cosines.T, torch.eye(16), atol=1e-6)
+    assert torch.allclose(cosines[0], torch.full((16,), 0.25))
+
+
+def test_equal_gains_scale_and_gains_of_the_slow_smooth() -> None:
+    layer = CosineGains(8, 3).requires_grad_(False)
+    features, tokens = torch.randn(2, 4, 8), torch.randn(2, 4, 16, 3)
+    assert not layer(features, tokens).any(), "starts as nothing"
+    layer.gain.bias.fill_(0.7)
+    assert torch.allclose(layer(features, tokens), 0.7 * tokens, atol=1e-5)
+    layer.gain.bias.view(16, 3)[1:] = 0
+    mean = tokens.mean(2, keepdim=True).expand_as(tokens)
+    assert torch.allclose(layer(features, tokens), 0.7 * mean, atol=1e-5)
+
+
+def test_bfloat16_keeps_the_tokens_precise() -> None:
+    layer = CosineGains(8, 3).requires_grad_(False)
+    layer.gain.bias.fill_(1.0)
+    tokens = torch.randn(1, 1, 16, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(layer(torch.randn(1, 1, 8), tokens), tokens, atol=1e-5)
