@@ -112,11 +112,14 @@ function pump() {
   maybeStart();
 }
 
-// Seconds of film that arrive per second, measured once two chunks are here.
+// Seconds of film that arrive per second, measured once two chunks are here: of all so far or of the last
+// two chunks, whichever is slower.
 function arrivalRate() {
-  const [first, last] = [film.arrivals.find((a) => a[1] > 0.1), film.arrivals.at(-1)];
-  if (!first || last[1] - first[1] < 0.5) return film.expected || 1;
-  return (last[1] - first[1]) / Math.max(0.001, (last[0] - first[0]) / 1000);
+  const arrived = film.arrivals.filter((a) => a[1] > 0.1), last = arrived.at(-1);
+  if (!last || last[1] - arrived[0][1] < CHUNK - 0.1) return film.expected || 1;
+  const recent = arrived.findLast((a) => last[1] - a[1] > 2 * CHUNK - 0.1) || arrived[0];
+  const rate = (from) => (last[1] - from[1]) / Math.max(0.001, (last[0] - from[0]) / 1000);
+  return Math.min(rate(arrived[0]), rate(recent));
 }
 
 // Start when what is buffered outlasts the making of the rest, even if it goes on a quarter slower than so far

@@ -1,7 +1,6 @@
 """Comparing methods: what it starts from, and what its tables say. The whole command: test_resume.py."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -110,23 +109,6 @@ def test_the_tables_tell_costs_spread_and_drift(tmp_path: Path) -> None:
     assert "adopted from tiny (abc, joint)" in text and "0.02 hours" in text
     alone = write(rows, comparison(base, tmp_path / "out"))
     assert "Over seeds" not in alone
-
-
-def test_a_child_that_is_interrupted_interrupts_the_comparison(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ended = iter((130, 3, 0))
-    start = subprocess.Popen
-
-    def child(command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return start([sys.executable, "-c", f"raise SystemExit({next(ended)})"], **options)
-
-    monkeypatch.setattr(compare.subprocess, "Popen", child)
-    with pytest.raises(KeyboardInterrupt):
-        compare._run("training.train", "joint")
-    with pytest.raises(ValueError, match=r"training\.train joint failed"):
-        compare._run("training.train", "joint")
-    compare._run("training.train", "joint")
 
 
 @pytest.mark.parametrize(

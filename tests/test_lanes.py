@@ -24,7 +24,14 @@ except KeyboardInterrupt:
 """
 
 
-def part(folder: Path, name: str, *after: str, code: str = MAKE, seconds: float = 0.0) -> Part:
+def part(
+    folder: Path,
+    name: str,
+    *after: str,
+    code: str = MAKE,
+    seconds: float = 0.0,
+    apart: bool = False,
+) -> Part:
     path = folder / name
     command = ("-c", code, str(path), str(seconds))
 
@@ -32,7 +39,7 @@ def part(folder: Path, name: str, *after: str, code: str = MAKE, seconds: float 
         path.write_text(str(time.time()))
         (folder / f"{name}.here").touch()
 
-    return Part(name, path.exists, here, 0.1, after, command)
+    return Part(name, path.exists, 0.1, after, None if apart else here, command)
 
 
 def made(folder: Path) -> list[str]:
@@ -59,6 +66,17 @@ def test_parts_wait_for_what_they_need_and_run_beside_what_they_do_not(tmp_path:
 def test_one_lane_keeps_everything_in_this_process(tmp_path: Path) -> None:
     run_parts([part(tmp_path, "one"), part(tmp_path, "two")], 1)
     assert made(tmp_path) == ["one", "two"] and len(list(tmp_path.glob("*.here"))) == 2
+
+
+def test_what_needs_a_process_of_its_own_gets_one_also_when_it_is_alone(tmp_path: Path) -> None:
+    run_parts([part(tmp_path, "one", apart=True), part(tmp_path, "two", "one", apart=True)], 1)
+    assert made(tmp_path) == ["one", "two"] and not list(tmp_path.glob("*.here"))
+
+
+def test_a_part_that_was_interrupted_interrupts_the_whole(tmp_path: Path) -> None:
+    stopped = part(tmp_path, "stopped", code="raise SystemExit(130)", apart=True)
+    with pytest.raises(KeyboardInterrupt):
+        run_parts([stopped], 1)
 
 
 def test_what_is_done_is_left_alone(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every method on one model, one corpus and one budget: python -m training.compare --run DIR.
 
 Each recipe starts from the run's joint model and trains the same number of steps in a process of its own,
-so that time and peak memory per step are its own; then all are evaluated with the same seeds. With
+so that time and peak memory per step are its own; then all are evaluated with the same seeds. On a CPU two
+methods run beside each other. With
 --checkpoint NAME the run begins as that checkpoint, and corpus and latents are made if it has none, so that
 a clean clone needs this one command: python -m training.compare --checkpoint tiny --run runs/compare.
 Resumable: run the same command again.
@@ -14,24 +15,20 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from .adopt import adopt
-from .command import INTERRUPTED, run
+from .command import run
 from .data.dataset import Corpus
-from .evaluation.results import ENDS
-from .export import commit, export
-from .metrics import report
+from .evaluation.compared import Rows, long_table, spread, table
+from .export import commit
+from .lanes import Part, lanes_of, run_parts
 from .recipes import BASELINES, SCALES, STAGES, recipe
 from .reproduce import parts
 from .stages import Workspace, pick_device
@@ -44,8 +41,6 @@ CORPUS_SEED = 0
 """That of training.reproduce: what is held out from a checkpoint is held out here."""
 MADE = ("corpus", "encode_audio", "encode_video")
 """Parts of training.reproduce that a run begun from a checkpoint still needs."""
-Rows = dict[str, dict[str, Any]]
-"""Cost, systems and streams by label: a method, and its seed where there are several."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +78,12 @@ def begin(
         )
     if corpus:
         _take_corpus(base, corpus)
-    every = {part.name: part for part in parts(base, CORPUS_SEED, base.root, hours)}
-    for name in MADE[1:] if corpus else MADE:
-        if not every[name].done():
-            log.info("%s is missing in %s and is made now", name, base.root)
-            every[name].run()
+    made = MADE[1:] if corpus else MADE
+    every = parts(base, CORPUS_SEED, base.root, hours)
+    missing = [part for part in every if part.name in made and not part.done()]
+    for part in missing:
+        log.info("%s is missing in %s and is made now", part.name, base.root)
+        part.run()
 
 
 def _take_corpus(base: Workspace, corpus: Path) -> None:
@@ -124,160 +120,118 @@ def with_needed(methods: Sequence[str], scale: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def train(comparison: Comparison, workspace: Workspace, name: str, seed: int) -> None:
-    """Train one method for the budget; a finished one is left alone."""
-    if workspace.done(name):
-        done = workspace.record(name)["recipe"]["steps"]
-        if done != comparison.steps:
-            raise ValueError(f"{name} has {done} steps in {comparison.folder}: use a new folder.")
-        return
-    _run(
+@dataclass(frozen=True)
+class Entry:
+    """One row of the comparison: a method trained with one seed, in its workspace."""
+
+    workspace: Workspace
+    name: str
+    seed: int
+    label: str
+
+
+def entries(comparison: Comparison) -> list[Entry]:
+    """All rows in order; the joint model that every method starts from is the first."""
+    found = []
+    for seed in comparison.seeds:
+        workspace, first = prepare(comparison, seed), seed == comparison.seeds[0]
+        for name in ("joint", *comparison.methods) if first else comparison.methods:
+            label = name if first else f"{name}, seed {seed}"
+            found.append(Entry(workspace, name, seed, label))
+    return found
+
+
+def jobs(comparison: Comparison) -> list[Part]:
+    """Everything there is to do: every method is trained, exported and judged."""
+    found, rows = [], entries(comparison)
+    for entry in rows:
+        if entry.name != "joint":
+            needed = recipe(entry.name, entry.workspace.scale).init
+            after = [o.label for o in rows if o.seed == entry.seed and o.name in needed]
+            after = [f"train {label}" for label in after if label != "joint"]
+            found.append(_training(comparison, entry, tuple(after)))
+        if entry.name not in NOT_STREAMING:
+            found += _judging(comparison, entry)
+    return found
+
+
+def _training(comparison: Comparison, entry: Entry, after: tuple[str, ...]) -> Part:
+    workspace, name = entry.workspace, entry.name
+
+    def done() -> bool:
+        if not workspace.done(name):
+            return False
+        steps = workspace.record(name)["recipe"]["steps"]
+        if steps != comparison.steps:
+            raise ValueError(f"{name} has {steps} steps in {comparison.folder}: use a new folder.")
+        return True
+
+    command = _command(
         "training.train", name, run=workspace.root, preset=workspace.scale,
-        steps=comparison.steps, seed=seed, device=workspace.device,
+        steps=comparison.steps, seed=entry.seed, device=workspace.device,
     )  # fmt: skip
+    return Part(f"train {entry.label}", done, 1.0, after, command=command)
 
 
-def judge(comparison: Comparison, workspace: Workspace, name: str) -> dict[str, Any]:
-    """Evaluate the checkpoint of one stage: systems and streams as training.evaluate has them."""
-    checkpoint, out = workspace.root / "checkpoints" / name, workspace.root / "eval" / name
-    export(workspace, checkpoint, name)
-    _run(
-        "training.evaluate", checkpoint=checkpoint, corpus=workspace.corpus_folder, out=out,
-        clips=comparison.clips, steps=comparison.sampling, seed=comparison.seed,
-        **{"long-seconds": comparison.long_seconds},
+def _judging(comparison: Comparison, entry: Entry) -> list[Part]:
+    """Export one stage, and evaluate the checkpoint: what was measured before is kept."""
+    root, name = entry.workspace.root, entry.name
+    checkpoint = root / "checkpoints" / name
+    export = _command(
+        "training.export", run=root, preset=entry.workspace.scale, stage=name, out=checkpoint
+    )
+    evaluate = _command(
+        "training.evaluate", checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
+        out=_judged(entry), clips=comparison.clips, steps=comparison.sampling,
+        seed=comparison.seed, **{"long-seconds": comparison.long_seconds},
     )  # fmt: skip
-    found = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    return {name: found[name] for name in ("systems", "streams")}
+    trained = () if name == "joint" else (f"train {entry.label}",)
+    made = f"export {entry.label}"
+    return [
+        Part(made, lambda: False, 0.01, trained, command=export),
+        Part(f"judge {entry.label}", lambda: False, 0.6, (made,), command=evaluate),
+    ]
 
 
-def _run(module: str, *arguments: str, **options: object) -> None:
-    """Run `python -m module arguments --option value ...`; raises ValueError if it fails.
+def _judged(entry: Entry) -> Path:
+    return entry.workspace.root / "eval" / entry.name
 
-    Ctrl-C reaches it as well; it is given the time to save what it has.
-    """
+
+def _command(module: str, *arguments: str, **options: object) -> tuple[str, ...]:
+    """Arguments of python: `-m module arguments --option value ...`."""
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", module, *arguments, *given]
-    # stdout is the comparison's own
-    with subprocess.Popen(command, stdout=sys.stderr) as process:
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-    if status == INTERRUPTED:
-        raise KeyboardInterrupt
-    if status:
-        raise ValueError(f"{module} {' '.join(arguments)} failed; its message is above.")
+    return ("-m", module, *arguments, *given)
 
 
 def compare(comparison: Comparison) -> str:
     """Train and evaluate every method; write comparison.json and comparison.md; return the Markdown."""
-    workspaces = {seed: prepare(comparison, seed) for seed in comparison.seeds}
-    first = comparison.seeds[0]
-    rows: Rows = {"joint": {"cost": None, **judge(comparison, workspaces[first], "joint")}}
-    jobs = [(name, seed) for seed in comparison.seeds for name in comparison.methods]
-    began, made = time.monotonic(), 0
-    for number, (name, seed) in enumerate(jobs):
-        workspace, label = workspaces[seed], name if seed == first else f"{name}, seed {seed}"
-        minutes = (time.monotonic() - began) / 60 / max(1, made) * (len(jobs) - number)
-        left = f", about {minutes:.0f} min left" if made else ""
-        log.info("[%d/%d] %s%s", number + 1, len(jobs), label, left)
-        made += not workspace.done(name)
-        train(comparison, workspace, name, seed)
-        record = workspace.record(name)
-        cost = {key: record[key] for key in ("seconds_per_step", "peak_memory_gb")}
-        streams = name not in NOT_STREAMING
-        found = judge(comparison, workspace, name) if streams else {"systems": {}, "streams": {}}
-        rows[label] = {"cost": cost, **found}
-        write(rows, comparison)
-    return write(rows, comparison)
+    run_parts(jobs(comparison), lanes_of(comparison.base.device))
+    return write(rows_of(comparison), comparison)
+
+
+def rows_of(comparison: Comparison) -> Rows:
+    """What was measured of every method."""
+    rows: Rows = {}
+    for entry in entries(comparison):
+        row: dict[str, Any] = {"cost": None, "systems": {}, "streams": {}}
+        if entry.name != "joint":
+            record = entry.workspace.record(entry.name)
+            row["cost"] = {n: record[n] for n in ("seconds_per_step", "peak_memory_gb")}
+        if entry.name not in NOT_STREAMING:
+            text = (_judged(entry) / "results.json").read_text(encoding="utf-8")
+            row |= {n: json.loads(text)[n] for n in ("systems", "streams")}
+        rows[entry.label] = row
+    return rows
 
 
 def write(rows: Rows, comparison: Comparison) -> str:
-    """Write comparison.json and comparison.md with what there is so far; return the Markdown."""
-    text = table(rows) + spread(rows, comparison) + long_table(rows) + notes(rows, comparison)
+    """Write comparison.json and comparison.md; return the Markdown."""
+    seeds = spread(rows) if len(comparison.seeds) > 1 else ""
+    text = table(rows) + seeds + long_table(rows) + notes(rows, comparison)
     dumped = json.dumps(rows, indent=1) + "\n"
     comparison.folder.joinpath("comparison.json").write_text(dumped, encoding="utf-8")
     comparison.folder.joinpath("comparison.md").write_text(text, encoding="utf-8")
     return text
-
-
-def table(rows: Rows) -> str:
-    """Markdown: one row per method and sampling, each with the method's cost of training."""
-    flat: dict[str, Any] = {}
-    for name, row in rows.items():
-        for sampling, figures in (_modes(row) or {"does not stream": {}}).items():
-            flat[f"{name}, {sampling}"] = {**figures, **(row["cost"] or {})}
-
-    def interval(key: str) -> Callable[[dict[str, Any]], str]:
-        return lambda r: report.written(r[key]) if key in r else ""
-
-    def number(key: str) -> Callable[[dict[str, Any]], str]:
-        return lambda r: f"{r[key]:.2f}" if key in r else ""
-
-    columns = {
-        "s a step": number("seconds_per_step"),
-        "peak GB": number("peak_memory_gb"),
-        "WER": interval("wer"),
-        "WER, closed": interval("wer_closed"),
-        "mouth correlation": interval("mouth"),
-        "sync pair": interval("sync"),
-        "similarity, face": number("similarity"),
-        "motion": number("motion"),
-        "border over inner motion": number("jump"),
-    }
-    return report.markdown(flat, columns, "method, sampling")
-
-
-def _modes(row: dict[str, Any]) -> dict[str, Any]:
-    """What the method generated, without the truth and the ceilings."""
-    return {k: v for k, v in row["systems"].items() if k.startswith(("few", "multi"))}
-
-
-def spread(rows: Rows, comparison: Comparison) -> str:
-    """Markdown: mean, lowest and highest of each method over the seeds; nothing for one seed."""
-    if len(comparison.seeds) < 2:
-        return ""
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for label, row in rows.items():
-        for sampling, figures in _modes(row).items():
-            for key in ("wer", "mouth", "sync"):
-                found[f"{label.split(', seed ')[0]}, {sampling}"][key].append(figures[key][0])
-    several = {name: f for name, f in found.items() if len(f["wer"]) > 1}
-    names = {"wer": "WER", "mouth": "mouth correlation", "sync": "sync pair"}
-
-    def cell(key: str) -> Callable[[dict[str, list[float]]], str]:
-        return lambda f: report.written((float(np.mean(f[key])), min(f[key]), max(f[key])))
-
-    columns = {"seeds": lambda f: str(len(f["wer"]))} | {names[k]: cell(k) for k in names}
-    title = "\nOver seeds of training, mean (lowest to highest):\n"
-    return title + report.markdown(several, columns, "method, sampling", "\n")
-
-
-def long_table(rows: Rows) -> str:
-    """Markdown: the first and the last 10 s of every method's long stream; nothing where there is none."""
-    flat: dict[str, Any] = {}
-    for label, row in rows.items():
-        for mode, stretches in row["streams"].items():
-            name = mode if mode == "ground truth" else f"{label}, {mode}"
-            if all(part in stretches for part in ENDS):
-                flat[name] = [stretches[part] for part in ENDS]
-    if not flat:
-        return ""
-
-    def cell(key: str) -> Callable[[list[dict[str, Any]]], str]:
-        return lambda both: " to ".join("" if r[key] is None else f"{r[key]:.2f}" for r in both)
-
-    columns = {
-        "mouth correlation": cell("mouth"),
-        "WER": cell("wer"),
-        "similarity, face": cell("similarity"),
-        "sharpness": cell("sharpness"),
-        "motion": cell("motion"),
-        "loudness": cell("loudness"),
-    }
-    title = "\nLong streams, first 10 s to last 10 s:\n"
-    return title + report.markdown(flat, columns, "method, sampling", "\n")
 
 
 def notes(rows: Rows, comparison: Comparison) -> str:

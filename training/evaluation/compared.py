@@ -1,0 +1,91 @@
+"""Markdown tables of a comparison of methods (training.compare)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..metrics import report
+from .results import ENDS
+
+Rows = dict[str, dict[str, Any]]
+"""Cost, systems and streams by label: a method, and its seed where there are several."""
+
+
+def table(rows: Rows) -> str:
+    """Markdown: one row per method and sampling, each with the method's cost of training."""
+    flat: dict[str, Any] = {}
+    for name, row in rows.items():
+        for sampling, figures in (_modes(row) or {"does not stream": {}}).items():
+            flat[f"{name}, {sampling}"] = {**figures, **(row["cost"] or {})}
+
+    def interval(key: str) -> Callable[[dict[str, Any]], str]:
+        return lambda r: report.written(r[key]) if key in r else ""
+
+    def number(key: str) -> Callable[[dict[str, Any]], str]:
+        return lambda r: f"{r[key]:.2f}" if key in r else ""
+
+    columns = {
+        "s a step": number("seconds_per_step"),
+        "peak GB": number("peak_memory_gb"),
+        "WER": interval("wer"),
+        "WER, closed": interval("wer_closed"),
+        "mouth correlation": interval("mouth"),
+        "sync pair": interval("sync"),
+        "similarity, face": number("similarity"),
+        "motion": number("motion"),
+        "border over inner motion": number("jump"),
+    }
+    return report.markdown(flat, columns, "method, sampling")
+
+
+def _modes(row: dict[str, Any]) -> dict[str, Any]:
+    """What the method generated, without the truth and the ceilings."""
+    return {k: v for k, v in row["systems"].items() if k.startswith(("few", "multi"))}
+
+
+def spread(rows: Rows) -> str:
+    """Markdown: mean, lowest and highest of each method over the seeds of training."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for label, row in rows.items():
+        for sampling, figures in _modes(row).items():
+            for key in ("wer", "mouth", "sync"):
+                found[f"{label.split(', seed ')[0]}, {sampling}"][key].append(figures[key][0])
+    several = {name: f for name, f in found.items() if len(f["wer"]) > 1}
+    names = {"wer": "WER", "mouth": "mouth correlation", "sync": "sync pair"}
+
+    def cell(key: str) -> Callable[[dict[str, list[float]]], str]:
+        return lambda f: report.written((float(np.mean(f[key])), min(f[key]), max(f[key])))
+
+    columns = {"seeds": lambda f: str(len(f["wer"]))} | {names[k]: cell(k) for k in names}
+    title = "\nOver seeds of training, mean (lowest to highest):\n"
+    return title + report.markdown(several, columns, "method, sampling", "\n")
+
+
+def long_table(rows: Rows) -> str:
+    """Markdown: the first and the last 10 s of every method's long stream; nothing where there is none."""
+    flat: dict[str, Any] = {}
+    for label, row in rows.items():
+        for mode, stretches in row["streams"].items():
+            name = mode if mode == "ground truth" else f"{label}, {mode}"
+            if all(part in stretches for part in ENDS):
+                flat[name] = [stretches[part] for part in ENDS]
+    if not flat:
+        return ""
+
+    def cell(key: str) -> Callable[[list[dict[str, Any]]], str]:
+        return lambda both: " to ".join("" if r[key] is None else f"{r[key]:.2f}" for r in both)
+
+    columns = {
+        "mouth correlation": cell("mouth"),
+        "WER": cell("wer"),
+        "similarity, face": cell("similarity"),
+        "sharpness": cell("sharpness"),
+        "motion": cell("motion"),
+        "loudness": cell("loudness"),
+    }
+    title = "\nLong streams, first 10 s to last 10 s:\n"
+    return title + report.markdown(flat, columns, "method, sampling", "\n")
