@@ -195,6 +195,8 @@ def test_few_mode_of_the_full_suite_has_windows_enough() -> None:
 def test_the_command_line_changes_a_suite() -> None:
     given = ["--corpus", "c", "--out", "o"]
     assert suite_of(options_of(given)).steps == ("4", "8", "50")
+    assert suite_of(options_of(given)).ceilings
+    assert not suite_of(options_of([*given, "--no-ceilings"])).ceilings
     changed = suite_of(options_of([*given, "--suite", "full", "--steps", "4,m8", "--clips", "3"]))
     assert changed.steps == ("4", "m8") and changed.clips == 3 and changed.long_seconds == 60
     with pytest.raises(ValueError, match="1 or more"):

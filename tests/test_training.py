@@ -52,6 +52,25 @@ def test_stages_leave_records_metrics_and_samples(trained: Workspace) -> None:
     assert list((trained.stage_folder("joint") / "samples").glob("*.wav"))
 
 
+def test_the_transformer_does_not_wait_for_the_video_autoencoder(
+    trained: Workspace, tmp_path: Path
+) -> None:
+    """As in training.reproduce, where both learn beside each other: only the pictures are missing."""
+    (tmp_path / "stages").mkdir()
+    for name in ("corpus", "latents", "stages/audio_autoencoder", "stages/audio_pretrain"):
+        (tmp_path / name).symlink_to(trained.root / name)
+    alone = Workspace(tmp_path, "smoke", CPU)
+    alone.train("video_pretrain")
+    alone.train("joint")
+    (samples,) = alone.stage_folder("joint").glob("samples/*")
+    assert samples.suffix == ".wav", "an untrained decoder has nothing to show"
+    figures = alone.record("joint")["metrics"]
+    assert {"heldout/flow_video", "heldout/loudness"} <= set(figures)
+    assert "heldout/motion" not in figures
+    ours, theirs = (w.system("video_pretrain").model.state_dict() for w in (alone, trained))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours), "the weights are the same"
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) -> None:
     """Every method of the comparison learns from the joint model, and says what it did."""

@@ -181,7 +181,7 @@ def _judging(comparison: Comparison, entry: Entry) -> list[Part]:
         "training.export", run=root, preset=entry.workspace.scale, stage=name, out=checkpoint
     )
     evaluate = _command(
-        "training.evaluate", checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
+        "training.evaluate", "--no-ceilings", checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
         out=_judged(entry), clips=comparison.clips, steps=comparison.sampling,
         seed=comparison.seed, **{"long-seconds": comparison.long_seconds},
     )  # fmt: skip

@@ -139,13 +139,16 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--multi-clips", type=int, help="clips for Multi mode")
     parser.add_argument("--steps", help="such as 4,8,50: up to 8 is Few mode, above or m8 is Multi")
     parser.add_argument("--long-seconds", type=float, help="length of the long streams, 0 for none")
+    parser.add_argument(
+        "--no-ceilings", action="store_true", help="leave out what no transformer has a part in"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
 
 def suite_of(options: argparse.Namespace) -> Suite:
     """The chosen suite with what the command line changes. Raises ValueError for a wrong number."""
-    suite = SUITES[options.suite]
+    suite = replace(SUITES[options.suite], ceilings=not options.no_ceilings)
     if options.clips is not None:
         suite = replace(suite, clips=options.clips)
     if options.multi_clips is not None:
