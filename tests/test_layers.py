@@ -2,7 +2,7 @@
 
 import torch
 
-from mutual_forcing.models.layers import CosineGains, cosine_transform
+from mutual_forcing.models.layers import SpectralGains, cosine_transform, sine_transform
 
 
 def test_the_cosines_are_orthonormal_and_the_slowest_is_the_mean() -> None:
@@ -11,8 +11,17 @@ def test_the_cosines_are_orthonormal_and_the_slowest_is_the_mean() -> None:
     assert torch.allclose(cosines[0], torch.full((16,), 0.25))
 
 
+def test_the_sines_decorrelate_a_random_walk_from_the_token_before() -> None:
+    sines = sine_transform(16)
+    assert torch.allclose(sines @ sines.T, torch.eye(16), atol=1e-6)
+    place = torch.arange(1.0, 17.0)
+    spectrum = sines @ torch.minimum(place[:, None], place[None]) @ sines.T
+    assert (spectrum - torch.diag(spectrum.diagonal())).abs().max() < 1e-3
+    assert (spectrum.diagonal().diff() < 0).all(), "the slowest first"
+
+
 def test_equal_gains_scale_and_gains_of_the_slow_smooth() -> None:
-    layer = CosineGains(8, 3).requires_grad_(False)
+    layer = SpectralGains(8, 3).requires_grad_(False)
     features, tokens = torch.randn(2, 4, 8), torch.randn(2, 4, 16, 3)
     assert not layer(features, tokens).any(), "starts as nothing"
     layer.gain.bias.fill_(0.7)
@@ -23,7 +32,7 @@ def test_equal_gains_scale_and_gains_of_the_slow_smooth() -> None:
 
 
 def test_bfloat16_keeps_the_tokens_precise() -> None:
-    layer = CosineGains(8, 3).requires_grad_(False)
+    layer = SpectralGains(8, 3).requires_grad_(False)
     layer.gain.bias.fill_(1.0)
     tokens = torch.randn(1, 1, 16, 3)
     with torch.autocast("cpu", torch.bfloat16):

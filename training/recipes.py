@@ -56,9 +56,9 @@ SCALES = {
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 800,
-            "video_pretrain": 800,
-            "joint": 360,
-            "mutual_forcing": 100,
+            "video_pretrain": 600,
+            "joint": 300,
+            "mutual_forcing": 80,
         },
         batch={
             "video_autoencoder": 10,

@@ -89,27 +89,28 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
-class CosineGains(nn.Module):
+class SpectralGains(nn.Module):
     """Tokens of a chunk scaled by a gain per noise level, channel and frequency in time; starts as nothing.
 
     With the gains of a Wiener filter this is the best linear guess of a velocity from noisy tokens: what
-    changes slowly stands out of the noise. A discrete cosine transform (DCT-II) nearly decorrelates what
-    changes slowly, whatever its covariance.
+    changes slowly stands out of the noise. Cosines nearly decorrelate a chunk of which nothing else is
+    known, sines one that `continues` a known token: they vanish where that token is.
     """
 
-    def __init__(self, width: int, token_dim: int) -> None:
+    def __init__(self, width: int, token_dim: int, continues: bool = False) -> None:
         super().__init__()
         self.gain = nn.Linear(width, TOKENS_PER_CHUNK * token_dim)
         nn.init.zeros_(self.gain.weight)
         nn.init.zeros_(self.gain.bias)
-        self.register_buffer("cosines", cosine_transform(TOKENS_PER_CHUNK), persistent=False)
+        transform = sine_transform if continues else cosine_transform
+        self.register_buffer("waves", transform(TOKENS_PER_CHUNK), persistent=False)
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Features of the noise level [B, K, W] and tokens [B, K, 16, D] to [B, K, 16, D]."""
         gain = self.gain(features).unflatten(-1, (TOKENS_PER_CHUNK, -1)).float()
         with torch.autocast(tokens.device.type, enabled=False):
-            spectrum = self.cosines @ tokens.float()
-            return (self.cosines.T @ (gain * spectrum)).to(tokens.dtype)
+            spectrum = self.waves @ tokens.float()
+            return (self.waves.T @ (gain * spectrum)).to(tokens.dtype)
 
 
 def cosine_transform(size: int) -> Tensor:
@@ -118,6 +119,16 @@ def cosine_transform(size: int) -> Tensor:
     rows = torch.cos(math.pi / size * place[:, None] * (place[None] + 0.5))
     rows[0] /= math.sqrt(2)
     return (rows * math.sqrt(2 / size)).float()
+
+
+def sine_transform(size: int) -> Tensor:
+    """Orthonormal sines [size, size] that are zero one place before the first, the slowest first: what
+    decorrelates a random walk from there (the eigenvectors of the covariance min(i, j)).
+    """
+    rate = 2 * torch.arange(size, dtype=torch.float64)[:, None] + 1
+    place = torch.arange(1, size + 1, dtype=torch.float64)[None]
+    span = 2 * size + 1
+    return (torch.sin(rate * math.pi * place / span) * 2 / math.sqrt(span)).float()
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ from ..types import AVLatents, References, TextTokens
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
 from .kv_cache import Before, KVCache, LayerKeyValues, ParallelHistory, Past
 from .layers import (
-    CosineGains,
     FeedForward,
     HeadNorm,
     NoiseEmbedding,
+    SpectralGains,
     modulate,
     rotary_table,
     rotate,
@@ -223,7 +223,7 @@ class Branch(nn.Module):
         self.out_noise = nn.Linear(width, 2 * width)
         self.out_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.out = nn.Linear(width, branch.token_dim)
-        self.skip = CosineGains(width, branch.token_dim)
+        self.skip = SpectralGains(width, branch.token_dim, "before" in underlays)
         for layer in (self.noise, self.out_noise, self.out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
