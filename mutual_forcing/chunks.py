@@ -54,9 +54,9 @@ def tokens_to_latents(tokens: Tensor) -> Tensor:
     return tokens.flatten(1, 2).transpose(1, 2)
 
 
-def last_token(tokens: Tensor) -> Tensor:
-    """The last token of each chunk: [B, K, 16, C] to [B, K, 1, C]."""
-    return tokens[:, :, -1:]
+def last_tokens(tokens: Tensor, count: int = 1) -> Tensor:
+    """The last tokens of each chunk: [B, K, 16, C] to [B, K, count, C]."""
+    return tokens[:, :, -count:]
 
 
 def held_still(token: Tensor) -> Tensor:

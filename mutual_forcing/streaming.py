@@ -199,7 +199,7 @@ class StreamingGenerator:
             assert picture is not None
             state.references = EncodedReferences(
                 _with_rows(references.layers, rows),
-                Laid(_rows(picture.hidden, rows), _rows(picture.tokens, rows)),
+                Laid(_rows(picture.hidden, rows), _rows(picture.trend, rows)),
             )
         state.request, state.sampler = request, sampler
 

@@ -3,6 +3,7 @@
 import torch
 
 from mutual_forcing.models.layers import SpectralGains, cosine_transform, sine_transform
+from mutual_forcing.models.transformer import TREND_SCALE, trend
 
 
 def test_the_cosines_are_orthonormal_and_the_slowest_is_the_mean() -> None:
@@ -29,6 +30,12 @@ def test_equal_gains_scale_and_gains_of_the_slow_smooth() -> None:
     layer.gain.bias.view(16, 3)[1:] = 0
     mean = tokens.mean(2, keepdim=True).expand_as(tokens)
     assert torch.allclose(layer(features, tokens), 0.7 * mean, atol=1e-5)
+
+
+def test_the_trend_is_the_last_latent_its_speed_and_its_turn() -> None:
+    time = torch.arange(3.0)[None, None, :, None]
+    found = trend(torch.cat([time.new_full(time.shape, 5.0), 2 * time, time**2], 3))
+    assert found[0, 0].tolist() == [[5, 4, 4], [0, 2 * TREND_SCALE, 3 * TREND_SCALE], [0, 0, 18]]
 
 
 def test_bfloat16_keeps_the_tokens_precise() -> None:

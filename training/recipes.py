@@ -103,7 +103,7 @@ SCALES = {
 }
 
 
-PAST = {"chunks": 5, "history_noise": 0.1}
+PAST = {"chunks": 5, "history_noise": 0.02}
 """Of the stages with video: one chunk is mostly the still that streams begin with."""
 
 

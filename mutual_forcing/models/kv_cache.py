@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..chunks import history_mask, last_token
+from ..chunks import history_mask, last_tokens
 from ..types import AVLatents
 
 KeyValue = tuple[Tensor, Tensor]
@@ -34,11 +34,15 @@ class Past:
     valid: Tensor | None
 
 
+LATENTS_BEFORE = 3
+"""Of the video: where it is, how fast and how it turns."""
+
+
 @dataclass(frozen=True)
 class Before:
-    """The last video token before each chunk of a pass: [B, K, 1, D].
+    """The last video tokens before each chunk of a pass: [B, K, 3, D].
 
-    `present` bool [K] says which chunks have one; the others are zero.
+    `present` bool [K] says which chunks have them; the others are zero.
     """
 
     tokens: Tensor
@@ -77,7 +81,7 @@ class ParallelHistory:
         video = (self.latents or own).video
         if video is None:
             return None
-        shifted = F.pad(last_token(video)[:, :-1], (0, 0, 0, 0, 1, 0))
+        shifted = F.pad(last_tokens(video, LATENTS_BEFORE)[:, :-1], (0, 0, 0, 0, 1, 0))
         return Before(shifted, torch.arange(video.shape[1], device=video.device) > 0)
 
     def _unfold(self, x: Tensor) -> Tensor:
@@ -95,7 +99,7 @@ class KVCache:
     window: int
     layers: list[LayerKeyValues] = field(default_factory=list)
     last: Tensor | None = None
-    """The last chunk's last video token [B, 1, 1, D]."""
+    """The last chunk's last video tokens [B, 1, 3, D]."""
 
     def past(self, layer: int, own: LayerKeyValues) -> Past | None:
         """Everything cached, oldest first; None while the stream is empty."""
@@ -115,7 +119,8 @@ class KVCache:
 
     def append(self, chunk: list[LayerKeyValues], latents: AVLatents) -> None:
         """Add one chunk and its keys and values [B, 1, N, H, D] per layer and branch; evict the oldest."""
-        self.last = None if latents.video is None else last_token(latents.video)
+        video = latents.video
+        self.last = None if video is None else last_tokens(video, LATENTS_BEFORE)
         if not self.layers:
             self.layers = chunk
             return

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import TOKENS_PER_CHUNK, held_still, last_token, token_seconds
+from ..chunks import TOKENS_PER_CHUNK, held_still, last_tokens, token_seconds
 from ..config import BranchConfig, ModelConfig
 from ..types import AVLatents, References, TextTokens
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
-from .kv_cache import Before, KVCache, LayerKeyValues, ParallelHistory, Past
+from .kv_cache import LATENTS_BEFORE, Before, KVCache, LayerKeyValues, ParallelHistory, Past
 from .layers import (
     FeedForward,
     HeadNorm,
@@ -30,6 +31,7 @@ from .layers import (
 )
 from .text_encoder import EncodedText, TextEncoder
 
+TREND_SCALE = 3.0
 MODULATIONS = 6
 """Shift, scale and gate before attention and before the feed-forward (adaLN-single)."""
 
@@ -38,12 +40,12 @@ History = KVCache | ParallelHistory
 
 @dataclass(frozen=True)
 class Laid:
-    """A still latent under every video token of a chunk: embedded and raw, [B, K, 16, W] and
-    [B, K, 16, token_dim], zero where there is none.
+    """Known latents under every video token of a chunk: embedded [B, K, 16, W], and their trend
+    [B, K, L, token_dim], zero where there is none.
     """
 
     hidden: Tensor
-    tokens: Tensor
+    trend: Tensor
 
 
 @dataclass(frozen=True)
@@ -162,28 +164,46 @@ class BranchLayer(nn.Module):
 
 
 class Underlay(nn.Module):
-    """A still latent laid under the tokens of a chunk, as image-to-video models do by channels: what
-    stands still need not be found by attention, nor pass through the residual stream.
+    """Known latents laid under the tokens of a chunk, as image-to-video models do by channels: what
+    stands still, or goes on as it went, need not be found by attention, nor pass through the residual
+    stream.
     """
 
-    def __init__(self, width: int, token_dim: int) -> None:
+    def __init__(self, width: int, token_dim: int, count: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(token_dim, width)
+        self.count = count
+        self.embed = nn.Linear(count * token_dim, width)
         self.null = nn.Parameter(torch.zeros(width))
-        self.gain = nn.Linear(width, TOKENS_PER_CHUNK * token_dim)
+        self.gain = nn.Linear(width, TOKENS_PER_CHUNK * count * token_dim)
         nn.init.zeros_(self.gain.weight)
         nn.init.zeros_(self.gain.bias)
 
     def forward(self, tokens: Tensor, present: Tensor) -> Laid:
-        """tokens [B, K, 1, token_dim]; where not `present` (bool, [B or 1, K]) a learned null."""
+        """tokens [B, K, L, token_dim], the newest last; where not `present` (bool, [B or 1, K]) a learned
+        null.
+        """
         there = present[:, :, None, None]
-        embedded = self.embed(tokens)
+        embedded = self.embed(tokens.flatten(2))[:, :, None]
         hidden = torch.where(there, embedded, self.null.to(embedded.dtype))
-        return Laid(held_still(hidden), held_still(tokens * there))
+        return Laid(held_still(hidden), trend(tokens) * there)
 
     def guess(self, features: Tensor, laid: Laid) -> Tensor:
-        """Its share of the velocity [B, K, 16, token_dim]: a gain per noise level and token."""
-        return self.gain(features).unflatten(-1, (TOKENS_PER_CHUNK, -1)) * laid.tokens
+        """Its share of the velocity [B, K, 16, token_dim]: a gain per noise level, token and order."""
+        gain = self.gain(features).unflatten(-1, (TOKENS_PER_CHUNK, self.count, -1))
+        return (gain * laid.trend[:, :, None]).sum(3)
+
+
+def trend(tokens: Tensor) -> Tensor:
+    """The last of tokens [B, K, L, D] and its differences of each order, L rows in all.
+
+    A pose hardly changes from frame to frame: differences are scaled so that gains of ordinary size can
+    carry it on for a chunk.
+    """
+    found, differences = [tokens[:, :, -1:]], tokens
+    for _ in range(tokens.shape[2] - 1):
+        differences = TREND_SCALE * differences.diff(dim=2)
+        found.append(differences[:, :, -1:])
+    return torch.cat(found, 2)
 
 
 @dataclass(frozen=True)
@@ -199,14 +219,14 @@ class TextView:
 class Branch(nn.Module):
     """One modality: embedding of tokens, noise level, references and phonemes; layers; output.
 
-    `underlays` names the still latents that lie under the tokens.
+    `underlays` says how many latents of each kind lie under the tokens.
     """
 
     def __init__(
         self,
         branch: BranchConfig,
         config: ModelConfig,
-        underlays: Sequence[str] = (),
+        underlays: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         width = branch.width
@@ -214,7 +234,9 @@ class Branch(nn.Module):
         self.embed_reference = nn.Linear(branch.token_dim, width)
         self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
         self.place = nn.Parameter(torch.zeros(TOKENS_PER_CHUNK, width))
-        self.underlays = nn.ModuleDict({n: Underlay(width, branch.token_dim) for n in underlays})
+        self.underlays = nn.ModuleDict(
+            {name: Underlay(width, branch.token_dim, n) for name, n in underlays.items()}
+        )
         self.embed_phonemes = nn.Linear(config.text_width, width)
         self.sigma = NoiseEmbedding(width)
         self.delta = NoiseEmbedding(width, zero=True)
@@ -282,7 +304,7 @@ class AVTransformer(nn.Module):
         self.text_encoder = TextEncoder(config.text_width, config.text_layers)
         self.branches = nn.ModuleDict(
             {
-                "video": Branch(config.video, config, ("picture", "before")),
+                "video": Branch(config.video, config, {"picture": 1, "before": LATENTS_BEFORE}),
                 "audio": Branch(config.audio, config),
             }
         )
@@ -374,7 +396,7 @@ class AVTransformer(nn.Module):
             laid["video"]["picture"] = conditions.references.picture
         before = history.before(latents)
         if before is None:
-            nothing = last_token(latents.video[:1, :1])
+            nothing = last_tokens(latents.video[:1, :1], LATENTS_BEFORE)
             before = Before(torch.zeros_like(nothing), nothing.new_zeros(1, dtype=torch.bool))
         under = self.branches["video"].underlays["before"]
         laid["video"]["before"] = under(before.tokens, before.present[None])

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutual_forcing.chunks import TOKENS_PER_CHUNK, held_still, last_token
+from mutual_forcing.chunks import TOKENS_PER_CHUNK, held_still, last_tokens
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
@@ -169,7 +169,7 @@ class LatentDataset:
         video = self._chunks(clip, "video", part)
         moves = dropout is None or rng.random() >= dropout.motion
         if not moves and "video" in self.branches:
-            still = held_still(last_token(video)[:, :1])
+            still = held_still(last_tokens(video)[:, :1])
             video = torch.cat([still, video[:, 1:]], 1)
         return LatentBatch(
             video=video,

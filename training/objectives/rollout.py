@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutual_forcing.chunks import last_token
+from mutual_forcing.chunks import last_tokens
 from mutual_forcing.flow import sigma_schedule
 from mutual_forcing.models.kv_cache import KVCache
 from mutual_forcing.models.transformer import AVTransformer, Conditions
@@ -126,7 +126,7 @@ def follow_on(clean: AVLatents, past: AVLatents, memory: Tensor) -> AVLatents:
     """
     if clean.video is None or past.video is None:
         return clean
-    apart = last_token(past.video)[:, :-1] - last_token(clean.video)[:, :-1]
+    apart = last_tokens(past.video)[:, :-1] - last_tokens(clean.video)[:, :-1]
     apart = F.pad(apart.clamp(-FARTHEST, FARTHEST), (0, 0, 0, 0, 1, 0))
     return replace(clean, video=clean.video + memory * apart)
 

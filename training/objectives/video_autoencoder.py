@@ -8,7 +8,7 @@ decoder that is told what the encoder saw blurs what it cannot rely on (training
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,16 +190,21 @@ class VideoAutoencoderObjective:
         return values
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """A sheet of reference | truth | reconstruction on held-out identities, and PSNR."""
+        """A sheet of reference | truth | reconstruction on held-out identities, and PSNR; `told` is of the
+        decoder alone, which is told the true motion.
+        """
         split = "heldout" if self.clips["heldout"] else "train"
         device = next(ema.parameters()).device
         batch = self._draw(np.random.default_rng([self.seed, 2**31]), split, HELDOUT_ITEMS)
         target = to_signal(batch.frames.to(device))
         picture = to_signal(batch.reference.to(device))
         seen, found = ema.observe(target)
-        truth = ema.encode_motion(batch.motion.to(device))
+        truth, origin = (
+            ema.encode_motion(part.to(device)) for part in (batch.motion, batch.origin_motion)
+        )
         reference = ema.encode_reference(picture)
-        output, told = (ema.animate(latents, reference) for latents in (seen, truth))
+        output = ema.animate(seen, reference)
+        told = ema.animate(truth, replace(reference, latent=origin[..., 0]))
         known, landmarks = batch.known.to(device).float(), batch.landmarks.to(device)
         still = picture[:, :, None].expand_as(target)
         mouth = batch.mouth.to(device)
@@ -209,6 +214,7 @@ class VideoAutoencoderObjective:
         return {
             "heldout/psnr": psnr(output.frames, target),
             "heldout/psnr_mouth": psnr(output.frames, target, mouth),
+            "heldout/psnr_told": psnr(told.frames, target),
             "heldout/psnr_mouth_told": psnr(told.frames, target, mouth),
             "heldout/psnr_of_reference": psnr(still, target),
             "heldout/psnr_mouth_of_reference": psnr(still, target, mouth),
