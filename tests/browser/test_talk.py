@@ -122,8 +122,8 @@ def test_stop_keeps_the_clip_and_continue_goes_on(page, picture, tmp_path):
 
 WATCH = """() => { const v = document.querySelector('.mf-video');
   const end = () => v.buffered.length ? v.buffered.end(v.buffered.length - 1) : 0;
-  const log = window.watched = { stalls: 0, grown: [], played: null };
-  v.onwaiting = () => { if (v.currentTime > 0.1 && v.currentTime < v.duration - 0.1) log.stalls += 1; };
+  const log = window.watched = { stalls: [], grown: [], played: null };
+  v.onwaiting = () => { log.stalls.push(v.currentTime); };
   v.onplaying = () => { log.played ??= log.grown.length; };
   const last = () => log.grown.length ? log.grown.at(-1)[1] : 0;
   v.onprogress = () => { if (end() > last()) log.grown.push([performance.now(), end()]); };
@@ -146,11 +146,13 @@ def test_slower_than_real_time_waits_first_and_never_freezes(page, picture):
         wait(page, "!s.ended")
         wait(page, "s.ended", 120)
         assert page.inner_text('[data-figure="nfe"]') == "100"
-        seen = page.evaluate("() => window.watched")
-        if not seen["stalls"]:
+        seen, length = page.evaluate("() => window.watched"), state(page)["duration"]
+        # That a film ends is no freeze, though its length is not known before.
+        if not any(0.1 < time < length - 0.1 for time in seen["stalls"]):
             return
         before, after = seen["grown"][: seen["played"]], seen["grown"][seen["played"] - 1 :]
-        assert pace(after) < pace(before) / 1.25, "it froze though the machine kept its pace"
+        slower = len(before) < 2 or pace(after) < pace(before) / 1.25
+        assert slower, f"it froze though the machine kept its pace: {seen}"
     pytest.skip("this machine slowed down by more than a quarter in three films")
 
 
