@@ -156,6 +156,7 @@ def test_noise_in_the_weights_is_caught(judge: Judge, served: StreamingGenerator
     # The decoder draws a face whatever it is told: not how the picture looks but how it moves is spoiled.
     assert bad["sync"] < good["sync"] / 2 and bad["mouth"] < good["mouth"] - 0.1
     assert bad["closed_errors"] > good["closed_errors"]
+    assert bad["similarity"] < good["similarity"]
 
 
 def test_without_a_corpus_the_held_out_part_of_the_training_corpus_is_made(

@@ -31,9 +31,10 @@ from .layers import (
 )
 from .text_encoder import EncodedText, TextEncoder
 
-TREND_SCALE = 3.0
 MODULATIONS = 6
 """Shift, scale and gate before attention and before the feed-forward (adaLN-single)."""
+TREND_SCALE = 3.0
+"""Of each order of differences in a trend."""
 
 History = KVCache | ParallelHistory
 
