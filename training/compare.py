@@ -2,10 +2,10 @@
 
 Each recipe starts from the run's joint model and trains the same number of steps in a process of its own,
 so that time and peak memory per step are its own; then all are evaluated with the same seeds. On a CPU two
-methods run beside each other. With
---checkpoint NAME the run begins as that checkpoint, and corpus and latents are made if it has none, so that
-a clean clone needs this one command: python -m training.compare --checkpoint tiny --run runs/compare.
-Resumable: run the same command again.
+methods run beside each other; --lanes says how many, also on a GPU that one small model leaves idle, at the
+price of times that are no method's own. With --checkpoint NAME the run begins as that checkpoint, and corpus
+and latents are made if it has none, so that a clean clone needs this one command:
+python -m training.compare --checkpoint tiny --run runs/compare. Resumable: run the same command again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Comparison:
     """Where it happens, how long every method trains, and how it is evaluated.
 
     sampling: step counts as for training.evaluate. seed: of the evaluation. seeds: of the training; every
-    method is trained with each. long_seconds: of one long stream for each method, 0 for none.
+    method is trained with each. long_seconds: of one long stream for each method, 0 for none. lanes: how
+    many processes run beside each other.
     """
 
     base: Workspace
@@ -60,6 +61,7 @@ class Comparison:
     seed: int
     seeds: tuple[int, ...] = (0,)
     long_seconds: float = 0.0
+    lanes: int = 1
 
 
 def begin(
@@ -205,7 +207,7 @@ def _command(module: str, *arguments: str, **options: object) -> tuple[str, ...]
 
 def compare(comparison: Comparison) -> str:
     """Train and evaluate every method; write comparison.json and comparison.md; return the Markdown."""
-    run_parts(jobs(comparison), lanes_of(comparison.base.device))
+    run_parts(jobs(comparison), comparison.lanes)
     return write(rows_of(comparison), comparison)
 
 
@@ -242,7 +244,8 @@ def notes(rows: Rows, comparison: Comparison) -> str:
     costs = [row["cost"]["seconds_per_step"] for row in rows.values() if row["cost"]]
     hours = sum(costs) * comparison.steps / 3600
     machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, {base.device}, torch {torch.__version__}"
+        f"{platform.machine()}, {os.cpu_count()} cores, {base.device}, torch {torch.__version__}, "
+        f"{comparison.lanes} processes beside each other"
     )
     return (
         f"\n{comparison.steps} steps each from the same joint model{origin}; {comparison.clips} held-out "
@@ -284,6 +287,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the evaluation")
     parser.add_argument("--seeds", default="0", help="of the training, such as 0,1,2")
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
+    parser.add_argument(
+        "--lanes", type=int, help="processes beside each other; default: 2 on a CPU, 1 on a GPU"
+    )
     options = parser.parse_args()
     return run(lambda: _compare(options))
 
@@ -295,6 +301,8 @@ def _compare(options: argparse.Namespace) -> None:
     seeds = options.seeds.split(",")
     if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError("The seeds of training must be different whole numbers, such as 0,1,2.")
+    if options.lanes is not None and options.lanes < 1:
+        raise ValueError("--lanes must be 1 or more.")
     base = Workspace(options.run, options.preset, pick_device(options.device))
     comparison = Comparison(
         base=base,
@@ -306,6 +314,7 @@ def _compare(options: argparse.Namespace) -> None:
         seed=options.seed,
         seeds=tuple(map(int, seeds)),
         long_seconds=options.long_seconds,
+        lanes=options.lanes or lanes_of(base.device),
     )
     begin(base, options.checkpoint, options.corpus, options.hours)
     sys.stdout.write(compare(comparison))
