@@ -9,6 +9,7 @@ import torch
 
 from training import compare
 from training.compare import METHODS, Comparison, begin, prepare, with_needed, write
+from training.evaluation.compared import differences
 from training.stages import Workspace
 
 CPU = torch.device("cpu")
@@ -102,13 +103,36 @@ def test_the_tables_tell_costs_spread_and_drift(tmp_path: Path) -> None:
         for name, mouth in (("mutual_forcing", 0.4), ("mutual_forcing, seed 1", 0.6))
     }
     (tmp_path / "out").mkdir()
-    text = write(rows, comparison(base, tmp_path / "out", (0, 1)))
+    text = write(rows, comparison(base, tmp_path / "out", (0, 1)), {})
     assert "| bidirectional, does not stream | 2.00 | 1.50 |" in text
     assert "| mutual_forcing, few 4 | 2 | 0.50 (0.40 to 0.60) |" in text, "mean and range of seeds"
     assert "| joint, few 4 | 0.50 to 0.10 |" in text and "| ground truth | 0.90 to 0.80 |" in text
     assert "adopted from tiny (abc, joint)" in text and "0.02 hours" in text
-    alone = write(rows, comparison(base, tmp_path / "out"))
+    alone = write(rows, comparison(base, tmp_path / "out"), {})
     assert "Over seeds" not in alone
+
+
+def clip(index: int, errors: int) -> dict[str, float]:
+    same = dict.fromkeys(("mouth", "sync", "similarity"), 0.5)
+    return {"index": index, "errors": errors, "closed_errors": 1, "words": 10, **same}
+
+
+def test_methods_are_paired_by_clip_and_seed_and_with_the_model_that_has_no_seed() -> None:
+    ours = {0: [clip(1, 2), clip(2, 4)], 1: [clip(1, 3)]}
+    clips = {
+        ("joint", "few 4"): {-1: [clip(2, 6), clip(1, 5)]},
+        ("dmd_tf", "few 4"): {0: [clip(1, 2), clip(2, 5)], 2: [clip(1, 9)]},
+        ("dmd_tf", "few 8"): {0: [clip(1, 2)]},
+        ("mutual_forcing", "few 4"): ours,
+    }
+    found = differences(clips, "mutual_forcing")
+    assert list(found) == [
+        "mutual_forcing minus joint, few 4", "mutual_forcing minus dmd_tf, few 4"
+    ]  # fmt: skip
+    joint, other = found.values()
+    assert joint["clips"] == 3 and joint["wer"][0] == pytest.approx((9 - 16) / 30, abs=1e-4)
+    assert other["clips"] == 2 and other["wer"][0] == pytest.approx((6 - 7) / 20, abs=1e-4)
+    assert other["wer_closed"] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

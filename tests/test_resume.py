@@ -107,7 +107,7 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["methods"]
     assert list(rows) == ["joint", "teacher_forcing", "mutual_forcing"]
     for name, row in rows.items():
         assert row["systems"]["few 1"]["clips"] == 1
@@ -116,7 +116,8 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
         if name != "joint":
             assert row["cost"]["seconds_per_step"] > 0 and row["cost"]["peak_memory_gb"] > 0.1
     text = (out / "comparison.md").read_text(encoding="utf-8")
-    assert done.stdout == text and text.count("few 1") == 3
+    assert done.stdout == text and text.count("few 1") == 5
+    assert "mutual_forcing minus teacher_forcing, few 1: WER" in text
     assert "first 10 s to last 10 s" in text and text.count("few 4") == 3
     unknown = subprocess.run([*command[:-1], "magic"], capture_output=True, text=True, check=False)
     assert unknown.returncode == 1 and "Unknown methods: magic" in unknown.stderr
@@ -140,7 +141,7 @@ def test_a_clean_clone_compares_on_a_checkpoint_with_one_command(
         weights = sorted(folder.glob("seed-*/stages/*/weights.safetensors"))
         times.append([path.stat().st_mtime_ns for path in weights])
     assert times[0] == times[1] and len(times[0]) >= 4, "nothing is trained again"
-    rows = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    rows = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["methods"]
     assert list(rows) == [
         "joint", "bidirectional", "self_forcing", "bidirectional, seed 4", "self_forcing, seed 4"
     ]  # fmt: skip

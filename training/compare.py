@@ -26,9 +26,11 @@ import torch
 from .adopt import adopt
 from .command import run
 from .data.dataset import Corpus
-from .evaluation.compared import Rows, long_table, spread, table
+from .evaluation.compared import Clips, Rows, differences, long_table, modes, spread, table
+from .evaluation.rows import read_rows
 from .export import commit
 from .lanes import Part, lanes_of, run_parts
+from .metrics import report
 from .recipes import BASELINES, SCALES, STAGES, recipe
 from .reproduce import parts
 from .stages import Workspace, pick_device
@@ -208,7 +210,20 @@ def _command(module: str, *arguments: str, **options: object) -> tuple[str, ...]
 def compare(comparison: Comparison) -> str:
     """Train and evaluate every method; write comparison.json and comparison.md; return the Markdown."""
     run_parts(jobs(comparison), comparison.lanes)
-    return write(rows_of(comparison), comparison)
+    rows = rows_of(comparison)
+    apart = differences(clips_of(comparison, rows), "mutual_forcing")
+    return write(rows, comparison, apart)
+
+
+def clips_of(comparison: Comparison, rows: Rows) -> Clips:
+    """Every clip that was generated; the joint model's under no seed of training (-1)."""
+    found: Clips = {}
+    for entry in entries(comparison):
+        seed = -1 if entry.name == "joint" else entry.seed
+        for system in modes(rows[entry.label]):
+            read = read_rows(_judged(entry), system)
+            found.setdefault((entry.name, system), {})[seed] = read
+    return found
 
 
 def rows_of(comparison: Comparison) -> Rows:
@@ -226,11 +241,12 @@ def rows_of(comparison: Comparison) -> Rows:
     return rows
 
 
-def write(rows: Rows, comparison: Comparison) -> str:
-    """Write comparison.json and comparison.md; return the Markdown."""
+def write(rows: Rows, comparison: Comparison, apart: dict[str, report.Figures]) -> str:
+    """Write comparison.json and comparison.md; return the Markdown. apart: paired differences."""
     seeds = spread(rows) if len(comparison.seeds) > 1 else ""
-    text = table(rows) + seeds + long_table(rows) + notes(rows, comparison)
-    dumped = json.dumps(rows, indent=1) + "\n"
+    text = table(rows) + seeds + report.comparisons(apart) + long_table(rows)
+    text += notes(rows, comparison)
+    dumped = json.dumps({"methods": rows, "differences": apart}, indent=1) + "\n"
     comparison.folder.joinpath("comparison.json").write_text(dumped, encoding="utf-8")
     comparison.folder.joinpath("comparison.md").write_text(text, encoding="utf-8")
     return text

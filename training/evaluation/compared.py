@@ -13,13 +13,15 @@ from .results import ENDS
 
 Rows = dict[str, dict[str, Any]]
 """Cost, systems and streams by label: a method, and its seed where there are several."""
+Clips = dict[tuple[str, str], dict[int, list[report.Row]]]
+"""The rows of clips by (method, system), and by the seed of training."""
 
 
 def table(rows: Rows) -> str:
     """Markdown: one row per method and sampling, each with the method's cost of training."""
     flat: dict[str, Any] = {}
     for name, row in rows.items():
-        for sampling, figures in (_modes(row) or {"does not stream": {}}).items():
+        for sampling, figures in (modes(row) or {"does not stream": {}}).items():
             flat[f"{name}, {sampling}"] = {**figures, **(row["cost"] or {})}
 
     def interval(key: str) -> Callable[[dict[str, Any]], str]:
@@ -42,7 +44,7 @@ def table(rows: Rows) -> str:
     return report.markdown(flat, columns, "method, sampling")
 
 
-def _modes(row: dict[str, Any]) -> dict[str, Any]:
+def modes(row: dict[str, Any]) -> dict[str, Any]:
     """What the method generated, without the truth and the ceilings."""
     return {k: v for k, v in row["systems"].items() if k.startswith(("few", "multi"))}
 
@@ -51,7 +53,7 @@ def spread(rows: Rows) -> str:
     """Markdown: mean, lowest and highest of each method over the seeds of training."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for label, row in rows.items():
-        for sampling, figures in _modes(row).items():
+        for sampling, figures in modes(row).items():
             for key in ("wer", "mouth", "sync"):
                 found[f"{label.split(', seed ')[0]}, {sampling}"][key].append(figures[key][0])
     several = {name: f for name, f in found.items() if len(f["wer"]) > 1}
@@ -63,6 +65,28 @@ def spread(rows: Rows) -> str:
     columns = {"seeds": lambda f: str(len(f["wer"]))} | {names[k]: cell(k) for k in names}
     title = "\nOver seeds of training, mean (lowest to highest):\n"
     return title + report.markdown(several, columns, "method, sampling", "\n")
+
+
+def differences(clips: Clips, method: str) -> dict[str, report.Figures]:
+    """`method` minus every other one, paired by clip and by seed of training, all seeds together.
+
+    What no training has a part in is the same for every seed: rows under the seed -1.
+    """
+    found = {}
+    for (name, system), seeds in clips.items():
+        mine = clips.get((method, system), {})
+        if name == method or not mine:
+            continue
+        shared = {seed: seeds[s] for seed in mine if (s := seed if seed in seeds else -1) in seeds}
+        if shared:
+            ours = [row for seed in shared for row in _marked(mine[seed], seed)]
+            theirs = [row for seed, rows in shared.items() for row in _marked(rows, seed)]
+            found[f"{method} minus {name}, {system}"] = report.compare(ours, theirs)
+    return found
+
+
+def _marked(rows: list[report.Row], seed: int) -> list[report.Row]:
+    return [{**row, "index": (seed, row["index"])} for row in rows]
 
 
 def long_table(rows: Rows) -> str:

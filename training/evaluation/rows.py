@@ -63,6 +63,12 @@ def first_clips(systems: list[System], out: Path) -> dict[str, tuple[np.ndarray,
     return {name: (part["frames"], part["audio"]) for name, part in found.items()}
 
 
+def read_rows(out: Path, name: str) -> list[Row]:
+    """What an evaluation that is done has measured of a system."""
+    text = (out / "rows" / f"{file_name(name)}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def file_name(name: str) -> str:
     """A system's name as part of a path."""
     return name.replace(",", "").replace(" ", "_")

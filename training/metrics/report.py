@@ -78,8 +78,10 @@ def compare(rows: Sequence[Row], others: Sequence[Row]) -> Figures:
         raise ValueError("The two systems share no clip.")
     mine, yours = ([pair[side] for pair in pairs] for side in (0, 1))
     picks = _picks(len(pairs))
-    wer = [a - b for a, b in zip(_wer(mine, picks), _wer(yours, picks), strict=True)]
-    result: Figures = {"clips": len(pairs), "wer": _interval(*wer)}
+    result: Figures = {"clips": len(pairs)}
+    for name, key in (("wer", "errors"), ("wer_closed", "closed_errors")):
+        both = zip(_wer(mine, picks, key), _wer(yours, picks, key), strict=True)
+        result[name] = _interval(*(a - b for a, b in both))
     for name in ("mouth", "sync", "similarity"):
         both = zip(_mean(mine, name, picks), _mean(yours, name, picks), strict=True)
         result[name] = _interval(*(a - b for a, b in both))
@@ -135,9 +137,9 @@ def markdown(
 def comparisons(differences: dict[str, Figures]) -> str:
     """Markdown list of paired differences; nothing when there are none."""
     lines = [
-        f"- {name}: WER {written(d['wer'], '+')}, mouth correlation {written(d['mouth'], '+')}, "
-        f"sync pair {written(d['sync'], '+')}, similarity of the face "
-        f"{written(d['similarity'], '+')} on {d['clips']} clips"
+        f"- {name}: WER {written(d['wer'], '+')}, closed {written(d['wer_closed'], '+')}, "
+        f"mouth correlation {written(d['mouth'], '+')}, sync pair {written(d['sync'], '+')}, "
+        f"similarity of the face {written(d['similarity'], '+')} on {d['clips']} clips"
         for name, d in differences.items()
     ]
     return "\n".join(["\nPaired differences, 95 % intervals:\n", *lines, ""]) if lines else ""
