@@ -22,6 +22,14 @@ try:
 except KeyboardInterrupt:
     time.sleep(0.3); Path(sys.argv[1]).write_text("saved"); sys.exit(130)
 """
+STUBBORN = """
+import os, sys, time
+from pathlib import Path
+try:
+    Path(sys.argv[1] + ".begun").write_text(str(os.getpid())); time.sleep(200)
+except KeyboardInterrupt:
+    Path(sys.argv[1] + ".saving").touch(); time.sleep(200)
+"""
 
 
 def part(
@@ -103,28 +111,49 @@ time.sleep(0.3); sys.exit(3)
     assert (tmp_path / "patient").read_text() == "saved" and not (tmp_path / "never").exists()
 
 
-def test_ctrl_c_lets_all_save_and_ends(tmp_path: Path) -> None:
-    code = f"""
+def started(folder: Path, code: str) -> subprocess.Popen[bytes]:
+    """A process that runs two parts of `code` beside each other, which have begun."""
+    source = f"""
 import signal
 from pathlib import Path
-from test_lanes import PATIENT, part
+import test_lanes
 from training.command import run
 from training.lanes import run_parts
 signal.signal(signal.SIGINT, signal.default_int_handler)
-folder = Path({str(tmp_path)!r})
-parts = [part(folder, name, code=PATIENT) for name in ("one", "two")]
+folder = Path({str(folder)!r})
+parts = [test_lanes.part(folder, name, code=test_lanes.{code}) for name in ("one", "two")]
 raise SystemExit(run(lambda: run_parts(parts, 2)))
 """
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}"}
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    process = subprocess.Popen([sys.executable, "-c", source], env=environment)
+    wait_for(folder, "*.begun")
+    return process
+
+
+def wait_for(folder: Path, pattern: str) -> None:
     until = time.monotonic() + 120
-    while len(list(tmp_path.glob("*.begun"))) < 2 and time.monotonic() < until:
+    while len(list(folder.glob(pattern))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
     time.sleep(0.3)
+
+
+def test_ctrl_c_lets_all_save_and_ends(tmp_path: Path) -> None:
+    process = started(tmp_path, "PATIENT")
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=120) == 130
     assert all((tmp_path / name).read_text() == "saved" for name in ("one", "two"))
+
+
+def test_a_second_ctrl_c_ends_what_saves_for_too_long(tmp_path: Path) -> None:
+    process = started(tmp_path, "STUBBORN")
+    os.kill(process.pid, signal.SIGINT)
+    wait_for(tmp_path, "*.saving")
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    for path in tmp_path.glob("*.begun"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
 
 
 def test_every_part_of_reproduce_waits_for_parts_that_exist_before_it() -> None:

@@ -109,12 +109,22 @@ def _check(part: Part, status: int) -> None:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let every process save and end; one in the background is deaf to Ctrl-C."""
+    """Let every process save and end; one in the background is deaf to Ctrl-C. A second Ctrl-C is passed on
+    too: they end without saving, and none is left behind.
+    """
     deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    order = signal.SIGTERM if deaf else signal.SIGINT
     for process in processes:
-        process.send_signal(signal.SIGTERM if deaf else signal.SIGINT)
-    for process in processes:
-        process.wait()
+        process.send_signal(order)
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.send_signal(order)
+        for process in processes:
+            process.wait()
+        raise
 
 
 class _Progress:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
 
 from .dataset import Clip, Corpus
+
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True)
@@ -226,16 +230,11 @@ def autocorrelation(tracks: list[Tensor], lags: int) -> Tensor:
     return (torch.stack(found) / power.clamp_min(1e-6)).clamp(0, 1)
 
 
-def join_batches(items: list[LatentBatch]) -> LatentBatch:
-    """Concatenate along the batch."""
+def join_batches(items: Sequence[BatchT]) -> BatchT:
+    """Concatenate every tensor of equal dataclasses along the batch, those within them too."""
     values = {}
-    for field in fields(LatentBatch):
+    for field in fields(items[0]):
         parts = [getattr(item, field.name) for item in items]
-        if isinstance(parts[0], TextTokens):
-            names = [f.name for f in fields(TextTokens)]
-            values[field.name] = TextTokens(
-                **{name: torch.cat([getattr(p, name) for p in parts]) for name in names}
-            )
-        else:
-            values[field.name] = torch.cat(parts)
-    return LatentBatch(**values)
+        tensors = isinstance(parts[0], Tensor)
+        values[field.name] = torch.cat(parts) if tensors else join_batches(parts)
+    return type(items[0])(**values)

@@ -86,7 +86,7 @@ class MutualForcingObjective(TransformerObjective):
             self.fake = copy.deepcopy(critic or self.model).requires_grad_(True)
             self.players["fake"] = self.fake
             self.updates = {"fake": fake_updates}
-        self.memory = data.memory()
+        self.memory = data.memory() if own_history and (flow or consistency) else None
         self._shared: Shared | None = None
 
     def batch(self, step: int) -> LatentBatch:
@@ -116,7 +116,7 @@ class MutualForcingObjective(TransformerObjective):
         context, teacher = self._context(shared), self._teacher(ema, shared)
         weights = batch.weights(self.branches)
         values, total = {"drift": _distance(rollout.clip, clean)}, []
-        target = follow_on(clean, rollout.past, self.memory.to(self.device()))
+        target = self._target(clean, rollout)
         if self.flow:
             parts = self.match(self.model, target, context, generator, weights, given)
             total.append(self.flow * log_losses(values, "flow", parts))
@@ -145,6 +145,12 @@ class MutualForcingObjective(TransformerObjective):
         longest = 1 + int((self.max_rollout - 1) * min(1.0, step / max(1, self.ramp)))
         span = draw_span(chunks, longest, self._generated(rows), generator)
         return roll_out(model, batch, clean, span, generator)
+
+    def _target(self, clean: AVLatents, rollout: Rollout) -> AVLatents:
+        """The real chunks as they follow from what the model looks back on."""
+        if self.memory is None:
+            return clean
+        return follow_on(clean, rollout.past, self.memory.to(self.device()))
 
     def _generated(self, rows: int) -> int:
         """How many rows, the first ones, get a history of the model's own making."""

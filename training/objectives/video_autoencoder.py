@@ -8,7 +8,7 @@ decoder that is told what the encoder saw blurs what it cannot rely on (training
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.dataset import Clip, Corpus
 from ..data.landmarks import LANDMARKS
+from ..data.latents import join_batches
 from ..data.pictures import random_picture
 
 LATENT_NOISE = 0.1
@@ -89,17 +90,13 @@ class VideoAutoencoderObjective:
         return self._draw(rng, "train", self.count)
 
     def _draw(self, rng: np.random.Generator, split: str, count: int) -> VideoBatch:
-        rows = [
-            self._picture(rng)
-            if split == "train" and rng.random() < self.unrelated
-            else self._clip(rng, split)
-            for _ in range(count)
-        ]
-        return VideoBatch(
-            **{
-                field.name: torch.cat([getattr(row, field.name) for row in rows])
-                for field in fields(VideoBatch)
-            }
+        return join_batches(
+            [
+                self._picture(rng)
+                if split == "train" and rng.random() < self.unrelated
+                else self._clip(rng, split)
+                for _ in range(count)
+            ]
         )
 
     def _picture(self, rng: np.random.Generator) -> VideoBatch:
