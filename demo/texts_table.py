@@ -290,8 +290,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "and the Piper voice joe (CC0 per its model card).",
         "声（すべて合成）：fliteのslt、rms、awb、kal16（カーネギーメロン大学、寛容なライセンス）と、"
         "Piperのjoe（モデルカードによればCC0）。"),
-    "about.source-words": ("Pronunciation: gruut and its English lexicon (MIT).",
-        "発音：gruutとその英語辞書（MIT）。"),
+    "about.source-words": ("Pronunciation: gruut and its English lexicon (MIT). Phonemes of driving "
+        "sound: pocketsphinx and its English model (BSD).",
+        "発音：gruutとその英語辞書（MIT）。入力音声の音素：pocketsphinxとその英語モデル（BSD）。"),
     "about.source-code": ("Code of this page: Apache-2.0.", "このページのコード：Apache-2.0。"),
 }
 # fmt: on

@@ -24,6 +24,7 @@ from .chunks import (
     tokens_to_latents,
 )
 from .config import SystemConfig, preset
+from .listening import hear_phonemes
 from .models.audio_autoencoder import AudioDecoderState
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences, Laid
@@ -107,7 +108,8 @@ class StreamingGenerator:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""
         sampler = Sampler.of(request.steps, request.guidance_scale)
-        total = self._length(request, self._transcript(request))
+        spoken = None if request.audio is not None else self._transcript(request)
+        total = self._length(request, spoken)
         return StreamPlan(total, total * CHUNK_SECONDS, request.mode, sampler.nfe)
 
     @torch.inference_mode()
@@ -265,9 +267,11 @@ class StreamingGenerator:
         return audio[0].clamp(-1, 1).cpu().numpy()
 
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
-        # Text beside driving audio has no known times, so the audio alone moves the lips.
-        if request.transcript is not None or request.audio is not None:
+        if request.transcript is not None:
             return request.transcript
+        # Text beside driving audio has no known times, so the audio alone moves the lips.
+        if request.audio is not None:
+            return hear_phonemes(request.audio)
         return time_text(request.text, self.system.duration)
 
     def _length(self, request: GenerationRequest, transcript: Transcript | None) -> int:

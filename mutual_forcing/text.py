@@ -18,6 +18,14 @@ PHONEMES = (
     *("l", "m", "n", "ŋ", "ɹ", "w", "j"),
 )
 """gruut's en-us inventory without stress marks, the pause first."""
+ARPABET = {
+    **{"aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ay": "aɪ", "b": "b", "ch": "t͡ʃ"},
+    **{"d": "d", "dh": "ð", "eh": "ɛ", "er": "ɚ", "ey": "eɪ", "f": "f", "g": "ɡ", "hh": "h"},
+    **{"ih": "ɪ", "iy": "i", "jh": "d͡ʒ", "k": "k", "l": "l", "m": "m", "n": "n", "ng": "ŋ"},
+    **{"ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ"},
+    **{"uh": "ʊ", "uw": "u", "v": "v", "w": "w", "y": "j", "z": "z", "zh": "ʒ"},
+}
+"""What speech tools call them."""
 MAX_CHARACTERS = 2000
 PauseKind = Literal["none", "comma", "sentence"]
 _SIGNS = str.maketrans(

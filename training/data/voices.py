@@ -21,7 +21,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.text import PAUSE, Word, phonemize
+from mutual_forcing.text import ARPABET, PAUSE, Word, phonemize
 from mutual_forcing.types import TimedPhoneme, TimedWord
 
 LOUDNESS = 0.08
@@ -34,12 +34,8 @@ JOE_DURATIONS = "/Ceil_output_0"
 BLANK_SHARE = 0.75
 """Share of the blank after a phoneme in which joe already speaks the next one (measured)."""
 _FLITE_TO_IPA = {
-    **{"aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "ay": "aɪ", "b": "b"},
-    **{"ch": "t͡ʃ", "d": "d", "dh": "ð", "eh": "ɛ", "er": "ɚ", "ey": "eɪ", "f": "f", "g": "ɡ"},
-    **{"hh": "h", "ih": "ɪ", "iy": "i", "jh": "d͡ʒ", "k": "k", "l": "l", "m": "m", "n": "n"},
-    **{"ng": "ŋ", "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t"},
-    **{"th": "θ", "uh": "ʊ", "uw": "u", "v": "v", "w": "w", "y": "j", "z": "z", "zh": "ʒ"},
-    **{"pau": PAUSE, "axr": "ɚ", "ix": "ɪ", "en": "n", "el": "l", "em": "m"},
+    **ARPABET,
+    **{"pau": PAUSE, "ax": "ə", "axr": "ɚ", "ix": "ɪ", "en": "n", "el": "l", "em": "m"},
 }
 
 
