@@ -6,11 +6,16 @@ training shows it little.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .config import SAMPLE_RATE
 from .text import ARPABET, PAUSE
 from .types import TimedPhoneme, Transcript
+
+if TYPE_CHECKING:
+    from pocketsphinx import Decoder
 
 _RATE = 100
 """Frames a second of pocketsphinx."""
@@ -24,7 +29,7 @@ def hear_phonemes(audio: np.ndarray) -> Transcript:
     What is heard but no speech (noise, breath) is a pause, and silence one long one. Takes about 0.06 s
     for a second of sound on one core.
     """
-    if np.abs(audio).max(initial=0.0) < _SILENCE:
+    if is_silent(audio):
         return Transcript((TimedPhoneme(PAUSE, 0.0, len(audio) / SAMPLE_RATE),))
     # Imported at first use: only driving audio needs it.
     from pocketsphinx import Decoder, get_model_path
@@ -38,15 +43,24 @@ def hear_phonemes(audio: np.ndarray) -> Transcript:
         beam=1e-20,
         pbeam=1e-20,
     )
+    return Transcript(
+        tuple(
+            TimedPhoneme(ARPABET.get(symbol.lower(), PAUSE), start, end)
+            for symbol, start, end in segments(decoder, audio)
+        )
+    )
+
+
+def is_silent(audio: np.ndarray) -> bool:
+    """Whether nothing can be heard in it."""
+    return bool(np.abs(audio).max(initial=0.0) < _SILENCE)
+
+
+def segments(decoder: Decoder, audio: np.ndarray) -> list[tuple[str, float, float]]:
+    """What a pocketsphinx decoder finds in float mono 16 kHz [N]: symbol or word, start and end in s."""
     decoder.start_utt()
     decoder.process_raw((np.clip(audio, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
-    heard = decoder.seg() if decoder.hyp() is not None else ()
-    return Transcript(
-        tuple(
-            TimedPhoneme(
-                ARPABET.get(s.word.lower(), PAUSE), s.start_frame / _RATE, (s.end_frame + 1) / _RATE
-            )
-            for s in heard
-        )
-    )
+    if decoder.hyp() is None:
+        return []
+    return [(s.word, s.start_frame / _RATE, (s.end_frame + 1) / _RATE) for s in decoder.seg()]

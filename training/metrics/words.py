@@ -12,12 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.listening import is_silent, segments
 from mutual_forcing.types import TimedWord
-
-_RATE = 100
-"""Frames a second of pocketsphinx."""
-_SILENCE = 1e-3
-"""Peak amplitude below which nothing can be heard (-60 dB)."""
 
 
 def hear(audio: np.ndarray, vocabulary: Sequence[str] = ()) -> tuple[TimedWord, ...]:
@@ -32,22 +28,16 @@ def hear(audio: np.ndarray, vocabulary: Sequence[str] = ()) -> tuple[TimedWord, 
     """
     from pocketsphinx import Decoder
 
-    if np.abs(audio).max(initial=0.0) < _SILENCE:
+    if is_silent(audio):
         return ()
     with tempfile.TemporaryDirectory() as folder:
         model = _closed(vocabulary, Path(folder)) if vocabulary else {}
         decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **model)
-    pcm = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
-    decoder.start_utt()
-    decoder.process_raw(pcm.tobytes(), full_utt=True)
-    decoder.end_utt()
-    if decoder.hyp() is None:
-        return ()
     return tuple(
         # "read(2)" is a pronunciation; "<sil>", "[NOISE]" and "++UH++" are no words.
-        TimedWord(s.word.split("(")[0], s.start_frame / _RATE, (s.end_frame + 1) / _RATE)
-        for s in decoder.seg()
-        if s.word[0] not in "<[+"
+        TimedWord(word.split("(")[0], start, end)
+        for word, start, end in segments(decoder, audio)
+        if word[0] not in "<[+"
     )
 
 
