@@ -8,6 +8,7 @@ import time
 import av
 import pytest
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.browser
 
 LANES = """() => [...document.querySelectorAll('#compare-player video')].map((v) => ({
@@ -66,7 +67,7 @@ def test_three_lanes_play_in_sync(page, picture, tmp_path):
     page.click("#compare-player .mf-lane:nth-child(3) .mf-ear")
     assert [lane["muted"] for lane in page.evaluate(LANES)] == [False, True, False]
 
-    assert page.locator("#compare-table tbody tr").count() == 3
+    expect(page.locator("#compare-table tbody tr")).to_have_count(3)
     rows = list(csv.DictReader(download(page, "#compare-csv", tmp_path / "n.csv").open()))
     assert [row["steps"] for row in rows] == ["1", "2", "4"]
     with av.open(str(download(page, "#compare-grid", tmp_path / "g.mp4"))) as film:
@@ -115,5 +116,5 @@ def test_stop_keeps_the_finished_lanes(page, picture):
     page.wait_for_selector("#compare-table tbody tr", timeout=180_000)
     page.click("#compare-stop")
     page.wait_for_function(f"() => {STATUS}.startsWith('1 lane,')", timeout=30_000)
-    assert "Stopped" in page.inner_text("#compare-player .mf-lane:nth-child(2)")
-    assert page.locator("#compare-button").is_enabled()
+    expect(page.locator("#compare-player .mf-lane:nth-child(2)")).to_contain_text("Stopped")
+    expect(page.locator("#compare-button")).to_be_enabled()

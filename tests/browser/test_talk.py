@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import wave
 
@@ -12,6 +13,7 @@ import pytest
 
 from mutual_forcing.media import read_audio
 
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.browser
 
 LONG = "This sentence is long enough to be stopped in the middle, because it goes on and on. " * 3
@@ -145,7 +147,7 @@ def test_slower_than_real_time_waits_first_and_never_freezes(page, picture):
         talk(page, picture, "Fifty guided steps for every chunk take their time.")
         wait(page, "!s.ended")
         wait(page, "s.ended", 120)
-        assert page.inner_text('[data-figure="nfe"]') == "100"
+        expect(page.locator('[data-figure="nfe"]')).to_have_text("100")
         seen, length = page.evaluate("() => window.watched"), state(page)["duration"]
         # That a film ends is no freeze, though its length is not known before.
         if not any(0.1 < time < length - 0.1 for time in seen["stalls"]):
@@ -157,7 +159,7 @@ def test_slower_than_real_time_waits_first_and_never_freezes(page, picture):
 
 
 def test_the_badge_follows_the_slider(page):
-    assert page.inner_text("#mode-badge") == "Few mode"
+    expect(page.locator("#mode-badge")).to_have_text("Few mode")
     page.fill("#steps input[type=number]", "50")
     page.keyboard.press("Tab")
     page.wait_for_function("() => document.querySelector('#mode-badge').innerText == 'Multi mode'")
@@ -167,7 +169,7 @@ def test_the_badge_follows_the_slider(page):
 def test_wrong_inputs_are_said_plainly(page, picture, tmp_path):
     page.click("#talk-button")
     page.wait_for_selector("text=Choose a character first")
-    assert page.locator(".mf-wait").is_hidden()
+    expect(page.locator("#player .mf-wait")).to_be_hidden()
     bad = tmp_path / "broken.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
     page.set_input_files("#character input[type=file]", str(bad))
@@ -202,7 +204,7 @@ def test_who_waits_sees_his_place_and_gets_his_turn(browser, address, page, pict
     page.wait_for_selector("#player .mf-wait :text('In the queue: place 1 of 1')", timeout=20_000)
     other.click("#stop-button")
     wait(page, "s.frames > 5", 30)
-    assert "queue" not in page.inner_text("#player")
+    expect(page.locator("#player")).not_to_contain_text("queue")
     other.close()
 
 
@@ -213,7 +215,7 @@ def test_one_click_fills_everything_in_and_another_surprises(page):
     page.wait_for_function(
         "() => document.querySelector('#text textarea').value.startsWith('Good evening')"
     )
-    assert page.input_value("#steps input[type=number]") == "16"
+    expect(page.locator("#steps input[type=number]")).to_have_value("16")
     page.wait_for_selector("#preflight :text-matches('32 NFE')")
     page.locator("button:visible", has_text="Surprise me").first.click()
     page.wait_for_function(f"() => ({shown})().includes('1000-')")
@@ -245,8 +247,9 @@ def test_a_link_restores_the_run_and_its_character(page, address):
         "() => document.querySelector('#text textarea')?.value.startsWith('When I was')"
     )
     page.wait_for_selector("#character img")
-    assert "04-grandfather" in page.get_attribute("#character img", "src")
-    assert page.input_value("#steps input[type=number]") == "8"
+    shown = re.compile("04-grandfather")
+    expect(page.locator("#character img")).to_have_attribute("src", shown)
+    expect(page.locator("#steps input[type=number]")).to_have_value("8")
 
 
 def test_the_page_fits_a_phone(browser, address):
