@@ -243,7 +243,7 @@ def judge(film: Path, words: Sequence[str]) -> dict[str, float | None]:
         return {}
     audio, frames = read_audio_or_silence(film), _frames(film)
     figures = {**_drift(frames, audio), "lip_sync": _lip_sync(frames, audio)}
-    if words and importlib.util.find_spec("pocketsphinx"):
+    if words:
         from training.metrics.words import transcribe, word_error_rate
 
         figures["word_errors"] = word_error_rate(" ".join(words), transcribe(audio))

@@ -24,14 +24,14 @@ from .chunks import (
     tokens_to_latents,
 )
 from .config import SystemConfig, preset
-from .listening import hear_phonemes
+from .listening import Listener
 from .models.audio_autoencoder import AudioDecoderState
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences, Laid
 from .models.video_autoencoder import ReferenceFeatures
 from .pixels import to_pixels, to_signal
 from .sampling import Sampler, remember_chunk, remember_still, sample_chunk
-from .timing import text_tokens, time_text
+from .timing import read_until, text_tokens, time_text
 from .types import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -60,6 +60,7 @@ class StreamState:
     driving: Tensor | None
     cache: KVCache
     total: int
+    listener: Listener | None = None
     index: int = 0
     audio_decoder: AudioDecoderState | None = None
 
@@ -108,8 +109,7 @@ class StreamingGenerator:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""
         sampler = Sampler.of(request.steps, request.guidance_scale)
-        spoken = None if request.audio is not None else self._transcript(request)
-        total = self._length(request, spoken)
+        total = self._length(request, self._transcript(request))
         return StreamPlan(total, total * CHUNK_SECONDS, request.mode, sampler.nfe)
 
     @torch.inference_mode()
@@ -130,6 +130,7 @@ class StreamingGenerator:
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=KVCache(request.window or self.config.model.window),
             total=total,
+            listener=_listener(request),
         )
         silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=self.device)
         silent = latents_to_tokens(self.system.audio_autoencoder.encode(silence))
@@ -231,6 +232,8 @@ class StreamingGenerator:
     def _conditions(self, state: StreamState, chunk: int) -> Conditions:
         """Of one chunk; -1 is the still one before the stream."""
         caption = state.request.caption
+        if state.listener is not None:
+            state.transcript = state.listener.until(read_until(chunk))
         text = text_tokens(state.transcript, caption, chunk, 1, self.device)
         if state.sampler.guided:
             text = stack_conditions(text, text_tokens(None, "", chunk, 1, self.device))
@@ -267,11 +270,8 @@ class StreamingGenerator:
         return audio[0].clamp(-1, 1).cpu().numpy()
 
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
-        if request.transcript is not None:
+        if request.transcript is not None or request.audio is not None:
             return request.transcript
-        # Text beside driving audio has no known times, so the audio alone moves the lips.
-        if request.audio is not None:
-            return hear_phonemes(request.audio)
         return time_text(request.text, self.system.duration)
 
     def _length(self, request: GenerationRequest, transcript: Transcript | None) -> int:
@@ -314,6 +314,13 @@ class StreamingGenerator:
         samples[:count] = torch.from_numpy(audio[:count].astype(np.float32))
         encoded = self.system.audio_autoencoder.encode(samples[None].to(self.device))
         return latents_to_tokens(encoded)
+
+
+def _listener(request: GenerationRequest) -> Listener | None:
+    # Text beside driving audio has no known times, so the audio alone moves the lips.
+    if request.audio is None or request.transcript is not None:
+        return None
+    return Listener(request.audio)
 
 
 def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:

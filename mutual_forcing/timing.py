@@ -76,7 +76,7 @@ def text_tokens(
     start, end = torch.zeros(shape), torch.zeros(shape)
     for k in range(chunks if transcript else 0):
         origin = (first_chunk + k) * CHUNK_SECONDS
-        near = _near(transcript, origin)
+        near = _near(transcript, first_chunk + k)
         for p, phoneme in enumerate(near):
             ids[0, k, p] = phoneme_id(phoneme.phoneme)
             start[0, k, p], end[0, k, p] = phoneme.start - origin, phoneme.end - origin
@@ -84,8 +84,14 @@ def text_tokens(
     return TextTokens(ids.to(device), start.to(device), end.to(device), words.to(device))
 
 
-def _near(transcript: Transcript, origin: float) -> list[TimedPhoneme]:
-    low, high = origin - TEXT_MARGIN_SECONDS, origin + CHUNK_SECONDS + TEXT_MARGIN_SECONDS
+def read_until(chunk: int) -> float:
+    """The moment of the stream, in seconds, up to which a chunk reads phonemes."""
+    return (chunk + 1) * CHUNK_SECONDS + TEXT_MARGIN_SECONDS
+
+
+def _near(transcript: Transcript, chunk: int) -> list[TimedPhoneme]:
+    origin = chunk * CHUNK_SECONDS
+    low, high = origin - TEXT_MARGIN_SECONDS, read_until(chunk)
     near = [p for p in transcript.phonemes if p.end > low and p.start < high]
     middle = origin + CHUNK_SECONDS / 2
     if len(near) > MAX_PHONEMES:

@@ -244,7 +244,6 @@ def test_a_space_without_the_evaluation_leaves_its_figures_out(compared, monkeyp
 
 
 def test_a_word_that_is_not_heard_costs(compared):
-    pytest.importorskip("pocketsphinx")
     _, comparison, _ = compared
     film = comparison.lanes[0].film
     assert compare.judge(film, ["unspeakable", "elephants"])["word_errors"] >= 0.5

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
-from mutual_forcing.listening import hear_phonemes
+from mutual_forcing.listening import Listener
 from mutual_forcing.text import ARPABET, PHONEMES
+from mutual_forcing.types import TimedPhoneme
 from training.data.dataset import Clip, Corpus
 from training.metrics import mouth
+
+
+def heard_in(audio: np.ndarray) -> tuple[TimedPhoneme, ...]:
+    return Listener(audio).until(len(audio) / 16000).phonemes
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,7 @@ def test_every_symbol_is_one_that_the_model_knows() -> None:
 
 
 def test_silence_is_a_pause() -> None:
-    (pause,) = hear_phonemes(np.zeros(16000, np.float32)).phonemes
+    (pause,) = heard_in(np.zeros(16000, np.float32))
     assert (pause.phoneme, pause.start, pause.end) == ("_", 0.0, 1.0)
 
 
@@ -37,13 +43,13 @@ def test_what_is_no_speech_is_heard_without_an_error(sound: str) -> None:
         "noise": np.random.default_rng(0).uniform(-1, 1, 32000),
         "tick": np.eye(1, 200)[0],
     }[sound]
-    heard = hear_phonemes(audio.astype(np.float32)).phonemes
+    heard = heard_in(audio.astype(np.float32))
     assert all(p.end > p.start >= 0 and p.phoneme in PHONEMES for p in heard)
 
 
 def test_phonemes_are_heard_in_time(clip: Clip) -> None:
     """By 20 ms, a third of the spoken ones are the very same: chance is a twentieth."""
-    said, heard = clip.transcript.phonemes, hear_phonemes(clip.read_audio()).phonemes
+    said, heard = clip.transcript.phonemes, heard_in(clip.read_audio())
     hits = []
     for moment in np.arange(0, clip.frames / 25, 0.02):
         ours, theirs = (
@@ -53,6 +59,17 @@ def test_phonemes_are_heard_in_time(clip: Clip) -> None:
         if theirs != "_":
             hits.append(ours == theirs)
     assert np.mean(hits) > 0.3
+
+
+def test_a_stream_hears_a_few_seconds_ahead_and_the_same_as_all_at_once(clip: Clip) -> None:
+    audio = np.tile(clip.read_audio(), 6)[: 20 * 16000]
+    listener = Listener(audio)
+    assert listener.until(0.1).seconds <= 5.01, "only the first stretch"
+    for moment in np.arange(1, 20, 0.64):
+        assert moment - 0.5 < listener.until(moment).seconds < moment + 5.01
+    phonemes = listener.until(20).phonemes
+    assert phonemes == heard_in(audio)
+    assert all(a.end <= b.start + 0.011 for a, b in pairwise(phonemes))
 
 
 def test_lips_follow_driving_sound(clip: Clip) -> None:
