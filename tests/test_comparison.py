@@ -10,6 +10,7 @@ import torch
 from training import compare
 from training.compare import METHODS, Comparison, begin, prepare, with_needed, write
 from training.evaluation.compared import differences
+from training.evaluation.judge import ENDS
 from training.stages import Workspace
 
 CPU = torch.device("cpu")
@@ -92,10 +93,15 @@ def test_seeds_train_apart_and_share_what_came_before(tmp_path: Path) -> None:
 def test_the_tables_tell_costs_spread_and_drift(tmp_path: Path) -> None:
     base = finished(tmp_path / "base", "joint")
     cost = {"seconds_per_step": 2.0, "peak_memory_gb": 1.5}
-    truth = {"ground truth": {"first 10 s": stretch(0.9, None), "last 10 s": stretch(0.8, None)}}
-    long = truth | {"few 4": {"first 10 s": stretch(0.5, 0.9), "last 10 s": stretch(0.1, 0.7)}}
+    first, last = ENDS
+    truth = {"ground truth": {first: stretch(0.9, None), last: stretch(0.8, None)}}
+    long = truth | {"few 4": {first: stretch(0.5, 0.9), last: stretch(0.1, 0.7)}}
     rows = {
-        "joint": {"cost": None, "systems": {"few 4": figures(0.1)}, "streams": long},
+        "joint": {
+            "cost": None,
+            "systems": {"autoencoders": figures(0.9), "few 4": figures(0.1)},
+            "streams": long,
+        },
         "bidirectional": {"cost": cost, "systems": {}, "streams": {}},
     }
     rows |= {
@@ -104,6 +110,7 @@ def test_the_tables_tell_costs_spread_and_drift(tmp_path: Path) -> None:
     }
     (tmp_path / "out").mkdir()
     text = write(rows, comparison(base, tmp_path / "out", (0, 1)), {})
+    assert "| autoencoders |" in text
     assert "| bidirectional, does not stream | 2.00 | 1.50 |" in text
     assert "| mutual_forcing, few 4 | 2 | 0.50 (0.40 to 0.60) |" in text, "mean and range of seeds"
     assert "| joint, few 4 | 0.50 to 0.10 |" in text and "| ground truth | 0.90 to 0.80 |" in text

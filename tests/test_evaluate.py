@@ -20,8 +20,9 @@ from training.evaluation.heldout import (
     identities,
     split_warning,
 )
-from training.evaluation.judge import Judge
-from training.evaluation.results import ENDS, Results, write
+from training.evaluation.judge import ENDS, Judge
+from training.evaluation.long import mean, write_script, write_scripts
+from training.evaluation.results import Results, write
 from training.evaluation.suites import SUITES, Suite, pool
 from training.evaluation.systems import Material, Setting, generate, request_for, truth
 from training.metrics import frechet
@@ -79,7 +80,7 @@ def test_the_same_seed_gives_the_same_table(
     assert "time" not in (tmp_path / "first/results.json").read_text().split('"notes"')[0]
 
 
-def test_the_last_seconds_of_a_stream_are_held_against_its_first(tmp_path: Path) -> None:
+def test_the_end_of_a_stream_is_held_against_its_beginning(tmp_path: Path) -> None:
     first = {"similarity": 0.9, "colour": 100.0, "mouth": 0.5, "sync": -0.1, "loudness": 0.1}
     last = {"similarity": 0.45, "colour": 105.0, "mouth": 0.6, "sync": 0.2, "loudness": 0.1}
     found = Results([], "notes")
@@ -92,7 +93,28 @@ def test_the_last_seconds_of_a_stream_are_held_against_its_first(tmp_path: Path)
     found.streams["few 4"][ENDS[0]] = {**first, "similarity": None}
     assert found.steadiness()["few 4"]["similarity"] is None, "the truth has no one character"
     found.streams = {}
-    assert "Last 10 s" not in write(found, tmp_path)
+    assert "The end of a long stream" not in write(found, tmp_path)
+
+
+def test_a_long_script_says_the_same_at_both_ends(judge: Judge) -> None:
+    clips = pool(judge.corpus)
+    script = write_script(clips, 60)
+    assert 60 <= script.seconds < 80 and 10 <= script.opening < 20
+    count = round(script.opening * FPS)
+    assert np.array_equal(script.visemes[:count], script.visemes[-count:])
+    words, begin = script.transcript.words, script.seconds - script.opening
+    first = [word.word for word in words if word.end <= script.opening]
+    assert first == [word.word for word in words if word.start >= begin - 1e-6]
+    assert write_script(clips, 15).seconds == 15 and write_script(clips, 15).opening == 0
+    starts = [other.clips[0] for other in write_scripts(clips, 60, len(clips))]
+    assert starts == clips
+
+
+def test_streams_are_averaged() -> None:
+    one = {"sync": 1.0, "similarity": None, "channels": {"video": [1.0, 2.0]}}
+    two = {"sync": 2.0, "similarity": 0.5, "channels": {"video": [3.0, 2.0]}}
+    expected = {"sync": 1.5, "similarity": None, "channels": {"video": [2.0, 2.0]}}
+    assert mean([one, two]) == expected and mean([None, None]) is None
 
 
 def test_a_corpus_that_is_split_otherwise_is_told(judge: Judge, tmp_path: Path) -> None:
@@ -107,10 +129,18 @@ def test_a_corpus_that_is_split_otherwise_is_told(judge: Judge, tmp_path: Path) 
     assert split_warning(judge.corpus, tmp_path) == split_warning(judge.corpus, None) == ""
 
 
-def test_damage_is_caught(judge: Judge) -> None:
+@pytest.mark.parametrize("source", ["truth", "served"])
+def test_damage_is_caught(judge: Judge, served: StreamingGenerator, source: str) -> None:
     clips = judge.corpus.split("heldout")
+    setting = Setting(4, "few")
+    made = {
+        clip.index: truth(clip)
+        if source == "truth"
+        else generate(served, request_for(judge.corpus, clip, setting, 0), setting)
+        for clip in clips
+    }
     for clip in clips:
-        real = truth(clip)
+        real = made[clip.index]
         good, _ = judge.measure(clip, real)
 
         frozen, _ = judge.measure(
@@ -124,9 +154,12 @@ def test_damage_is_caught(judge: Judge) -> None:
         assert silent["silence"] == 1 > good["silence"]
         assert silent["errors"] == silent["words"]
 
-    late = [np.roll(truth(clip).audio, 5 * SAMPLE_RATE // FPS) for clip in clips]
+    late = [np.roll(made[clip.index].audio, 5 * SAMPLE_RATE // FPS) for clip in clips]
     rows = [
-        (judge.measure(c, truth(c))[0], judge.measure(c, Material(truth(c).frames, a))[0])
+        (
+            judge.measure(c, made[c.index])[0],
+            judge.measure(c, Material(made[c.index].frames, a))[0],
+        )
         for c, a in zip(clips, late, strict=True)
     ]
     shift = [[np.median(row["onsets"]) for row in pair if row["onsets"]] for pair in rows]
@@ -134,6 +167,8 @@ def test_damage_is_caught(judge: Judge) -> None:
     assert moved and np.median(moved) == pytest.approx(200, abs=60), "words come 5 frames late"
     margins = np.array([[row["sync"] for row in pair] for pair in rows])
     assert margins[:, 0].mean() > margins[:, 1].mean(), "lips and sound do not belong together"
+    lags = np.median([[row["sync_lag"] for row in pair] for pair in rows], 0)
+    assert lags.tolist() == [0, -5], "the sound is 5 frames late"
 
 
 def test_noise_in_the_weights_is_caught(judge: Judge, served: StreamingGenerator) -> None:

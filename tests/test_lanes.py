@@ -15,16 +15,18 @@ from training.reproduce import PARTS
 WAIT = "import sys, time; from pathlib import Path; time.sleep(float(sys.argv[2])); "
 MAKE = WAIT + "Path(sys.argv[1]).write_text(str(time.time()))"
 PATIENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     Path(sys.argv[1] + ".begun").touch(); time.sleep(200)
 except KeyboardInterrupt:
     time.sleep(0.3); Path(sys.argv[1]).write_text("saved"); sys.exit(130)
 """
 STUBBORN = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     Path(sys.argv[1] + ".begun").write_text(str(os.getpid())); time.sleep(200)
 except KeyboardInterrupt:
@@ -138,9 +140,10 @@ def wait_for(folder: Path, pattern: str) -> None:
     time.sleep(0.3)
 
 
-def test_ctrl_c_lets_all_save_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_lets_all_save_and_ends(number: signal.Signals, tmp_path: Path) -> None:
     process = started(tmp_path, "PATIENT")
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     assert process.wait(timeout=120) == 130
     assert all((tmp_path / name).read_text() == "saved" for name in ("one", "two"))
 

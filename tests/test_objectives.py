@@ -22,6 +22,7 @@ from training.objectives.monitors import Material, figures, raise_alarms
 from training.objectives.mutual_forcing import MutualForcingObjective
 from training.objectives.rollout import FARTHEST, draw_span, follow_on, roll_out
 from training.objectives.self_consistency import self_consistency
+from training.objectives.self_forcing import SelfForcingObjective
 from training.optim import Optimizers, as_matrix, hidden_matrices
 
 
@@ -163,6 +164,21 @@ def test_a_rollout_replaces_its_span_alone() -> None:
         x = made.x[name][inside]
         if made.sigma == 1:
             assert abs(float(x.std()) - 1) < 0.1, "the exit is noise before the first step"
+
+
+def test_self_forcing_makes_all_but_the_first_chunk_of_every_row() -> None:
+    """And the teacher, which sees the whole clip, is shown nothing else."""
+    config = preset("smoke").model
+    model = AVTransformer(config).eval().requires_grad_(False)
+    batch = _batch(5, 2, config)
+    clean = batch.clean(("video", "audio"))
+    objective = SelfForcingObjective.__new__(SelfForcingObjective)
+    made = objective._rollout(model, batch, clean, torch.Generator().manual_seed(0), 0)
+    assert made.made[:, 1:].all() and not made.made[:, 0].any()
+    estimate = {name: torch.zeros_like(part) for name, part in clean.parts.items()}
+    judged = objective._judged(estimate, made)
+    for name, part in clean.parts.items():
+        assert torch.equal(judged[name][:, 0], part[:, 0]) and not judged[name][:, 1:].any()
 
 
 def test_real_chunks_follow_on_from_another_past_and_forget_it() -> None:

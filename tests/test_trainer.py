@@ -34,6 +34,7 @@ class Toy:
         self.players = {"model": nn.Linear(3, 3), "critic": nn.Linear(3, 3)}
         self.updates = {"critic": 2}
         self.interrupts: dict[int, int] = {}
+        self.signal = signal.SIGINT
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
@@ -41,7 +42,7 @@ class Toy:
     def losses(self, player, batch, ema, generator, step) -> dict[str, torch.Tensor]:
         if player == "critic":  # the model has moved already
             for _ in range(self.interrupts.pop(step, 0)):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(self.signal)
         noise = torch.randn(batch.shape, generator=generator)
         return {"loss": (self.players[player](batch + noise) - batch.flip(1)).square().mean()}
 
@@ -52,8 +53,8 @@ class Toy:
         return
 
 
-def trainer(folder: Path, save_every: int = 100) -> Trainer:
-    plan = Recipe("toy", "toy", STEPS, 4, save_every=save_every, sample_every=2)
+def trainer(folder: Path, save_every: int = 100, steps: int = STEPS, seed: int = 0) -> Trainer:
+    plan = Recipe("toy", "toy", steps, 4, seed=seed, save_every=save_every, sample_every=2)
     return Trainer(plan, Toy(), folder, CPU)
 
 
@@ -70,13 +71,15 @@ def whole(tmp_path: Path) -> list[torch.Tensor]:
     return weights(one)
 
 
-def test_ctrl_c_within_a_step_waits_for_its_end(whole, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_within_a_step_waits_for_its_end(number, whole, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
     stopped = trainer(tmp_path / "run")
+    stopped.objective.signal = number
     stopped.objective.interrupts = {2: 1}
     with pytest.raises(Interrupted, match="step 3"):
         stopped.run()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     resumed = trainer(tmp_path / "run")
     assert resumed.step == 3
     resumed.run()
@@ -100,6 +103,17 @@ def test_ctrl_c_in_the_last_step_lets_the_stage_end_and_nothing_follow(tmp_path:
     with pytest.raises(Interrupted, match="done"):
         last.run()
     assert (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_a_training_goes_on_only_with_its_own_recipe(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    with pytest.raises(ValueError, match=r"other seed: use a new folder"):
+        trainer(tmp_path, seed=1)
+    with pytest.raises(ValueError, match=f"has {STEPS} steps already, more than {STEPS - 1}"):
+        trainer(tmp_path, steps=STEPS - 1)
+    longer = trainer(tmp_path, save_every=1, steps=STEPS + 2)
+    longer.run()
+    assert longer.step == STEPS + 2
 
 
 def test_a_stage_killed_before_its_export_still_knows_its_figures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -13,8 +14,9 @@ INTERRUPTED = 130
 
 
 def run(action: Callable[[], None]) -> int:
-    """Run `action` with progress on the log; returns the exit status."""
+    """Run `action` with progress on the log; returns the exit status. SIGTERM ends it as Ctrl-C does."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         action()
     except (KeyboardInterrupt, Interrupted):

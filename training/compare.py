@@ -184,8 +184,9 @@ def _judging(comparison: Comparison, entry: Entry) -> list[Part]:
     export = _command(
         "training.export", run=root, preset=entry.workspace.scale, stage=name, out=checkpoint
     )
+    once = () if name == "joint" else ("--no-ceilings",)  # which are the same for all
     evaluate = _command(
-        "training.evaluate", "--no-ceilings", checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
+        "training.evaluate", *once, checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
         out=_judged(entry), clips=comparison.clips, steps=comparison.sampling,
         seed=comparison.seed, **{"long-seconds": comparison.long_seconds},
     )  # fmt: skip

@@ -14,8 +14,10 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from mutual_forcing import StreamingGenerator
 
@@ -76,27 +78,43 @@ def _streams(
     out: Path,
     seed: int,
 ) -> None:
-    """The long streams of the suite, beside the truth of the same sentences."""
-    script = long.write_script(pool(judge.corpus), suite.long_seconds)
+    """The long streams of the suite, beside the truth of the same sentences; means over the characters."""
+    scripts = long.write_scripts(pool(judge.corpus), suite.long_seconds, suite.long_streams)
     settings = {(s := Setting.parse(text)).name: s for text in suite.long_steps}
     for name in ("ground truth", *settings):
-        made_by = f"{judge.digest} {generator.system.digest} {seed} {suite.long_seconds:g}"
-        kept = long.kept_stream(out, name, made_by)
-        if kept is None:
-            if name in settings:
-                material = long.long_stream(generator, judge.corpus, script, settings[name], seed)
-            else:
-                material = long.long_truth(script)
-            latents = encode(generator, material)
-            parts = long.judge_stream(name, material, judge, latents, script)
-            timing = material.timing
-            spent = results.stream_timing(timing.chunks, timing.first) if timing else None
-            kept = {"made_by": made_by, "parts": parts, "timing": spent}
-            long.keep_stream(out, name, kept)
-        found.streams[name] = kept["parts"]
-        if kept["timing"]:
-            found.stream_timings[name] = kept["timing"]
+        streams = []
+        for number, script in enumerate(tqdm(scripts, desc=f"long, {name}"), start=1):
+            made_by = f"{judge.digest} {generator.system.digest} {seed} {script.seconds:g}"
+            kept = long.kept_stream(out, f"{name} {number}", made_by)
+            if kept is None:
+                stream = _stream(name, script, settings.get(name), judge, generator, seed)
+                kept = {"made_by": made_by, **stream}
+                long.keep_stream(out, f"{name} {number}", kept)
+            streams.append(kept)
+        found.streams[name] = long.mean([stream["parts"] for stream in streams])
+        if spent := long.mean([stream["timing"] for stream in streams]):
+            found.stream_timings[name] = spent
         results.write(found, out)
+
+
+def _stream(
+    name: str,
+    script: long.Script,
+    setting: Setting | None,
+    judge: Judge,
+    generator: StreamingGenerator,
+    seed: int,
+) -> dict[str, Any]:
+    """Figures by stretch and timing of one long stream; without a setting, of the truth."""
+    if setting:
+        material = long.long_stream(generator, judge.corpus, script, setting, seed)
+    else:
+        material = long.long_truth(script)
+    latents, timing = encode(generator, material), material.timing
+    return {
+        "parts": long.judge_stream(name, material, judge, latents, script),
+        "timing": results.stream_timing(timing.chunks, timing.first) if timing else None,
+    }
 
 
 def _finish(found: results.Results, out: Path) -> str:
@@ -139,6 +157,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--multi-clips", type=int, help="clips for Multi mode")
     parser.add_argument("--steps", help="such as 4,8,50: up to 8 is Few mode, above or m8 is Multi")
     parser.add_argument("--long-seconds", type=float, help="length of the long streams, 0 for none")
+    parser.add_argument("--long-streams", type=int, help="characters of the long streams")
     parser.add_argument(
         "--no-ceilings", action="store_true", help="leave out what no transformer has a part in"
     )
@@ -157,8 +176,13 @@ def suite_of(options: argparse.Namespace) -> Suite:
         suite = replace(suite, steps=tuple(options.steps.split(",")))
     if options.long_seconds is not None:
         suite = replace(suite, long_seconds=options.long_seconds)
-    if min(suite.clips, suite.multi_clips, suite.slow_clips) < 1 or options.seed < 0:
-        raise ValueError("Numbers of clips must be 1 or more, and the seed must not be negative.")
+    if options.long_streams is not None:
+        suite = replace(suite, long_streams=options.long_streams)
+    counts = (suite.clips, suite.multi_clips, suite.slow_clips, suite.long_streams)
+    if min(counts) < 1 or options.seed < 0:
+        raise ValueError(
+            "Numbers of clips and streams must be 1 or more, and the seed must not be negative."
+        )
     if suite.long_seconds and not 5 <= suite.long_seconds <= 600:
         raise ValueError("Long streams must last 5 to 600 seconds, or 0 for none.")
     return suite

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -109,19 +108,17 @@ def _check(part: Part, status: int) -> None:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let every process save and end; one in the background is deaf to Ctrl-C. A second Ctrl-C is passed on
-    too: they end without saving, and none is left behind.
+    """Let every process save and end, by SIGTERM: in the background they are deaf to Ctrl-C. A second one is
+    passed on too: they end without saving, and none is left behind.
     """
-    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    order = signal.SIGTERM if deaf else signal.SIGINT
     for process in processes:
-        process.send_signal(order)
+        process.terminate()
     try:
         for process in processes:
             process.wait()
     except KeyboardInterrupt:
         for process in processes:
-            process.send_signal(order)
+            process.terminate()
         for process in processes:
             process.wait()
         raise

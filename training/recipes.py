@@ -225,7 +225,8 @@ def _recipe(
         batch=scale.batch[like or name],
         optimizer=optimizer,
         ema=ema,
-        # Not more often than every twentieth step: samples and monitors cost time.
+        # Not more often than every twentieth step: files, samples and monitors cost time.
+        save_every=min(200, max(20, steps // 10)),
         sample_every=min(500, max(20, steps // 3)),
         init=init,
         options=options or {},

@@ -67,10 +67,11 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, w
 
 @contextlib.contextmanager
 def interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is only noted, so that a step is whole when its state is saved; a second one stops at once.
+    """Ctrl-C, or SIGTERM as machines that are taken away send it, is only noted, so that a step is whole when
+    its state is saved; a second one stops at once.
 
-    Yields whether it was asked for. Where there are no signals (in a thread), or they are ignored (in the
-    background), it never is.
+    Yields whether it was asked for. Where there are no signals (in a thread) it never is, nor where they are
+    ignored (Ctrl-C in the background).
     """
     asked: list[int] = []
 
@@ -80,15 +81,15 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
         asked.append(number)
 
     alone = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
-    if not alone or before in (None, signal.SIG_IGN):
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, note)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n, handler in before.items() if alone and handler not in (None, signal.SIG_IGN)]
+    for number in heard:
+        signal.signal(number, note)
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def step_generator(seed: int, step: int, stream: str, device: torch.device) -> torch.Generator:
@@ -234,6 +235,7 @@ class Trainer:
 
     def _restore(self) -> None:
         tensors, record = load_tensors(self._state_path)
+        self._check(record)
         for name in _KEPT:
             setattr(self, name, record.get(name, getattr(self, name)))
         self.ema.load_state_dict(under("ema", tensors))
@@ -241,6 +243,24 @@ class Trainer:
             module.load_state_dict(under(f"player.{name}", tensors))
             self.optimizers[name].restore(under(f"optimizer.{name}", tensors))
         log.info("%s resumes at step %d", self.recipe.name, self.step)
+
+    def _check(self, record: dict[str, Any]) -> None:
+        """Raise ValueError if the state was saved by a training that this recipe does not go on with."""
+        # How it is watched changes nothing, and a longer training goes on with a shorter one.
+        free = {"steps", "save_every", "sample_every"}
+        mine = json.loads(json.dumps(asdict(self.recipe)))
+        theirs = record.get("recipe", mine)
+        other = sorted(name for name in mine if name not in free and mine[name] != theirs.get(name))
+        if other:
+            raise ValueError(
+                f"{self.folder} holds a training with other {', '.join(other)}: use a new folder, or delete "
+                "that one."
+            )
+        if record["step"] > self.recipe.steps:
+            raise ValueError(
+                f"{self.folder} has {record['step']} steps already, more than {self.recipe.steps}: ask for "
+                "at least as many, or delete it."
+            )
 
     def _export(self) -> None:
         """Write the averaged weights and the stage's record; the mark that the stage is done."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import report
-from .results import ENDS
+from .judge import ENDS
 
 Rows = dict[str, dict[str, Any]]
 """Cost, systems and streams by label: a method, and its seed where there are several."""
@@ -18,8 +18,8 @@ Clips = dict[tuple[str, str], dict[int, list[report.Row]]]
 
 
 def table(rows: Rows) -> str:
-    """Markdown: one row per method and sampling, each with the method's cost of training."""
-    flat: dict[str, Any] = {}
+    """Markdown: truth and ceilings, then one row per method and sampling with its cost of training."""
+    flat: dict[str, Any] = {k: v for row in rows.values() for k, v in ceilings(row).items()}
     for name, row in rows.items():
         for sampling, figures in (modes(row) or {"does not stream": {}}).items():
             flat[f"{name}, {sampling}"] = {**figures, **(row["cost"] or {})}
@@ -47,6 +47,12 @@ def table(rows: Rows) -> str:
 def modes(row: dict[str, Any]) -> dict[str, Any]:
     """What the method generated, without the truth and the ceilings."""
     return {k: v for k, v in row["systems"].items() if k.startswith(("few", "multi"))}
+
+
+def ceilings(row: dict[str, Any]) -> dict[str, Any]:
+    """The truth and what no transformer has a part in, from the evaluation that has them all."""
+    found = {k: v for k, v in row["systems"].items() if k not in modes(row)}
+    return found if "autoencoders" in found else {}
 
 
 def spread(rows: Rows) -> str:
@@ -90,7 +96,7 @@ def _marked(rows: list[report.Row], seed: int) -> list[report.Row]:
 
 
 def long_table(rows: Rows) -> str:
-    """Markdown: the first and the last 10 s of every method's long stream; nothing where there is none."""
+    """Markdown: beginning and end of every method's long stream, where it says the same; else nothing."""
     flat: dict[str, Any] = {}
     for label, row in rows.items():
         for mode, stretches in row["streams"].items():
@@ -111,5 +117,5 @@ def long_table(rows: Rows) -> str:
         "motion": cell("motion"),
         "loudness": cell("loudness"),
     }
-    title = "\nLong streams, first 10 s to last 10 s:\n"
+    title = "\nLong streams, the first sentences to the same at the end:\n"
     return title + report.markdown(flat, columns, "method, sampling", "\n")

@@ -19,6 +19,8 @@ from ..data.sentences import SentenceMaker
 from ..metrics import drift, frechet, identity, mouth, sync, words
 from .systems import Latents, Material, reference_picture
 
+ENDS = ("first sentences", "same, at the end")
+"""The stretches of a long stream in which the same is said at its beginning and at its end."""
 Row = dict[str, Any]
 Features = dict[str, np.ndarray]
 """Windows [W, 64] for the Frechet distances, by the name of their network."""
@@ -76,19 +78,21 @@ class Judge:
         visemes: np.ndarray,
         picture: np.ndarray,
         latents: Latents,
+        opening: float = 0.0,
     ) -> dict[str, Row]:
-        """Figures of a long stream by stretch of time, and of its first and last 10 s.
+        """Figures of a long stream by stretch of time, and of its first and last `opening` seconds, if any.
 
         said: the requested words, timed from its start. visemes: requested openness [T]. picture: the
         reference [1, S, S, 3]. latents: of all frames and all sound.
         """
         frames, audio = material.frames, material.audio
         seconds = len(frames) / FPS
-        parts = drift.windows(frames, audio, (*drift.EDGES[:-1], max(60.0, seconds)))
-        if seconds >= 20:
-            ends = drift.windows(frames, audio, (0.0, 10.0, seconds - 10, seconds))
-            names = list(ends)
-            parts |= {"first 10 s": ends[names[0]], "last 10 s": ends[names[-1]]}
+        last = max(drift.EDGES[-1], seconds // 10 * 10)
+        parts = drift.windows(frames, audio, (*drift.EDGES[:-1], last))
+        if opening:
+            ends = drift.windows(frames, audio, (0.0, opening))
+            ends |= drift.windows(frames, audio, (seconds - opening, seconds))
+            parts |= dict(zip(ENDS, ends.values(), strict=True))
         return {
             name: {
                 **self._window(first, part, heard, said, visemes, picture),

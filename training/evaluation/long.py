@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -30,28 +31,64 @@ from .systems import (
     truth,
 )
 
+OPENING_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Script:
-    """Held-out sentences one after another: the clips, their joint transcript, visemes [T] and seconds."""
+    """Held-out sentences one after another: the clips, their joint transcript, visemes [T] and seconds.
+
+    opening: seconds of the sentences that are both its first and its last; 0 if it is too short for that.
+    """
 
     clips: tuple[Clip, ...]
     transcript: Transcript
     visemes: np.ndarray
     seconds: float
+    opening: float
+
+
+def write_scripts(clips: Sequence[Clip], seconds: float, count: int) -> list[Script]:
+    """`count` scripts, each beginning with another of `clips`, spread evenly."""
+    starts = [number * len(clips) // count for number in range(count)]
+    return [write_script([*clips[start:], *clips[:start]], seconds) for start in starts]
 
 
 def write_script(clips: Sequence[Clip], seconds: float) -> Script:
-    """Repeat `clips` until `seconds` are full; the last sentence may go beyond and is cut."""
-    chosen, transcript, visemes, clock = [], Transcript(), [], 0.0
+    """Repeat `clips` until `seconds` are full, and go on to the end of the last sentence.
+
+    The sentences of the first 10 s come again at the end, so that beginning and end differ in nothing but
+    time. What is too short for that is cut at `seconds`.
+    """
+    opening = _fill(clips, OPENING_SECONDS)
+    length = _seconds(opening)
+    if seconds < 2 * OPENING_SECONDS:
+        return _script(_fill(clips, seconds), seconds, 0.0)
+    middle = _fill(clips[len(opening) :] or clips, seconds - 2 * length)
+    chosen = [*opening, *middle, *opening]
+    return _script(chosen, _seconds(chosen), length)
+
+
+def _fill(clips: Sequence[Clip], seconds: float) -> list[Clip]:
+    chosen: list[Clip] = []
     for clip in itertools.cycle(clips):
-        if clock >= seconds:
+        if _seconds(chosen) >= seconds:
             break
         chosen.append(clip)
+    return chosen
+
+
+def _seconds(clips: Sequence[Clip]) -> float:
+    return sum(clip.frames for clip in clips) / FPS
+
+
+def _script(clips: Sequence[Clip], seconds: float, opening: float) -> Script:
+    transcript, visemes, clock = Transcript(), [], 0.0
+    for clip in clips:
         transcript = transcript.then(clip.transcript.shifted(clock))
         visemes.append(np.asarray(clip.row["viseme_openness"]))
         clock += clip.frames / FPS
-    return Script(tuple(chosen), transcript, np.concatenate(visemes), seconds)
+    return Script(tuple(clips), transcript, np.concatenate(visemes), seconds, opening)
 
 
 def long_stream(
@@ -90,7 +127,9 @@ def judge_stream(
     """Figures by stretch; those that ask for one character are left out of the truth."""
     picture = reference_picture(judge.corpus, script.clips[0])[None]
     said = script.transcript.words
-    stretches = judge.windows(material, said, script.visemes, picture, latents)
+    stretches = judge.windows(
+        material, said, script.visemes, picture, latents, opening=script.opening
+    )
     if name == "ground truth":
         for row in stretches.values():
             row |= {"similarity": None, "colour": None, "contrast": None, "sharpness": None}
@@ -111,6 +150,18 @@ def keep_stream(out: Path, name: str, stream: Row) -> None:
     path = _path(out, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(stream) + "\n", encoding="utf-8")
+
+
+def mean(values: Sequence[Any]) -> Any:
+    """The mean of numbers, and of dictionaries and lists by their parts; None where one is None."""
+    first = values[0]
+    if any(value is None for value in values):
+        return None
+    if isinstance(first, dict):
+        return {key: mean([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [mean(part) for part in zip(*values, strict=True)]
+    return float(np.mean(values))
 
 
 def _path(out: Path, name: str) -> Path:

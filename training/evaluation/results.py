@@ -12,7 +12,7 @@ import numpy as np
 from mutual_forcing.chunks import CHUNK_SECONDS
 
 from ..metrics import frechet, report
-from .judge import Features, Row
+from .judge import ENDS, Features, Row
 from .systems import System
 
 Measured = list[tuple[Row, Features]]
@@ -36,7 +36,6 @@ _STREAM = (
 
 
 _STEADY = ("similarity", "colour", "mouth", "sync", "loudness")
-ENDS = ("first 10 s", "last 10 s")
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Results:
         return result
 
     def steadiness(self) -> dict[str, Row]:
-        """How far the last 10 s of every long stream lie from its first 10 s, as a share of these.
+        """How far the end of every long stream lies from its beginning, where it says the same, as a share.
 
         None where there is nothing to share.
         """
@@ -217,7 +216,10 @@ def _steadiness(found: dict[str, Row]) -> str:
         return lambda r: "" if r[name] is None else f"{100 * r[name]:+.0f} %"
 
     columns = {name: cell(name) for name in _STEADY}
-    title = "\nLast 10 s of a long stream beside its first 10 s (the goal: within 10 %):\n"
+    title = (
+        "\nThe end of a long stream beside its beginning (10 s or more), where it says the same (the goal: "
+        "within 10 %):\n"
+    )
     return title + report.markdown(found, columns, before="\n")
 
 

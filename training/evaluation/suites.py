@@ -34,7 +34,8 @@ class Suite:
     """Numbers of clips for each part; 0 leaves a part out.
 
     clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
-    slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds and long_steps: the long streams.
+    slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds, long_steps, long_streams: length,
+    modes and characters of the long streams.
     controls: wrong words, wrong picture, and driven by sound instead of words. diversity: compared across
     `seeds` seeds. reference: real training clips that the Frechet distances are measured from. identities:
     held-out ones of the corpus that is made where none is given. ceilings: rows for a still, the
@@ -47,6 +48,7 @@ class Suite:
     steps: tuple[str, ...] = ("4", "8", "50")
     long_seconds: float = 0.0
     long_steps: tuple[str, ...] = ("4",)
+    long_streams: int = 1
     controls: int = 0
     diversity: int = 0
     seeds: int = 2
@@ -63,9 +65,9 @@ class Suite:
 
 SUITES = {
     "rows": Suite(),
-    "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 2, 2, 2, 9, 6),
+    "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 1, 2, 2, 2, 9, 6),
     "full": Suite(
-        20, 8, 4, ("1", "2", "4", "8", "m8", "16", "50"), 60.0, ("4", "50"), 8, 4, 3, 39, 16
+        20, 8, 4, ("1", "2", "4", "8", "m8", "16", "50"), 60.0, ("4", "50"), 2, 8, 4, 3, 39, 16
     ),
 }
 

@@ -1,7 +1,7 @@
 """Self-Forcing (arXiv 2506.08009), the baseline: DMD from a fixed bidirectional teacher on own rollouts.
 
-No real data, no flow matching, no self-consistency: the student only sees what it makes itself, and
-the teacher (stage `bidirectional`) is as good as the student can get.
+No flow matching, no self-consistency, and of the real clip the first chunk alone, as in image-to-video: the
+student makes all that follows, and the teacher (stage `bidirectional`) is as good as it can get.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from torch import Tensor
 
 from mutual_forcing.checkpoint import System
 from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.types import AVLatents
 
-from ..data.latents import LatentDataset
+from ..data.latents import LatentBatch, LatentDataset
 from .bidirectional import clip_context
 from .dmd import draw_level
 from .losses import Parts, Score, Teacher, guided_teacher, multi_mode
 from .mutual_forcing import MutualForcingObjective, Shared
-from .rollout import Rollout
+from .rollout import Rollout, Span, roll_out
 
 
 class SelfForcingObjective(MutualForcingObjective):
@@ -26,10 +27,21 @@ class SelfForcingObjective(MutualForcingObjective):
     def __init__(
         self, system: System, data: LatentDataset, teacher: AVTransformer, **options: object
     ) -> None:
-        # Whole clips come from Few mode; the first chunk may be real as in image-to-video.
         own = {"flow": 0.0, "consistency": 0.0, "dmd": 1.0, "real_share": 0.0, "critic": teacher}
         super().__init__(system, data, **{**options, **own})
         self.teacher = teacher.requires_grad_(False).to(self.device())
+
+    def _rollout(
+        self,
+        model: AVTransformer,
+        batch: LatentBatch,
+        clean: AVLatents,
+        generator: torch.Generator,
+        step: int,
+    ) -> Rollout:
+        """To the end of every clip from the first step on: what the teacher judges is the student's own."""
+        rows, chunks = next(iter(clean.parts.values())).shape[:2]
+        return roll_out(model, batch, clean, Span(1, chunks - 1, rows), generator)
 
     @torch.no_grad()
     def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
@@ -49,6 +61,6 @@ class SelfForcingObjective(MutualForcingObjective):
         return draw_level((rows, 1), generator).expand(rows, chunks)
 
     def _judged(self, estimate: Parts, rollout: Rollout) -> Parts:
-        """Whole clips: what is real stays real."""
+        """Whole clips: the first chunk stays real."""
         made = rollout.made[:, :, None, None]
         return {n: torch.where(made, e, rollout.clip.parts[n]) for n, e in estimate.items()}
