@@ -52,6 +52,7 @@ class LiveStage:
         """Stream until the visitor stops or stays silent; raises ValueError for unspeakable text."""
         if request.audio is not None:
             raise ValueError("A live stream is driven by text, not by a sound.")
+        self.studio.generator.plan(request)  # before anything is lost, unspeakable text raises here
         self.forget(visitor)
         stream = LiveStream(self.studio.model, self.studio.shelf.new(), request, self.limits)
         self._streams[visitor] = stream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,19 +67,28 @@ class System:
 def save_checkpoint(
     system: System, folder: Path, record: dict[str, Any], half: bool = True
 ) -> None:
-    """Write config.json, record.json and shards; weights in half precision by default."""
+    """Write config.json, record.json and shards; weights in half precision by default.
+
+    What was there before is replaced once everything is written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.safetensors"):
-        old.unlink()
     tensors = {
         f"{name}.{key}": _stored(value, half)
         for name, module in system.modules.items()
         for key, value in module.state_dict().items()
     }
-    for number, shard in enumerate(_shards(tensors), start=1):
-        save_file(shard, folder / f"weights-{number:03d}.safetensors")
-    _write_json(folder / "config.json", system.config.to_dict())
-    _write_json(folder / "record.json", record)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
+        partial = Path(name)
+        for number, shard in enumerate(_shards(tensors), start=1):
+            save_file(shard, partial / f"weights-{number:03d}.safetensors")
+        _write_json(partial / "config.json", system.config.to_dict())
+        _write_json(partial / "record.json", record)
+        made = {path.name for path in partial.iterdir()}
+        for path in partial.iterdir():
+            path.replace(folder / path.name)
+    for old in folder.glob("*.safetensors"):
+        if old.name not in made:
+            old.unlink()
 
 
 def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> System:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -140,6 +141,15 @@ def test_the_clip_tells_what_was_changed(generator, request_):
     assert [change["steps"] for change in settings["changes"]] == [1, 2]
     stage.forget("visitor")
     assert not clip.exists()
+
+
+def test_a_wrong_request_loses_nothing(generator, request_):
+    stage = LiveStage(Studio(generator), Limits(quiet=0.6))
+    run(stage, request_, lambda live: None)
+    clip = stage.save("visitor")
+    with pytest.raises(ValueError, match="spoken"):
+        run(stage, replace(request_, text="?!"), lambda live: None)
+    assert clip.exists() and stage.save("visitor") is not None
 
 
 def test_stop_ends_it_and_keeps_the_clip(generator, request_):

@@ -3,15 +3,30 @@
 import pytest
 import torch
 
-from mutual_forcing.chunks import CHUNK_SECONDS, TOKENS_PER_CHUNK
+from mutual_forcing.chunks import (
+    CHUNK_SECONDS,
+    POSITIONS_PER_SECOND,
+    TOKENS_PER_CHUNK,
+    block_causal_mask,
+    token_positions,
+)
 from mutual_forcing.config import (
     AudioAutoencoderConfig,
     BranchConfig,
     ModelConfig,
     VideoAutoencoderConfig,
 )
+from mutual_forcing.models.attention import (
+    BRANCHES,
+    COUPLING_DIMS,
+    KeyGroup,
+    RotaryTables,
+    attend,
+    past_keys,
+)
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
 from mutual_forcing.models.kv_cache import LATENTS_BEFORE, KVCache, ParallelHistory
+from mutual_forcing.models.layers import rotary_frequencies, rotary_table, rotate
 from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.models.video_autoencoder import VideoAutoencoder
 from mutual_forcing.motion import MOTION
@@ -103,6 +118,48 @@ def test_cache_equals_parallel_pass(model, names, conditional, first) -> None:
         done = AVLatents.of({n: p[:, part] for n, p in clean.parts.items()})
         cache.append(model.remember(done, here, cache), done)
     assert cache.length == WINDOW
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1234.56])
+def test_attention_by_unfolding_equals_one_dense_mask(seconds: float) -> None:
+    """Clean and noisy chunks in one sequence, at the times of a clock, under one block-causal mask."""
+    torch.manual_seed(0)
+    heads, content = 2, 32
+    width = content + COUPLING_DIMS
+    tables = RotaryTables.build(content, 5, torch.device("cpu"))
+    coupling = {name: torch.randn(heads) for name in BRANCHES}
+    shape = (1, CHUNKS, TOKENS_PER_CHUNK, heads)
+    q, k, v = (
+        {side: {n: torch.randn(*shape, size) for n in BRANCHES} for side in ("clean", "noisy")}
+        for size in (content, content, width)
+    )
+    stored = {n: (k["clean"][n], v["clean"][n]) for n in BRANCHES}
+    ours = []
+    for side in ("clean", "noisy"):
+        own = [KeyGroup(n, rotate(k[side][n], tables.own[n]), v[side][n]) for n in BRANCHES]
+        past = past_keys(ParallelHistory(WINDOW).past(0, stored), tables)
+        queries = {n: rotate(q[side][n], tables.own[n]) for n in BRANCHES}
+        out = attend(queries, own + past, coupling)
+        ours.append(torch.cat([out[n] for n in BRANCHES], 2).flatten(1, 2))
+
+    clock = seconds + torch.arange(CHUNKS, dtype=torch.float64) * CHUNK_SECONDS
+    times = clock[:, None] * POSITIONS_PER_SECOND + token_positions()
+    table = rotary_table(times.repeat(1, 2).flatten().repeat(2), rotary_frequencies(content))
+
+    def sequence(parts: dict[str, dict[str, torch.Tensor]]) -> torch.Tensor:
+        return torch.cat([torch.cat(list(p.values()), 2).flatten(1, 2) for p in parts.values()], 1)
+
+    branch = (torch.arange(2) > 0).repeat_interleave(TOKENS_PER_CHUNK).repeat(2 * CHUNKS)
+    bias = torch.where(branch[:, None], coupling["audio"], coupling["video"]).T[:, :, None]
+    bias = bias * (branch[:, None] != branch[None])
+    seen = block_causal_mask(CHUNKS, 2 * TOKENS_PER_CHUNK, WINDOW)
+    dense = torch.nn.functional.scaled_dot_product_attention(
+        *(rotate(sequence(x), table).transpose(1, 2) for x in (q, k)),
+        sequence(v).transpose(1, 2),
+        attn_mask=bias.masked_fill(~seen, -torch.inf),
+        scale=width**-0.5,
+    )
+    assert (torch.cat(ours, 1) - dense.transpose(1, 2).flatten(2)).abs().max() < 1e-4
 
 
 def test_the_latent_before_a_chunk_is_its_past_s_last(model) -> None:

@@ -161,3 +161,23 @@ def test_checkpoint_round_trip(random_generator, picture, tmp_path) -> None:
     request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1)
     first, second = (next(g.stream(request)) for g in (random_generator, again))
     assert np.array_equal(first.frames, second.frames)
+
+
+def test_a_checkpoint_is_replaced_only_by_a_whole_one(
+    random_generator, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mutual_forcing import checkpoint
+
+    checkpoint.save_checkpoint(random_generator.system, tmp_path, {})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(shard: dict, path) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(checkpoint, "save_file", full)
+        checkpoint.save_checkpoint(random_generator.system, tmp_path, {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "weights-099.safetensors").write_bytes(b"of a larger one")
+    checkpoint.save_checkpoint(random_generator.system, tmp_path, {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -57,8 +57,3 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Select the names that begin with `prefix/` and drop it."""
     start = f"{prefix}/"
     return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}
-
-
-def clone_state(module: nn.Module) -> dict[str, Tensor]:
-    """Copy a module's weights and buffers."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}

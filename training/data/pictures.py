@@ -17,19 +17,6 @@ def random_picture(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def panned_clip(rng: np.random.Generator, size: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture moving linearly behind the frame, and a reference crop of it.
-
-    Returns uint8 [frames, size, size, 3] and uint8 [size, size, 3].
-    """
-    margin = size // 4
-    picture = random_picture(rng, size + margin)
-    start, end, rest = rng.uniform(0, margin, (3, 2))
-    places = [start + (end - start) * k / max(1, frames - 1) for k in range(frames)] + [rest]
-    crops = [picture[int(y) : int(y) + size, int(x) : int(x) + size] for y, x in places]
-    return np.stack(crops[:-1]), crops[-1]
-
-
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
     corners = rng.uniform(0, 255, (2, 2, 3))
     ramp = np.linspace(0, 1, size)

@@ -23,7 +23,6 @@ from training.data.looks import STYLES, Look
 __all__ = ["Performance", "Rendered", "Renderer"]
 
 WIDE_OPEN = 0.5
-MAX_EYE_ANGLE = 0.55
 BATCH_FRAMES = 32
 _SHADERS = Path(__file__).with_name("shaders")
 _MATERIALS = ("skin", "eye", "cloth", "hair", "plain")

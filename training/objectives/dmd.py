@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mutual_forcing.flow import add_noise, velocity_target
+from mutual_forcing.flow import add_noise, velocity_target, velocity_to_clean
 from mutual_forcing.models.transformer import AVTransformer
 
 from .losses import Context, Parts, Score, draw_noise, mean_square, spread, velocity
@@ -24,7 +24,7 @@ def few_estimate(model: AVTransformer, rollout: Rollout, context: Context) -> Pa
     level = torch.full_like(rollout.made, rollout.sigma, dtype=torch.float32)
     levels = dict.fromkeys(rollout.x, level)
     out = velocity(model, rollout.x, levels, levels, context)
-    return {name: x - spread(level) * out[name] for name, x in rollout.x.items()}
+    return {n: velocity_to_clean(x, out[n], spread(level)) for n, x in rollout.x.items()}
 
 
 def draw_level(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -48,8 +48,10 @@ def distribution_matching(
         ours, theirs = real(noisy, level), fake(noisy, level)
         target = {}
         for name, part in estimate.items():
-            clean_real = noisy[name] - spread(level) * ours[name]
-            clean_fake = noisy[name] - spread(level) * theirs[name]
+            clean_real, clean_fake = (
+                velocity_to_clean(noisy[name], score[name], spread(level))
+                for score in (ours, theirs)
+            )
             scale = (part - clean_real).abs().mean((2, 3), keepdim=True).clamp_min(1e-4)
             target[name] = part - (clean_fake - clean_real) / scale
     return {n: value / 2 for n, value in mean_square(estimate, target, weights).items()}
