@@ -298,4 +298,8 @@ def test_monitors_raise_an_alarm_for_each_unwanted_outcome() -> None:
     for meaning, made in damaged.items():
         lines = raise_alarms(figures([made], [real]), 7)
         assert any(meaning in line and "step 7" in line for line in lines), (meaning, lines)
+    poses = Material(None, None, rng.normal(0, 0.1, (48, 4)).cumsum(0))
+    still = Material(None, None, np.repeat(poses.latents[:1], 48, 0))
+    assert not raise_alarms(figures([poses], [poses]), 0)
+    assert "freezes" in raise_alarms(figures([still], [poses]), 0)[0], "before there is a decoder"
     assert "same clip" in raise_alarms({"diversity": 0.0}, 0)[0]

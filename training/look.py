@@ -101,7 +101,9 @@ def _material(system: System, latents: AVLatents, picture: np.ndarray) -> Materi
     # The video autoencoder may still be learning beside this stage (training.reproduce).
     seen = latents.video is not None and system.video_autoencoder.has_statistics
     frames = _frames(system, latents.video, picture) if seen else None
-    return Material(frames, None if latents.audio is None else _sound(system, latents.audio))
+    sound = None if latents.audio is None else _sound(system, latents.audio)
+    poses = None if latents.video is None else latents.video[0].flatten(0, 1).float().cpu().numpy()
+    return Material(frames, sound, poses)
 
 
 def _write_sheet(

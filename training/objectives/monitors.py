@@ -19,10 +19,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Material:
-    """Frames uint8 [T, S, S, 3] and sound float [N] of one clip; None where a branch is absent."""
+    """Frames uint8 [T, S, S, 3], sound float [N] and standardised video latents [T, C] of one clip.
+
+    None where a branch is absent, and for frames while there is no decoder to make them.
+    """
 
     frames: np.ndarray | None
     audio: np.ndarray | None
+    latents: np.ndarray | None = None
+
+    def moved(self) -> np.ndarray | None:
+        """Change from each frame, or latent if there are no frames, to the next: [T - 1]."""
+        if self.frames is not None:
+            return drift.changes(self.frames)
+        return None if self.latents is None else np.abs(np.diff(self.latents, axis=0)).mean(1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ def figures(made: Sequence[Material], real: Sequence[Material]) -> dict[str, flo
     if made[0].frames is not None:
         extra = [_clipped(m.frames) - _clipped(r.frames) for m, r in zip(made, real, strict=True)]
         values["saturation"] = max(0.0, float(np.mean(extra)))
-        moved = [[drift.changes(clip.frames) for clip in clips] for clips in (made, real)]
+    if made[0].moved() is not None:
+        moved = [[clip.moved() for clip in clips] for clips in (made, real)]
         values["motion"] = _ratio(*([drift.motion(m) for m in side] for side in moved))
         values["jumps"] = _ratio(*([drift.jump(m) for m in side] for side in moved))
     return values
