@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mutual_forcing import StreamingGenerator
+from mutual_forcing.checkpoint import PRETRAINED
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from training.data.dataset import Corpus
 from training.data.synthesize import SECONDS_PER_CLIP, CorpusOptions
@@ -22,6 +23,7 @@ from training.evaluation.heldout import (
 )
 from training.evaluation.judge import ENDS, Judge
 from training.evaluation.long import mean, write_script, write_scripts
+from training.evaluation.memory import peak_of
 from training.evaluation.results import Results, write
 from training.evaluation.suites import SUITES, Suite, pool
 from training.evaluation.systems import Material, Setting, generate, request_for, truth
@@ -94,6 +96,10 @@ def test_the_end_of_a_stream_is_held_against_its_beginning(tmp_path: Path) -> No
     assert found.steadiness()["few 4"]["similarity"] is None, "the truth has no one character"
     found.streams = {}
     assert "The end of a long stream" not in write(found, tmp_path)
+
+
+def test_memory_is_that_of_a_process_that_only_streams() -> None:
+    assert 0.2 < peak_of(PRETRAINED / "tiny", "1") < 2
 
 
 def test_a_long_script_says_the_same_at_both_ends(judge: Judge) -> None:

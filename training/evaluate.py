@@ -23,7 +23,7 @@ from mutual_forcing import StreamingGenerator
 
 from .command import run
 from .data.dataset import Corpus
-from .evaluation import film, long, plots, results, rows
+from .evaluation import film, long, memory, plots, results, rows
 from .evaluation.heldout import heldout_corpus, split_warning
 from .evaluation.judge import Judge
 from .evaluation.suites import (
@@ -67,7 +67,7 @@ def evaluate(
         seeds = [seed + 1000 * number for number in range(suite.seeds)]
         spread = long.diversity(generators[""], judge.corpus, clips, setting, seeds)
         found.diversity = {"mode": setting.name, **spread}
-    return _finish(found, out)
+    return _finish(found, suite, generators[""], out)
 
 
 def _streams(
@@ -117,8 +117,11 @@ def _stream(
     }
 
 
-def _finish(found: results.Results, out: Path) -> str:
-    """The tables, the plots and the film."""
+def _finish(found: results.Results, suite: Suite, generator: StreamingGenerator, out: Path) -> str:
+    """Memory, the tables, the plots and the film."""
+    folder = generator.system.folder
+    if suite.memory and folder:
+        found.memory = {Setting.parse(s).name: memory.peak_of(folder, s) for s in suite.steps}
     text = results.write(found, out)
     machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     timings = results.write_timings(found, out, machine, peak_memory(torch.device("cpu")))

@@ -39,7 +39,7 @@ class Suite:
     controls: wrong words, wrong picture, and driven by sound instead of words. diversity: compared across
     `seeds` seeds. reference: real training clips that the Frechet distances are measured from. identities:
     held-out ones of the corpus that is made where none is given. ceilings: rows for a still, the
-    autoencoders and the true motion, which the transformer has no part in.
+    autoencoders and the true motion, which the transformer has no part in. memory: of each mode alone.
     """
 
     clips: int = 50
@@ -55,6 +55,7 @@ class Suite:
     reference: int = 0
     identities: int = 17
     ceilings: bool = True
+    memory: bool = False
 
     @property
     def choice(self) -> Choice:
@@ -67,7 +68,19 @@ SUITES = {
     "rows": Suite(),
     "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 1, 2, 2, 2, 9, 6),
     "full": Suite(
-        20, 8, 4, ("1", "2", "4", "8", "m8", "16", "50"), 60.0, ("4", "50"), 2, 8, 4, 3, 39, 16
+        20,
+        8,
+        4,
+        ("1", "2", "4", "8", "m8", "16", "50"),
+        60.0,
+        ("4", "50"),
+        2,
+        8,
+        4,
+        3,
+        39,
+        16,
+        memory=True,
     ),
 }
 
