@@ -17,6 +17,8 @@ from .types import TimedPhoneme, Transcript
 if TYPE_CHECKING:
     from pocketsphinx import Decoder
 
+VERSION = 2
+"""Raised when other phonemes are heard, so that what was measured of driven lips is measured again."""
 _RATE = 100
 """Frames a second of pocketsphinx."""
 _SILENCE = 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mutual_forcing import StreamingGenerator
+from mutual_forcing import StreamingGenerator, listening
 
 from ..data.dataset import Clip, Corpus
 from ..metrics import frechet
@@ -147,7 +147,8 @@ def build_systems(
         for name, control in controls.items():
             make = control(generator, corpus, setting, seed)
             chosen = evenly(list(clips), suite.controls)
-            made_by = f"{digest} seed {seed}"
+            heard = f" listening {listening.VERSION}" if control is driven else ""
+            made_by = f"{digest} seed {seed}{heard}"
             name = f"{name}, {setting.name}"
             systems.append(system(name, make, setting.sampler.nfe, made_by, chosen))
     return systems
