@@ -177,13 +177,17 @@ def test_damage_is_caught(judge: Judge, served: StreamingGenerator, source: str)
     assert lags.tolist() == [0, -5], "the sound is 5 frames late"
 
 
-def test_noise_in_the_weights_is_caught(judge: Judge, served: StreamingGenerator) -> None:
+@pytest.mark.parametrize("deviations", [0.5, 1.0])
+def test_noise_in_the_weights_is_caught(
+    judge: Judge, served: StreamingGenerator, deviations: float
+) -> None:
+    """By its sound first; lips hold out longer."""
     clip = judge.corpus.split("heldout")[0]
     spoiled = copy.deepcopy(served)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in spoiled.system.model.parameters():
-            noise = torch.randn(weight.shape, generator=generator)
+            noise = deviations * torch.randn(weight.shape, generator=generator)
             weight.add_(noise * weight.std() if weight.numel() > 1 else noise)
     setting = Setting(4, "few")
     request = request_for(judge.corpus, clip, setting, 0)
@@ -194,6 +198,8 @@ def test_noise_in_the_weights_is_caught(judge: Judge, served: StreamingGenerator
     for name in ("audio_random", "audio_sync"):
         before, after = (frechet.distance(f[name], real[name]) for f in (found, lost))
         assert after > 1.2 * before, name
+    if deviations < 1:
+        return
     # The decoder draws a face whatever it is told: not how the picture looks but how it moves is spoiled.
     assert bad["sync"] < good["sync"] / 2 and bad["mouth"] < good["mouth"] - 0.1
     assert bad["closed_errors"] > good["closed_errors"]
