@@ -44,7 +44,7 @@ class Listener:
     def until(self, seconds: float) -> Transcript:
         """All phonemes of the sound until `seconds` and a few seconds more, without words.
 
-        What is heard but no speech (noise, breath) is a pause, and silence one long one.
+        What is heard but no speech (noise, breath, silence) is a pause.
         """
         while self._heard < min(seconds * SAMPLE_RATE, len(self._audio)):
             end = _quiet_end(self._audio, self._heard)
@@ -52,6 +52,8 @@ class Listener:
             offset = self._heard / SAMPLE_RATE
             self._phonemes += Transcript(self._hear(stretch)).shifted(offset).phonemes
             self._heard = end
+        if self._heard == len(self._audio):
+            self._decoder = None  # 30 MB, and nothing is left to hear
         return Transcript(self._phonemes)
 
     def _hear(self, audio: np.ndarray) -> tuple[TimedPhoneme, ...]:

@@ -27,6 +27,7 @@ STUBBORN = """
 import os, signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     Path(sys.argv[1] + ".begun").write_text(str(os.getpid())); time.sleep(200)
 except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import nn
 
 from training.config import Recipe
+from training.recipes import BASELINES, STAGES
 from training.stages import Workspace
 from training.tracker import Tracker
-from training.trainer import Interrupted, Trainer
+from training.trainer import Interrupted, Trainer, differences
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -116,6 +118,15 @@ def test_a_training_goes_on_only_with_its_own_recipe(tmp_path: Path) -> None:
     assert longer.step == STEPS + 2
 
 
+@pytest.mark.parametrize("name", [*STAGES, *BASELINES])
+def test_a_longer_training_goes_on_with_a_shorter_and_no_other(name: str, tmp_path: Path) -> None:
+    plans = [Workspace(tmp_path, "tiny", CPU).plan(name, steps) for steps in (50, 100)]
+    saved = json.loads(json.dumps(asdict(plans[0])))
+    assert not differences(plans[0], saved) and not differences(plans[1], saved)
+    assert differences(replace(plans[1], batch=3), saved) == ["batch"]
+    assert differences(replace(plans[0], options={"more": 1}), saved) == ["options"]
+
+
 def test_a_stage_killed_before_its_export_still_knows_its_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +157,7 @@ def test_the_log_forgets_what_comes_again(tmp_path: Path) -> None:
 
 def test_schedules_are_as_long_as_the_steps_that_are_asked_for(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "tiny", CPU)
-    for name in ("mutual_forcing", "mutual_forcing_sc", "self_forcing"):
+    for name in ("mutual_forcing", "mutual_forcing_sc"):
         plan = workspace.plan(name, 400, seed=3)
         assert plan.steps == 400 and plan.seed == 3 and plan.options["ramp"] == 200
         assert plan.optimizer.warmup == 50

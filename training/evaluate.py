@@ -84,7 +84,8 @@ def _streams(
     for name in ("ground truth", *settings):
         streams = []
         for number, script in enumerate(tqdm(scripts, desc=f"long, {name}"), start=1):
-            made_by = f"{judge.digest} {generator.system.digest} {seed} {script.seconds:g}"
+            said = f"{script.clips[0].index} {len(script.clips)} {script.seconds:g}"
+            made_by = f"{judge.digest} {generator.system.digest} {seed} {said}"
             kept = long.kept_stream(out, f"{name} {number}", made_by)
             if kept is None:
                 stream = _stream(name, script, settings.get(name), judge, generator, seed)
@@ -176,7 +177,7 @@ def suite_of(options: argparse.Namespace) -> Suite:
     if options.multi_clips is not None:
         suite = replace(suite, multi_clips=options.multi_clips, slow_clips=options.multi_clips)
     if options.steps is not None:
-        suite = replace(suite, steps=tuple(options.steps.split(",")))
+        suite = replace(suite, steps=tuple(map(str.strip, options.steps.split(","))))
     if options.long_seconds is not None:
         suite = replace(suite, long_seconds=options.long_seconds)
     if options.long_streams is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,7 +119,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.wait()
     except KeyboardInterrupt:
         for process in processes:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
         for process in processes:
             process.wait()
         raise

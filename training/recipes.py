@@ -173,9 +173,11 @@ def _fine_tuning(
 
     def build(scale: Scale) -> Recipe:
         steps = scale.steps["mutual_forcing"]
-        lengths = {"lengths": scale.lengths, "ramp": steps // 2, "fake_updates": scale.fake_updates}
-        forcing = objective in ("mutual_forcing", "self_forcing")
-        extra = lengths if forcing else {"chunks": min(scale.lengths)}
+        forcing = {"lengths": scale.lengths, "fake_updates": scale.fake_updates}
+        extra = {
+            "mutual_forcing": {**forcing, "ramp": steps // 2},
+            "self_forcing": forcing,
+        }.get(objective, {"chunks": min(scale.lengths)})
         return _recipe(
             scale, name, FINE_TUNING, objective=objective, options={**extra, **options}, init=init,
             ema=0.99, like="mutual_forcing",

@@ -68,7 +68,7 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, w
 @contextlib.contextmanager
 def interrupts_noted() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, or SIGTERM as machines that are taken away send it, is only noted, so that a step is whole when
-    its state is saved; a second one stops at once.
+    its state is saved; a second Ctrl-C stops at once.
 
     Yields whether it was asked for. Where there are no signals (in a thread) it never is, nor where they are
     ignored (Ctrl-C in the background).
@@ -76,7 +76,8 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
     asked: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if asked:
+        # SIGTERM may come twice, from the system and from the process that started this one.
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
 
@@ -97,6 +98,19 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
     digest = hashlib.sha256(f"{seed}/{step}/{stream}".encode()).digest()
     generator = torch.Generator(device=device)
     return generator.manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
+    """Fields in which `recipe` is no continuation of a saved one; none for a state that holds no recipe.
+
+    How it is watched changes nothing. A recipe of another length has other schedules, which may go on.
+    """
+    mine = json.loads(json.dumps(asdict(recipe)))
+    theirs = mine if saved is None else saved
+    free = {"save_every", "sample_every"}
+    if mine["steps"] != theirs.get("steps"):
+        free |= {"steps", "ema", "optimizer", "options"}
+    return sorted(name for name in mine if name not in free and mine[name] != theirs.get(name))
 
 
 class Trainer:
@@ -246,11 +260,7 @@ class Trainer:
 
     def _check(self, record: dict[str, Any]) -> None:
         """Raise ValueError if the state was saved by a training that this recipe does not go on with."""
-        # How it is watched changes nothing, and a longer training goes on with a shorter one.
-        free = {"steps", "save_every", "sample_every"}
-        mine = json.loads(json.dumps(asdict(self.recipe)))
-        theirs = record.get("recipe", mine)
-        other = sorted(name for name in mine if name not in free and mine[name] != theirs.get(name))
+        other = differences(self.recipe, record.get("recipe"))
         if other:
             raise ValueError(
                 f"{self.folder} holds a training with other {', '.join(other)}: use a new folder, or delete "

@@ -153,12 +153,13 @@ def keep_stream(out: Path, name: str, stream: Row) -> None:
 
 
 def mean(values: Sequence[Any]) -> Any:
-    """The mean of numbers, and of dictionaries and lists by their parts; None where one is None."""
+    """The mean of numbers, and by parts of lists and dictionaries (what all have); None where one is None."""
     first = values[0]
     if any(value is None for value in values):
         return None
     if isinstance(first, dict):
-        return {key: mean([value[key] for value in values]) for key in first}
+        shared = [key for key in first if all(key in value for value in values)]
+        return {key: mean([value[key] for value in values]) for key in shared}
     if isinstance(first, list):
         return [mean(part) for part in zip(*values, strict=True)]
     return float(np.mean(values))

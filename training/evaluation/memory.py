@@ -27,7 +27,7 @@ def peak_of(checkpoint: Path, asked: str) -> float:
     asked: as for Setting.parse.
     """
     command = [sys.executable, "-m", __name__, str(checkpoint), asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 

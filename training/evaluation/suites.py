@@ -66,20 +66,29 @@ class Suite:
 
 SUITES = {
     "rows": Suite(),
-    "quick": Suite(4, 2, 1, ("4", "8", "50"), 15.0, ("4",), 1, 2, 2, 2, 9, 6),
+    "quick": Suite(
+        clips=4,
+        multi_clips=2,
+        slow_clips=1,
+        long_seconds=15.0,
+        controls=2,
+        diversity=2,
+        reference=9,
+        identities=6,
+    ),
     "full": Suite(
-        20,
-        8,
-        4,
-        ("1", "2", "4", "8", "m8", "16", "50"),
-        60.0,
-        ("4", "50"),
-        2,
-        8,
-        4,
-        3,
-        39,
-        16,
+        clips=20,
+        multi_clips=8,
+        slow_clips=4,
+        steps=("1", "2", "4", "8", "m8", "16", "50"),
+        long_seconds=60.0,
+        long_steps=("4", "50"),
+        long_streams=2,
+        controls=8,
+        diversity=4,
+        seeds=3,
+        reference=39,
+        identities=16,
         memory=True,
     ),
 }
@@ -95,7 +104,7 @@ def pool(corpus: Corpus) -> list[Clip]:
 
 def settings(suite: Suite) -> list[Setting]:
     """The modes of the table, in order."""
-    return [Setting.parse(text.strip()) for text in suite.steps]
+    return [Setting.parse(text) for text in suite.steps]
 
 
 def clips_for(suite: Suite, clips: tuple[Clip, ...], setting: Setting) -> tuple[Clip, ...]:
