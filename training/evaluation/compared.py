@@ -74,9 +74,10 @@ def spread(rows: Rows) -> str:
 
 
 def differences(clips: Clips, method: str) -> dict[str, report.Figures]:
-    """`method` minus every other one, paired by clip and by seed of training, all seeds together.
+    """`method` minus every other one, paired by clip and by seed of training.
 
-    What no training has a part in is the same for every seed: rows under the seed -1.
+    The seeds of a clip are taken together, because they are not independent: intervals are over clips. What
+    no training has a part in is the same for every seed: rows under the seed -1.
     """
     found = {}
     for (name, system), seeds in clips.items():
@@ -85,14 +86,23 @@ def differences(clips: Clips, method: str) -> dict[str, report.Figures]:
             continue
         shared = {seed: seeds[s] for seed in mine if (s := seed if seed in seeds else -1) in seeds}
         if shared:
-            ours = [row for seed in shared for row in _marked(mine[seed], seed)]
-            theirs = [row for seed, rows in shared.items() for row in _marked(rows, seed)]
+            ours, theirs = _pooled([mine[seed] for seed in shared]), _pooled(list(shared.values()))
             found[f"{method} minus {name}, {system}"] = report.compare(ours, theirs)
     return found
 
 
-def _marked(rows: list[report.Row], seed: int) -> list[report.Row]:
-    return [{**row, "index": (seed, row["index"])} for row in rows]
+def _pooled(runs: list[list[report.Row]]) -> list[report.Row]:
+    """One row for each clip that all runs have: sums of what is counted, means of the rest."""
+    by_clip = [{row["index"]: row for row in rows} for rows in runs]
+    pooled = []
+    for index in by_clip[0]:
+        if not all(index in rows for rows in by_clip):
+            continue
+        same = [rows[index] for rows in by_clip]
+        counts = {n: sum(row[n] for row in same) for n in ("errors", "closed_errors", "words")}
+        means = {n: np.mean([row[n] for row in same]) for n in ("mouth", "sync", "similarity")}
+        pooled.append({"index": index, **counts, **means})
+    return pooled
 
 
 def long_table(rows: Rows) -> str:
