@@ -67,8 +67,8 @@ def figures(made: Sequence[Material], real: Sequence[Material]) -> dict[str, flo
     if made[0].frames is not None:
         extra = [_clipped(m.frames) - _clipped(r.frames) for m, r in zip(made, real, strict=True)]
         values["saturation"] = max(0.0, float(np.mean(extra)))
-    if made[0].moved() is not None:
-        moved = [[clip.moved() for clip in clips] for clips in (made, real)]
+    moved = [[clip.moved() for clip in clips] for clips in (made, real)]
+    if moved[0][0] is not None:
         values["motion"] = _ratio(*([drift.motion(m) for m in side] for side in moved))
         values["jumps"] = _ratio(*([drift.jump(m) for m in side] for side in moved))
     return values

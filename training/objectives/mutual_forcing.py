@@ -31,7 +31,15 @@ from .losses import (
     multi_mode,
     remember_context,
 )
-from .rollout import ROLLOUT, Rollout, draw_span, follow_on, roll_out, sample_on_real_history
+from .rollout import (
+    ROLLOUT,
+    Rollout,
+    Span,
+    draw_span,
+    follow_on,
+    roll_out,
+    sample_on_real_history,
+)
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
@@ -142,9 +150,13 @@ class MutualForcingObjective(TransformerObjective):
         if not self.own_history:
             return sample_on_real_history(model, batch, clean, generator)
         rows, chunks = next(iter(clean.parts.values())).shape[:2]
-        longest = 1 + int((self.max_rollout - 1) * min(1.0, step / max(1, self.ramp)))
-        span = draw_span(chunks, longest, self._generated(rows), generator)
+        span = self._span(rows, chunks, generator, step)
         return roll_out(model, batch, clean, span, generator)
+
+    def _span(self, rows: int, chunks: int, generator: torch.Generator, step: int) -> Span:
+        """What Few mode makes of a batch."""
+        longest = 1 + int((self.max_rollout - 1) * min(1.0, step / max(1, self.ramp)))
+        return draw_span(chunks, longest, self._generated(rows), generator)
 
     def _target(self, clean: AVLatents, rollout: Rollout) -> AVLatents:
         """The real chunks as they follow from what the model looks back on."""

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from mutual_forcing.checkpoint import System
 from mutual_forcing.models.transformer import AVTransformer
-from mutual_forcing.types import AVLatents
 
-from ..data.latents import LatentBatch, LatentDataset
+from ..data.latents import LatentDataset
 from .bidirectional import clip_context
 from .dmd import draw_level
 from .losses import Parts, Score, Teacher, guided_teacher, multi_mode
 from .mutual_forcing import MutualForcingObjective, Shared
-from .rollout import Rollout, Span, roll_out
+from .rollout import Rollout, Span
 
 
 class SelfForcingObjective(MutualForcingObjective):
@@ -31,17 +30,9 @@ class SelfForcingObjective(MutualForcingObjective):
         super().__init__(system, data, **{**options, **own})
         self.teacher = teacher.requires_grad_(False).to(self.device())
 
-    def _rollout(
-        self,
-        model: AVTransformer,
-        batch: LatentBatch,
-        clean: AVLatents,
-        generator: torch.Generator,
-        step: int,
-    ) -> Rollout:
+    def _span(self, rows: int, chunks: int, generator: torch.Generator, step: int) -> Span:
         """To the end of every clip from the first step on: what the teacher judges is the student's own."""
-        rows, chunks = next(iter(clean.parts.values())).shape[:2]
-        return roll_out(model, batch, clean, Span(1, chunks - 1, rows), generator)
+        return Span(1, chunks - 1, rows)
 
     @torch.no_grad()
     def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
