@@ -17,7 +17,7 @@ from training.config import OptimizerConfig
 from training.data.latents import LatentBatch, autocorrelation, join_batches
 from training.objectives.dmd import distribution_matching, fake_flow_matching
 from training.objectives.intervals import FINEST, draw_intervals
-from training.objectives.losses import Context, guided_teacher, split_target, spread
+from training.objectives.losses import GUIDANCE, Context, guided_teacher, split_target, spread
 from training.objectives.monitors import Material, figures, raise_alarms
 from training.objectives.mutual_forcing import MutualForcingObjective
 from training.objectives.rollout import FARTHEST, draw_span, follow_on, roll_out
@@ -102,10 +102,11 @@ class Recorder:
 def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
     model = Recorder({"said": 1.0, "unsaid": 0.5})
     said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
-    teacher = guided_teacher(model, said, unsaid, 3.0)
-    x = {"video": torch.zeros(1, 2, 4, 5)}
-    found = teacher(x, torch.full((1, 2), 0.5), torch.tensor([[FINEST, 2 * FINEST]]))["video"]
-    assert (found[0, 0] == 0.5 + 3 * 0.5).all() and (found[0, 1] == 1).all()
+    teacher = guided_teacher(model, said, unsaid, {"video": 2.0, "audio": 3.0})
+    x = {"video": torch.zeros(1, 2, 4, 5), "audio": torch.zeros(1, 2, 4, 3)}
+    found = teacher(x, torch.full((1, 2), 0.5), torch.tensor([[FINEST, 2 * FINEST]]))
+    for name, scale in (("video", 2), ("audio", 3)):
+        assert (found[name][0, 0] == 0.5 + scale * 0.5).all() and (found[name][0, 1] == 1).all()
     (_, _, few, _), (_, _, multi, asked) = model.asked
     assert few["video"].tolist() == [[0, 2 * FINEST]] and asked == "unsaid"
     assert multi["video"].tolist() == [[0, 0]]
@@ -119,7 +120,7 @@ def test_given_audio_stays_clean_in_self_consistency_and_is_not_learned() -> Non
     given = torch.tensor([True, False])
     ema, model = Recorder({"said": 1.0, "unsaid": 0.0}), Recorder({"said": 0.2})
     said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
-    teacher = guided_teacher(ema, said, unsaid, 2.0)
+    teacher = guided_teacher(ema, said, unsaid, GUIDANCE)
     held = self_consistency(model, said, teacher, clean, weights, generator, given)
     for x, sigma, delta, _ in [*ema.asked, *model.asked]:
         assert torch.equal(x["audio"][0], clean["audio"][0])

@@ -58,7 +58,7 @@ SCALES = {
             "audio_pretrain": 800,
             "video_pretrain": 600,
             "joint": 300,
-            "mutual_forcing": 80,
+            "mutual_forcing": 320,
         },
         batch={
             "video_autoencoder": 10,
@@ -160,6 +160,8 @@ def _joint(scale: Scale) -> Recipe:
     )
 
 
+FOLDED = {"video": 2.0, "audio": 3.0}
+"""Guidance that the last stage folds into Few mode: it takes in a half of it in sound, less than in video."""
 FINE_TUNING = OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50)
 
 
@@ -173,7 +175,11 @@ def _fine_tuning(
 
     def build(scale: Scale) -> Recipe:
         steps = scale.steps["mutual_forcing"]
-        forcing = {"lengths": scale.lengths, "fake_updates": scale.fake_updates}
+        forcing = {
+            "lengths": scale.lengths,
+            "fake_updates": scale.fake_updates,
+            "guidance": FOLDED,
+        }
         extra = {
             "mutual_forcing": {**forcing, "ramp": steps // 2},
             "self_forcing": forcing,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -23,6 +24,10 @@ Teacher = Callable[[Parts, Tensor, Tensor, Tensor | None], Parts]
 """Mean velocity of x at levels sigma over intervals delta, both [B, K]; audio that is given (bool [B], None =
 nowhere) is clean and stays.
 """
+Guidance = Mapping[str, float]
+"""Guidance scale by branch (1 = none): what sound needs is too much for lips."""
+GUIDANCE: Guidance = MappingProxyType({"video": 2.0, "audio": 2.0})
+NO_GUIDANCE: Guidance = MappingProxyType({"video": 1.0, "audio": 1.0})
 Score = Callable[[Parts, Tensor], Parts]
 """Instantaneous velocity of noisy latents at levels [B, K]."""
 
@@ -138,7 +143,7 @@ def split_target(
 
 
 def guided_teacher(
-    model: AVTransformer, context: Context, unconditional: Context, guidance_scale: float
+    model: AVTransformer, context: Context, unconditional: Context, guidance: Guidance
 ) -> Teacher:
     """Mean velocity of Few mode; for the finest intervals that of the guided Multi mode.
 
@@ -150,11 +155,11 @@ def guided_teacher(
         levels = levels_of(x, sigma, given)
         interval = levels_of(x, torch.where(fine, torch.zeros_like(delta), delta), given)
         conditional = velocity(model, x, levels, interval, context)
-        if guidance_scale == 1 or not fine.any():
+        if all(guidance[name] == 1 for name in x) or not fine.any():
             return not_given(conditional, given)
         null = velocity(model, x, levels, dict.fromkeys(x, torch.zeros_like(delta)), unconditional)
         guided = {
-            name: torch.where(spread(fine), guide(part, null[name], guidance_scale), part)
+            name: torch.where(spread(fine), guide(part, null[name], guidance[name]), part)
             for name, part in conditional.items()
         }
         return not_given(guided, given)
@@ -164,7 +169,7 @@ def guided_teacher(
 
 @torch.no_grad()
 def causal_teacher(
-    model: AVTransformer, batch: LatentBatch, past: AVLatents, guidance_scale: float
+    model: AVTransformer, batch: LatentBatch, past: AVLatents, guidance: Guidance
 ) -> Teacher:
     """The guided teacher of chunks that look back on `past`, whose contexts carry no gradient."""
     branches = tuple(past.parts)
@@ -172,7 +177,7 @@ def causal_teacher(
         remember_context(model, past, asked.conditions(model, branches))
         for asked in (batch, batch.without_text())
     )
-    return guided_teacher(model, context, unconditional, guidance_scale)
+    return guided_teacher(model, context, unconditional, guidance)
 
 
 def multi_mode(teacher: Teacher) -> Score:

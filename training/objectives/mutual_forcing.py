@@ -21,7 +21,10 @@ from mutual_forcing.types import AVLatents
 from ..data.latents import Dropout, LatentBatch, LatentDataset
 from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
 from .losses import (
+    GUIDANCE,
+    NO_GUIDANCE,
     Context,
+    Guidance,
     Parts,
     Score,
     Teacher,
@@ -60,6 +63,7 @@ class MutualForcingObjective(TransformerObjective):
     real_share: rows whose history stays purely real; audio_driven: rows whose audio is given, which are among
     them. own_history: False = teacher forcing throughout.
     flow, consistency, dmd: weights of the losses; fake_updates: fake score's updates per step.
+    guidance: scale by branch of the guided Multi mode that is folded into Few mode.
     critic: what the fake score starts from; None is the model itself.
     """
 
@@ -78,7 +82,7 @@ class MutualForcingObjective(TransformerObjective):
         ramp: int = 1,
         real_share: float = 0.4,
         audio_driven: float = 0.15,
-        guidance_scale: float = 2.0,
+        guidance: Guidance = GUIDANCE,
         flow: float = 1.0,
         consistency: float = 2 / 3,
         dmd: float = 1 / 3,
@@ -88,7 +92,7 @@ class MutualForcingObjective(TransformerObjective):
         super().__init__(system, data, batch, seed, ("video", "audio"), min(lengths), dropout)
         self.lengths, self.own_history = tuple(lengths), own_history
         self.max_rollout, self.ramp, self.real_share = max_rollout, ramp, real_share
-        self.audio_driven, self.guidance_scale = audio_driven, guidance_scale
+        self.audio_driven, self.guidance = audio_driven, guidance
         self.flow, self.consistency, self.dmd = flow, consistency, dmd
         if dmd:
             self.fake = copy.deepcopy(critic or self.model).requires_grad_(True)
@@ -176,7 +180,7 @@ class MutualForcingObjective(TransformerObjective):
 
     def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
         """What is held for the truth: the averaged weights, Multi mode guided."""
-        return causal_teacher(ema, shared.batch, shared.rollout.past, self.guidance_scale)
+        return causal_teacher(ema, shared.batch, shared.rollout.past, self.guidance)
 
     def _given(self, rows: int, generator: torch.Generator) -> Tensor:
         """Rows whose audio is given, bool [rows]: only where the history is real, because the rollout makes
@@ -226,7 +230,7 @@ class MutualForcingObjective(TransformerObjective):
         conditions = shared.batch.conditions(self.fake, self.branches)
         with torch.no_grad():
             context = remember_context(self.fake, shared.rollout.past, conditions)
-        return multi_mode(guided_teacher(self.fake, context, context, 1.0))
+        return multi_mode(guided_teacher(self.fake, context, context, NO_GUIDANCE))
 
     def _level(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
         return draw_level(tuple(rollout.made.shape), generator)

@@ -15,7 +15,7 @@ from mutual_forcing.models.transformer import AVTransformer
 from ..data.latents import LatentDataset
 from .bidirectional import clip_context
 from .dmd import draw_level
-from .losses import Parts, Score, Teacher, guided_teacher, multi_mode
+from .losses import NO_GUIDANCE, Parts, Score, Teacher, guided_teacher, multi_mode
 from .mutual_forcing import MutualForcingObjective, Shared
 from .rollout import Rollout, Span
 
@@ -40,11 +40,11 @@ class SelfForcingObjective(MutualForcingObjective):
             clip_context(self.teacher, asked, self.branches)
             for asked in (shared.batch, shared.batch.without_text())
         )
-        return guided_teacher(self.teacher, context, unconditional, self.guidance_scale)
+        return guided_teacher(self.teacher, context, unconditional, self.guidance)
 
     def _fake_score(self, shared: Shared) -> Score:
         context = clip_context(self.fake, shared.batch, self.branches)
-        return multi_mode(guided_teacher(self.fake, context, context, 1.0))
+        return multi_mode(guided_teacher(self.fake, context, context, NO_GUIDANCE))
 
     def _level(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
         """One level for the whole clip, as the teacher learned it."""

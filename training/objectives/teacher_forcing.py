@@ -15,7 +15,15 @@ from mutual_forcing.flow import add_noise
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
-from .losses import causal_teacher, draw_noise, log_losses, remember_context, spread
+from .losses import (
+    GUIDANCE,
+    Guidance,
+    causal_teacher,
+    draw_noise,
+    log_losses,
+    remember_context,
+    spread,
+)
 from .self_consistency import self_consistency
 from .transformer import TransformerObjective
 
@@ -41,13 +49,13 @@ class TeacherForcingObjective(TransformerObjective):
         freeze_text: bool = False,
         consistency_from: int = 1_000_000_000,
         consistency_share: float = 0.25,
-        guidance_scale: float = 2.0,
+        guidance: Guidance = GUIDANCE,
         history_noise: float = 0.0,
     ) -> None:
         super().__init__(system, data, batch, seed, branches, chunks, dropout)
         self.audio_driven = audio_driven
         self.consistency_from, self.consistency_share = consistency_from, consistency_share
-        self.guidance_scale, self.history_noise = guidance_scale, history_noise
+        self.guidance, self.history_noise = guidance, history_noise
         absent = set(self.model.branches) - set(self.branches)
         for name in absent:
             self.model.branches[name].requires_grad_(False)
@@ -89,7 +97,7 @@ class TeacherForcingObjective(TransformerObjective):
     ) -> dict[str, Tensor]:
         clean, weights = batch.clean(self.branches), batch.weights(self.branches)
         context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
-        teacher = causal_teacher(ema, batch, clean, self.guidance_scale)
+        teacher = causal_teacher(ema, batch, clean, self.guidance)
         return self_consistency(
             self.model, context, teacher, clean.parts, weights, generator, given
         )
