@@ -56,6 +56,7 @@ def _adopted(workspace: Workspace, stage: str) -> str | None:
 
 def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
     recipe = {name: stage.get(name, 0) for name in ("steps", "batch", "seed")}
+    recipe["options"] = stage.get("options", {})
     return {
         "recipe": recipe,
         "hours": stage.get("hours", 0.0),

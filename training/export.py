@@ -39,7 +39,7 @@ appear to say what they did not say. Everything it makes is AI-generated.
 
 
 def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
-    """Commit, corpus, and seed, steps, hours and final metrics of every stage that the checkpoint holds.
+    """Commit, corpus, and recipe, hours and final metrics of every stage that the checkpoint holds.
 
     corpus: its options and statistics, None where the run has none.
     """
@@ -70,7 +70,7 @@ def _line(stage: str, scale: str) -> list[str]:
 
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed")}
+    kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed", "options")}
     kept |= {name: record[name] for name in ("hours", "metrics")}
     return kept | {name: record[name] for name in ("adopted",) if name in record}
 

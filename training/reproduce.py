@@ -23,16 +23,16 @@ from .recipes import SCALES
 from .stages import Workspace, pick_device
 
 PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "corpus": (0.17, ()),
-    "video_autoencoder": (0.38, ("corpus",)),
-    "audio_autoencoder": (0.08, ("corpus",)),
+    "corpus": (0.14, ()),
+    "video_autoencoder": (0.32, ("corpus",)),
+    "audio_autoencoder": (0.07, ("corpus",)),
     "duration": (0.01, ("corpus",)),
     "encode_audio": (0.01, ("audio_autoencoder",)),
     "encode_video": (0.01, ("corpus",)),
-    "audio_pretrain": (0.09, ("encode_audio",)),
-    "video_pretrain": (0.09, ("audio_pretrain", "encode_video")),
-    "joint": (0.1, ("video_pretrain",)),
-    "mutual_forcing": (0.06, ("joint", "video_autoencoder")),
+    "audio_pretrain": (0.08, ("encode_audio",)),
+    "video_pretrain": (0.08, ("audio_pretrain", "encode_video")),
+    "joint": (0.08, ("video_pretrain",)),
+    "mutual_forcing": (0.2, ("joint", "video_autoencoder")),
     "export": (0.0, ("mutual_forcing", "duration")),
 }
 """The whole in order: a part's share of the work, measured for `tiny` on two cores, and what it waits for.
