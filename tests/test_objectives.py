@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -16,6 +17,7 @@ from mutual_forcing.types import AVLatents, References
 from training.config import OptimizerConfig
 from training.data.latents import LatentBatch, autocorrelation, join_batches
 from training.objectives.dmd import distribution_matching, fake_flow_matching
+from training.objectives.folding import folded_guidance
 from training.objectives.intervals import FINEST, draw_intervals
 from training.objectives.losses import GUIDANCE, Context, guided_teacher, split_target, spread
 from training.objectives.monitors import Material, figures, raise_alarms
@@ -142,6 +144,38 @@ def _batch(chunks: int, rows: int, config) -> LatentBatch:
         torch.randn(1, config.voice_latents, audio), *(torch.tensor([True]) for _ in range(3)),
     )  # fmt: skip
     return join_batches([one] * rows)
+
+
+class Partly:
+    """Stands for a model whose Few mode holds a share of guidance 3."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self.config = share, preset("smoke").model
+
+    def condition(self, text, references) -> bool:
+        return bool(text.caption.any())
+
+    def remember(self, clean, conditions, history) -> list:
+        return []
+
+    def __call__(self, latents, sigma, delta, said, history) -> AVLatents:
+        few = 1 + self.share * (3 - 1)
+        return AVLatents.of(
+            {
+                n: torch.where(spread(delta[n]) > 0, few, float(said)).expand_as(p)
+                for n, p in latents.parts.items()
+            }
+        )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 1.5])
+def test_the_share_of_guidance_that_few_mode_holds_is_measured(share: float) -> None:
+    branches, generator = ("video", "audio"), torch.Generator().manual_seed(0)
+    batch = _batch(3, 2, preset("smoke").model)
+    guidance = {"video": 1.0, "audio": 3.0}
+    found = folded_guidance(Partly(share), batch, branches, guidance, generator)
+    assert found["video"] == 0, "there is none to hold"
+    assert abs(found["audio"] - share) < 1e-3
 
 
 def test_a_rollout_replaces_its_span_alone() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
 from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
+from .folding import folded_guidance
 from .losses import (
     GUIDANCE,
     NO_GUIDANCE,
@@ -142,6 +144,17 @@ class MutualForcingObjective(TransformerObjective):
             parts = self._matching(context, teacher, shared, weights, generator)
             total.append(self.dmd * log_losses(values, "dmd", parts))
         return {**values, "loss": sum(total)}
+
+    @torch.no_grad()
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """How much of the guidance Few mode holds as well, where Multi mode is learned beside it."""
+        values = super().write_samples(ema, folder, step)
+        if not self.flow:
+            return values
+        generator = torch.Generator(self.device()).manual_seed(1)
+        batch = self.validation_batch()
+        shares = folded_guidance(ema, batch, self.branches, self.guidance, generator)
+        return values | {f"heldout/folded_{name}": share for name, share in shares.items()}
 
     def _rollout(
         self,

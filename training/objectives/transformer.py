@@ -71,16 +71,20 @@ class TransformerObjective:
     @torch.no_grad()
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Held-out flow-matching loss with fixed noise, and a generated clip to look at."""
-        rng = np.random.default_rng([self.seed, 2**31])
-        split = "heldout" if self.data.corpus.split("heldout") else "train"
-        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0, 0.5))
-        batch = batch.to(self.device())
+        batch = self.validation_batch()
         generator = torch.Generator(self.device()).manual_seed(1)
         values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, generator).items()}
         if self.streams:
             system = replace(self.system, model=ema)
             values |= write_look(system, self.data, self.branches, folder, step, self.sampler)
         return {f"heldout/{name}": value for name, value in values.items()}
+
+    def validation_batch(self) -> LatentBatch:
+        """Always the same held-out crops."""
+        rng = np.random.default_rng([self.seed, 2**31])
+        split = "heldout" if self.data.corpus.split("heldout") else "train"
+        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0, 0.5))
+        return batch.to(self.device())
 
     def validate(
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator

@@ -1,0 +1,55 @@
+"""How much of Multi mode's guidance is in Few mode: a monitor of the last stage."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mutual_forcing.flow import add_noise, euler_step
+from mutual_forcing.models.transformer import AVTransformer
+
+from ..data.latents import LatentBatch
+from .intervals import FINEST
+from .losses import NO_GUIDANCE, Guidance, Parts, Teacher, causal_teacher, draw_noise, spread
+
+STEPS = 4
+"""Of the schedule whose steps are looked at."""
+
+
+@torch.no_grad()
+def folded_guidance(
+    model: AVTransformer,
+    batch: LatentBatch,
+    branches: tuple[str, ...],
+    guidance: Guidance,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Share of `guidance` that Few mode's steps hold, per branch: 0 nothing of it, 1 all, above 1 more.
+
+    From real chunks noised, after a real past: how far Few mode's step ends from where Multi mode's
+    unguided path does, along the way to where its guided path ends. 0 also where there is no guidance.
+    """
+    clean = batch.clean(branches)
+    guided, plain = (causal_teacher(model, batch, clean, g) for g in (guidance, NO_GUIDANCE))
+    weights, shape = batch.weights(branches), next(iter(clean.parts.values())).shape[:2]
+    along, whole = dict.fromkeys(branches, 0.0), dict.fromkeys(branches, 0.0)
+    for start in torch.arange(STEPS, 0, -1, device=generator.device) / STEPS:
+        level = start.expand(shape)
+        noise = draw_noise(clean.parts, generator)
+        x = {n: add_noise(part, noise[n], spread(level)) for n, part in clean.parts.items()}
+        unguided = _walk(plain, x, level, FINEST)
+        ours, aim = (_walk(guided, x, level, delta) for delta in (1 / STEPS, FINEST))
+        for name, origin in unguided.items():
+            way = (aim[name] - origin) * weights[name][..., None]
+            along[name] += float(((ours[name] - origin) * way).sum())
+            whole[name] += float(way.square().sum())
+    return {name: along[name] / max(whole[name], 1e-12) for name in branches}
+
+
+def _walk(teacher: Teacher, x: Parts, level: Tensor, delta: float) -> Parts:
+    """Where steps of `delta` lead from `level` [B, K] to 1 / STEPS below it."""
+    for step in range(round(1 / STEPS / delta)):
+        sigma = level - step * delta
+        velocity = teacher(x, sigma, torch.full_like(sigma, delta), None)
+        x = {name: euler_step(part, velocity[name], delta) for name, part in x.items()}
+    return x
