@@ -65,6 +65,9 @@ def test_the_same_seed_gives_the_same_table(
         "wrong words, few 1", "wrong picture, few 1", "driven, few 1",
     ]  # fmt: skip
     assert found["systems"]["multi 2"]["nfe_per_chunk"] == 4, "a guided step evaluates twice"
+    assert list(found["differences"]) == [
+        "few 1 minus multi 2", "wrong words, few 1 minus few 1", "wrong picture, few 1 minus few 1",
+    ]  # fmt: skip
     assert found["systems"]["still reference"]["wer"] == [1, 1, 1]
     assert found["systems"]["driven, few 1"]["wer"][0] < 1, "the given sound is heard"
     assert found["distances"]["ground truth"]["video_random"]["distance"][0] == pytest.approx(

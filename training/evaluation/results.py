@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.types import Mode
 
 from ..metrics import frechet, report
 from .judge import ENDS, Features, Row
@@ -61,8 +62,13 @@ class Results:
         }
 
     def differences(self) -> dict[str, Row]:
-        """Paired: each mode against the same before, each control against what it controls."""
-        pairs = [(name, f"{name} before") for name in self.rows]
+        """Paired: Few mode against Multi mode with the most steps, each mode against the same before, each
+        control against what it controls.
+        """
+        nfe = {system.name: system.nfe for system in self.systems if system.name in self.rows}
+        slowest = max((name for name in nfe if _is_mode(name, "multi")), key=nfe.get, default="")
+        pairs = [(name, slowest) for name in nfe if _is_mode(name, "few")]
+        pairs += [(name, f"{name} before") for name in self.rows]
         pairs += [(name, name.split(", ")[-1]) for name in self.rows if name.startswith("wrong ")]
         return {
             f"{name} minus {other}": report.compare(self._plain(name), self._plain(other))
@@ -107,6 +113,11 @@ class Results:
 
     def _plain(self, name: str) -> list[Row]:
         return [row for row, _ in self.rows[name]]
+
+
+def _is_mode(name: str, mode: Mode) -> bool:
+    """Whether this is a mode of the checkpoint that is measured, such as "few 4"."""
+    return name.removeprefix(f"{mode} ").isdecimal()
 
 
 def write(results: Results, out: Path) -> str:
