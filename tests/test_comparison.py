@@ -2,13 +2,14 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 from training import compare
-from training.compare import METHODS, Comparison, begin, prepare, with_needed, write
+from training.compare import METHODS, Comparison, begin, jobs, prepare, with_needed, write
 from training.evaluation.compared import differences
 from training.evaluation.judge import ENDS
 from training.stages import Workspace
@@ -88,6 +89,24 @@ def test_seeds_train_apart_and_share_what_came_before(tmp_path: Path) -> None:
         assert workspace.done("joint") and not workspace.done("audio_pretrain")
         shared = workspace.stage_folder("joint").resolve()
         assert shared == base.stage_folder("joint").resolve()
+
+
+def test_a_method_that_was_trained_otherwise_is_not_taken(tmp_path: Path) -> None:
+    both = comparison(finished(tmp_path / "base", "joint"), tmp_path / "out")
+    workspace = prepare(both, 0)
+    plan = workspace.plan("mutual_forcing", both.steps, 0)
+    folder = finished(workspace.root, "mutual_forcing").stage_folder("mutual_forcing")
+    train = next(part for part in jobs(both) if part.name == "train mutual_forcing")
+    for change, message in (
+        ({}, ""), ({"steps": 3}, "has 3 steps in"), ({"options": {}}, "with other options in"),
+    ):  # fmt: skip
+        record = json.dumps({"recipe": {**asdict(plan), **change}})
+        (folder / "record.json").write_text(record, encoding="utf-8")
+        if not message:
+            assert train.done()
+            continue
+        with pytest.raises(ValueError, match=message):
+            train.done()
 
 
 def test_the_tables_tell_costs_spread_and_drift(tmp_path: Path) -> None:

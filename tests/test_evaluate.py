@@ -26,7 +26,7 @@ from training.evaluation.long import mean, write_script, write_scripts
 from training.evaluation.memory import peak_of
 from training.evaluation.results import Results, write
 from training.evaluation.suites import SUITES, Suite, pool
-from training.evaluation.systems import Material, Setting, generate, request_for, truth
+from training.evaluation.systems import Material, Setting, System, generate, request_for, truth
 from training.metrics import frechet
 from training.metrics.words import normalise
 
@@ -83,6 +83,19 @@ def test_the_same_seed_gives_the_same_table(
     assert real["wer_closed"][0] <= real["wer"][0], "fewer words to choose from are easier"
     assert found["systems"]["still reference"]["wer_closed"] == [1, 1, 1]
     assert "time" not in (tmp_path / "first/results.json").read_text().split('"notes"')[0]
+
+
+def test_few_mode_is_paired_with_the_slowest_multi_mode() -> None:
+    row = {"index": 1, "errors": 1, "closed_errors": 1, "words": 2}
+    row |= dict.fromkeys(("mouth", "sync", "similarity"), 0.5)
+    nfe = {"few 4": 4, "few 4 before": 4, "multi 50": 100, "multi 16": 32, "multi 50 before": 100}
+    found = Results([System(name, truth, n, "", ()) for name, n in nfe.items()], "notes")
+    found.rows = {"few 4": [(row, {})]}
+    assert not found.differences()
+    found.rows = {name: [(row, {})] for name in nfe}
+    assert list(found.differences()) == [
+        "few 4 minus multi 50", "few 4 minus few 4 before", "multi 50 minus multi 50 before",
+    ]  # fmt: skip
 
 
 def test_the_end_of_a_stream_is_held_against_its_beginning(tmp_path: Path) -> None:

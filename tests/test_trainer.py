@@ -125,6 +125,8 @@ def test_a_longer_training_goes_on_with_a_shorter_and_no_other(name: str, tmp_pa
     assert not differences(plans[0], saved) and not differences(plans[1], saved)
     assert differences(replace(plans[1], batch=3), saved) == ["batch"]
     assert differences(replace(plans[0], options={"more": 1}), saved) == ["options"]
+    other = {**plans[1].options, "guidance": {"video": 9.0, "audio": 9.0}}
+    assert differences(replace(plans[1], options=other), saved) == ["options"], "no schedule"
 
 
 def test_a_stage_killed_before_its_export_still_knows_its_figures(

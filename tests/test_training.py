@@ -86,6 +86,9 @@ def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) ->
     assert all(math.isfinite(value) for value in losses.values()), losses
     moved = [k for k, v in trainer.objective.model.state_dict().items() if not v.equal(before[k])]
     assert any("layers" in key for key in moved)
+    figures = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["metrics"]
+    learns_both = plan.objective == "mutual_forcing"
+    assert ("heldout/folded_audio" in figures) == learns_both, "only where Multi mode teaches Few"
 
 
 def test_a_clip_without_motion_begins_with_a_still_that_is_not_learned(
@@ -116,6 +119,7 @@ def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None
     assert record["model_stage"] == "mutual_forcing" and set(record["stages"]) == set(STAGES)
     corpus = json.loads((trained.corpus_folder / "corpus.json").read_text(encoding="utf-8"))
     assert record["corpus"]["options"] == corpus["options"]
+    assert record["stages"]["mutual_forcing"]["options"]["guidance"] == {"video": 2, "audio": 2}
     assert record["hours"] == round(sum(s["hours"] for s in record["stages"].values()), 2)
     chunk = next(generator.stream(GenerationRequest(picture, text="Hello.", steps=1)))
     assert chunk.frames.shape == (16, 128, 128, 3)
@@ -148,6 +152,9 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
             stored = ours.modules[name].state_dict()[key]
             assert torch.equal(stored, value.half().float()), key
     assert workspace.record("joint")["recipe"]["steps"] == 2
+    export(workspace, tmp_path / "again", "joint")
+    told = json.loads((tmp_path / "again/record.json").read_text(encoding="utf-8"))
+    assert told["stages"]["joint"]["options"]["guidance"] == {"video": 2, "audio": 2}
     with pytest.raises(ValueError, match="already holds"):
         adopt(tmp_path / "checkpoint", workspace)
     weights = workspace.stage_folder("joint") / "weights.safetensors"

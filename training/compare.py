@@ -34,6 +34,7 @@ from .metrics import report
 from .recipes import BASELINES, SCALES, STAGES, recipe
 from .reproduce import parts
 from .stages import Workspace, pick_device
+from .trainer import differences as recipe_differences
 
 log = logging.getLogger(__name__)
 METHODS = (*BASELINES, "mutual_forcing")
@@ -165,9 +166,13 @@ def _training(comparison: Comparison, entry: Entry, after: tuple[str, ...]) -> P
     def done() -> bool:
         if not workspace.done(name):
             return False
-        steps = workspace.record(name)["recipe"]["steps"]
-        if steps != comparison.steps:
-            raise ValueError(f"{name} has {steps} steps in {comparison.folder}: use a new folder.")
+        saved = workspace.record(name)["recipe"]
+        if saved["steps"] != comparison.steps:
+            told = f"{name} has {saved['steps']} steps in {comparison.folder}"
+            raise ValueError(f"{told}: use a new folder.")
+        if other := recipe_differences(workspace.plan(name, comparison.steps, entry.seed), saved):
+            told = f"{name} was trained with other {', '.join(other)} in {comparison.folder}"
+            raise ValueError(f"{told}: use a new folder.")
         return True
 
     command = _command(

@@ -100,16 +100,23 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
     return generator.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+SCHEDULES = {"ramp", "consistency_from", "adversarial_from"}
+"""Options that are steps of a stage: they move with its length."""
+
+
 def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
     """Fields in which `recipe` is no continuation of a saved one; none for a state that holds no recipe.
 
     How it is watched changes nothing. A recipe of another length has other schedules, which may go on.
     """
     mine = json.loads(json.dumps(asdict(recipe)))
-    theirs = mine if saved is None else saved
+    theirs = dict(mine if saved is None else saved)
     free = {"save_every", "sample_every"}
     if mine["steps"] != theirs.get("steps"):
-        free |= {"steps", "ema", "optimizer", "options"}
+        free |= {"steps", "ema", "optimizer"}
+        for one in (mine, theirs):
+            options = one.get("options", {})
+            one["options"] = {name: o for name, o in options.items() if name not in SCHEDULES}
     return sorted(name for name in mine if name not in free and mine[name] != theirs.get(name))
 
 

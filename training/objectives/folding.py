@@ -10,10 +10,19 @@ from mutual_forcing.models.transformer import AVTransformer
 
 from ..data.latents import LatentBatch
 from .intervals import FINEST
-from .losses import NO_GUIDANCE, Guidance, Parts, Teacher, causal_teacher, draw_noise, spread
+from .losses import (
+    NO_GUIDANCE,
+    Guidance,
+    Parts,
+    Teacher,
+    draw_noise,
+    guided_teacher,
+    spread,
+    with_and_without_text,
+)
 
 STEPS = 4
-"""Of the schedule whose steps are looked at."""
+"""Of Few mode's schedule from sigma 1 to 0, every one of which is looked at."""
 
 
 @torch.no_grad()
@@ -30,7 +39,9 @@ def folded_guidance(
     unguided path does, along the way to where its guided path ends. 0 also where there is no guidance.
     """
     clean = batch.clean(branches)
-    guided, plain = (causal_teacher(model, batch, clean, g) for g in (guidance, NO_GUIDANCE))
+    said, unsaid = with_and_without_text(model, batch, clean)
+    guided = guided_teacher(model, said, unsaid, guidance)
+    plain = guided_teacher(model, said, said, NO_GUIDANCE)
     weights, shape = batch.weights(branches), next(iter(clean.parts.values())).shape[:2]
     along, whole = dict.fromkeys(branches, 0.0), dict.fromkeys(branches, 0.0)
     for start in torch.arange(STEPS, 0, -1, device=generator.device) / STEPS:
@@ -47,7 +58,7 @@ def folded_guidance(
 
 
 def _walk(teacher: Teacher, x: Parts, level: Tensor, delta: float) -> Parts:
-    """Where steps of `delta` lead from `level` [B, K] to 1 / STEPS below it."""
+    """Where steps of `delta` lead x [B, K, N, C] of each branch, from `level` [B, K] to 1 / STEPS lower."""
     for step in range(round(1 / STEPS / delta)):
         sigma = level - step * delta
         velocity = teacher(x, sigma, torch.full_like(sigma, delta), None)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mutual_forcing.flow import add_noise, euler_step, guide, velocity_target
 from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.sampling import DEFAULT_GUIDANCE_SCALE
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch
@@ -26,7 +27,10 @@ nowhere) is clean and stays.
 """
 Guidance = Mapping[str, float]
 """Guidance scale by branch (1 = none): what sound needs is too much for lips."""
-GUIDANCE: Guidance = MappingProxyType({"video": 2.0, "audio": 2.0})
+GUIDANCE: Guidance = MappingProxyType(
+    {"video": DEFAULT_GUIDANCE_SCALE, "audio": DEFAULT_GUIDANCE_SCALE}
+)
+"""What Multi mode is given by default."""
 NO_GUIDANCE: Guidance = MappingProxyType({"video": 1.0, "audio": 1.0})
 Score = Callable[[Parts, Tensor], Parts]
 """Instantaneous velocity of noisy latents at levels [B, K]."""
@@ -172,12 +176,19 @@ def causal_teacher(
     model: AVTransformer, batch: LatentBatch, past: AVLatents, guidance: Guidance
 ) -> Teacher:
     """The guided teacher of chunks that look back on `past`, whose contexts carry no gradient."""
+    return guided_teacher(model, *with_and_without_text(model, batch, past), guidance)
+
+
+def with_and_without_text(
+    model: AVTransformer, batch: LatentBatch, past: AVLatents
+) -> tuple[Context, Context]:
+    """Chunks that look back on `past`, conditioned for guidance: with their text, and without any."""
     branches = tuple(past.parts)
-    context, unconditional = (
+    said, unsaid = (
         remember_context(model, past, asked.conditions(model, branches))
         for asked in (batch, batch.without_text())
     )
-    return guided_teacher(model, context, unconditional, guidance)
+    return said, unsaid
 
 
 def multi_mode(teacher: Teacher) -> Score:

@@ -147,7 +147,7 @@ class MutualForcingObjective(TransformerObjective):
 
     @torch.no_grad()
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """How much of the guidance Few mode holds as well, where Multi mode is learned beside it."""
+        """Adds heldout/folded_BRANCH (see `folded_guidance`) where Multi mode is learned beside Few mode."""
         values = super().write_samples(ema, folder, step)
         if not self.flow:
             return values

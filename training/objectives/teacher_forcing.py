@@ -34,6 +34,8 @@ class TeacherForcingObjective(TransformerObjective):
     audio_driven: share of the batch whose audio is given clean. freeze_text: keep the text encoder, so
     that a second branch learns to read what the first one taught it. history_noise: noise level up to
     which the video of the past is noised, so that its faults are not trusted when it is the model's own.
+    consistency_from: the step from which self-consistency is learned on `consistency_share` of the rows,
+    with `guidance` (scale by branch) folded in.
     """
 
     def __init__(
