@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
     "mutual_forcing": (0.2, ("joint", "video_autoencoder")),
     "export": (0.0, ("mutual_forcing", "duration")),
 }
-"""The whole in order: a part's share of the work, measured for `tiny` on two cores, and what it waits for.
+"""The whole in order: a part's share of the work, for `tiny` on two cores, and what it waits for.
 
 The transformer's line needs the video autoencoder only at its end, where the monitors look at pictures.
 """
