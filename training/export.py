@@ -71,9 +71,8 @@ def _line(stage: str, scale: str) -> list[str]:
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:
     kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed")}
-    kept["options"] = record["recipe"].get(
-        "options", {}
-    )  # records adopted before 2026-11-27 have none
+    # Records that were adopted before 2026-11-27 have no options.
+    kept["options"] = record["recipe"].get("options", {})
     kept |= {name: record[name] for name in ("hours", "metrics")}
     return kept | {name: record[name] for name in ("adopted",) if name in record}
 

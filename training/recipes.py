@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import OptimizerConfig, Recipe
+from .objectives.losses import GUIDANCE
 
 STAGES = (
     "video_autoencoder",
@@ -46,7 +47,7 @@ class Scale:
     batch: dict[str, int]
     lengths: tuple[int, ...] = (5,)
     fake_updates: int = 2
-    guidance: dict[str, float] = field(default_factory=lambda: {"video": 2.0, "audio": 2.0})
+    guidance: dict[str, float] = field(default_factory=lambda: dict(GUIDANCE))
 
 
 SCALES = {

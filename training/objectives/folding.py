@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mutual_forcing.flow import add_noise, euler_step
+from mutual_forcing.flow import add_noise, euler_step, sigma_schedule
 from mutual_forcing.models.transformer import AVTransformer
 
 from ..data.latents import LatentBatch
@@ -44,8 +44,8 @@ def folded_guidance(
     plain = guided_teacher(model, said, said, NO_GUIDANCE)
     weights, shape = batch.weights(branches), next(iter(clean.parts.values())).shape[:2]
     along, whole = dict.fromkeys(branches, 0.0), dict.fromkeys(branches, 0.0)
-    for start in torch.arange(STEPS, 0, -1, device=generator.device) / STEPS:
-        level = start.expand(shape)
+    for sigma in sigma_schedule(STEPS)[:-1]:
+        level = torch.full(shape, sigma, device=generator.device)
         noise = draw_noise(clean.parts, generator)
         x = {n: add_noise(part, noise[n], spread(level)) for n, part in clean.parts.items()}
         unguided = _walk(plain, x, level, FINEST)

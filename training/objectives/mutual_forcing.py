@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -145,16 +144,13 @@ class MutualForcingObjective(TransformerObjective):
             total.append(self.dmd * log_losses(values, "dmd", parts))
         return {**values, "loss": sum(total)}
 
-    @torch.no_grad()
-    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Adds heldout/folded_BRANCH (see `folded_guidance`) where Multi mode is learned beside Few mode."""
-        values = super().write_samples(ema, folder, step)
+    def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
+        """folded_BRANCH (see `folded_guidance`), where Multi mode is learned beside Few mode."""
         if not self.flow:
-            return values
+            return {}
         generator = torch.Generator(self.device()).manual_seed(1)
-        batch = self.validation_batch()
-        shares = folded_guidance(ema, batch, self.branches, self.guidance, generator)
-        return values | {f"heldout/folded_{name}": share for name, share in shares.items()}
+        shares = folded_guidance(model, batch, self.branches, self.guidance, generator)
+        return {f"folded_{name}": share for name, share in shares.items()}
 
     def _rollout(
         self,

@@ -71,20 +71,21 @@ class TransformerObjective:
     @torch.no_grad()
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Held-out flow-matching loss with fixed noise, and a generated clip to look at."""
-        batch = self.validation_batch()
+        rng = np.random.default_rng([self.seed, 2**31])
+        split = "heldout" if self.data.corpus.split("heldout") else "train"
+        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0, 0.5))
+        batch = batch.to(self.device())
         generator = torch.Generator(self.device()).manual_seed(1)
         values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, generator).items()}
+        values |= self.figures(ema, batch)
         if self.streams:
             system = replace(self.system, model=ema)
             values |= write_look(system, self.data, self.branches, folder, step, self.sampler)
         return {f"heldout/{name}": value for name, value in values.items()}
 
-    def validation_batch(self) -> LatentBatch:
-        """Always the same 16 held-out crops of 4 chunks, half of them beginning with a still."""
-        rng = np.random.default_rng([self.seed, 2**31])
-        split = "heldout" if self.data.corpus.split("heldout") else "train"
-        batch = self.data.batch(rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0, 0.5))
-        return batch.to(self.device())
+    def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
+        """What else a method wants to know of its model on the held-out batch, by name."""
+        return {}
 
     def validate(
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
