@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 import mutual_forcing
+from mutual_forcing.canvas import LONGEST, SMALLEST
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.types import MAX_SIZE
 
 from .texts import say
 from .texts import text as t
@@ -69,7 +71,7 @@ def facts_html(generator: StreamingGenerator, front: Mapping[str, str]) -> str:
     networks = generator.system.modules.values()
     parameters = sum(p.numel() for network in networks for p in network.parameters())
     output = say(
-        "about.output-value", size=generator.video_size, fps=FPS, rate=SAMPLE_RATE // 1000,
+        "about.output-value", most=MAX_SIZE, fps=FPS, rate=SAMPLE_RATE // 1000,
         chunk=f"{CHUNK_SECONDS:g}",
     )  # fmt: skip
     licence, digest = front.get("license"), generator.system.digest
@@ -90,7 +92,10 @@ def facts_html(generator: StreamingGenerator, front: Mapping[str, str]) -> str:
 
 def limits_html(generator: StreamingGenerator) -> str:
     """Return what no checkpoint of this project can do."""
-    size = say("about.limit-size", size=generator.video_size)
+    size = say(
+        "about.limit-size", most=MAX_SIZE, longest=LONGEST, least=SMALLEST,
+        square=generator.square_size,
+    )  # fmt: skip
     return _list([say(_LIMITS[0]), size, *map(say, _LIMITS[1:])])
 
 

@@ -1,5 +1,6 @@
 // Plays finished lanes together. The server's messages arrive as JSON in props.value:
-// {id, status, lanes: [{steps, mode, state, made, total, path}]}. Every message is complete.
+// {id, ratio, status, lanes: [{steps, mode, state, made, total, path}]}; ratio is width over height.
+// Every message is complete.
 const { say, watchQueue } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-compare"), grid = find(".mf-lanes"), play = find(".mf-play"), scrub = find(".mf-scrub");
@@ -167,6 +168,7 @@ function receive() {
   }
   const count = message.lanes.length;
   grid.style.setProperty("--columns", count <= 3 ? count : Math.ceil(count / 2));
+  grid.style.setProperty("--ratio", message.ratio || 1);
   find(".mf-status").textContent = say(message.status);
 }
 

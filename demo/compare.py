@@ -6,6 +6,7 @@ import csv
 import functools
 import importlib.util
 import io
+import math
 import shutil
 import tempfile
 import time
@@ -16,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+import cv2
 import numpy as np
 
+from mutual_forcing.canvas import film_size
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import read_audio
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import MAX_STEPS, GenerationRequest
 
 from .films import ROUTE
+from .pace import film_of
 
 if TYPE_CHECKING:
     from .studio import Studio
@@ -33,6 +37,8 @@ DEFAULT_STEPS = (1, 4, 8, 16)
 CHOICES = (1, 2, 4, 6, 8, 12, 16, 24, 50)
 _KEEP = 16
 """Comparisons whose files are kept: callers of the API do not say when they leave."""
+JUDGED = 128
+"""Pixels on each side of the pictures that the judges look at."""
 _QUIET = 1e-4
 """Below this RMS a ratio of loudness says nothing."""
 
@@ -84,10 +90,18 @@ class Comparison:
     lanes: list[Lane]
     folder: Path
     id: str = ""
+    face: int = 1
+    """Number of the face that talks, for the settings."""
     stopped: bool = False
     problem: str = ""
     """Why it ended early although nobody stopped it, in one sentence."""
     began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def ratio(self) -> float:
+        """Width of the films over their height."""
+        film = film_of(self.request)
+        return film.width / film.height
 
     @property
     def finished(self) -> list[Lane]:
@@ -116,7 +130,7 @@ class Bench:
         self._root.cleanup()
 
     def run(
-        self, visitor: str, request: GenerationRequest, steps: Sequence[int]
+        self, visitor: str, request: GenerationRequest, steps: Sequence[int], face: int = 1
     ) -> Iterator[Comparison]:
         """Make the lanes one after the other; yields whenever something is new.
 
@@ -128,7 +142,7 @@ class Bench:
         self.forget(visitor)
         folder = Path(tempfile.mkdtemp(dir=self._root.name))
         lanes = [Lane(count, mode_name(count)) for count in counts]
-        comparison = Comparison(request, lanes, folder, id=folder.name)
+        comparison = Comparison(request, lanes, folder, folder.name, face)
         self._comparisons[visitor] = comparison
         for old in list(self._comparisons)[:-_KEEP]:
             self.forget(old)
@@ -166,7 +180,7 @@ class Bench:
         lane = Lane(steps, mode_name(steps), state="making")
         yield lane
         began, prepared, first, last = time.perf_counter(), 0.0, 0.0, None
-        with closing(self.studio.begin(_alias(visitor), request)) as stream:
+        with closing(self.studio.begin(_alias(visitor), request, comparison.face)) as stream:
             for progress in stream:
                 prepared = prepared or time.perf_counter() - began
                 if progress.made and not first:
@@ -187,7 +201,8 @@ class Bench:
         yield replace(lane, state="listening")
         nfe = Sampler.of(steps, request.guidance_scale).nfe
         words = _spoken_words(talk.state.transcript, last.made)
-        row = Row(steps, lane.mode, nfe, first, last.rate, last.made, **judge(film, words))
+        figures = judge(film, words, square_in_film(request))
+        row = Row(steps, lane.mode, nfe, first, last.rate, last.made, **figures)
         self.studio.forget(_alias(visitor))
         yield replace(lane, state="done", row=row, film=film, path=self._publish(film))
 
@@ -231,17 +246,39 @@ def expected_seconds(studio: Studio, request: GenerationRequest, steps: Sequence
     chunks = studio.plan(request).chunks
     if not studio.pace.known:
         return 0.0
-    each = [studio.pace.chunk_seconds(count, request.guidance_scale) for count in steps]
+    each = [studio.pace.chunk_seconds(replace(request, steps=count)) for count in steps]
     seconds = chunks * sum(each) + len(each) * studio.pace.overhead
     studio.limits.check_work(seconds)
     return seconds
 
 
-def judge(film: Path, words: Sequence[str]) -> dict[str, float | None]:
-    """Measure a film with the evaluation's own code; what is not installed here is left out."""
+def square_in_film(request: GenerationRequest) -> np.ndarray | None:
+    """Return the affine map [2, 3] from the judges' pictures to the film's pixels; None: all of the film."""
+    crop, size = request.crop, JUDGED
+    if crop is None or request.framing == "face":
+        return None
+    scale = film_size(request.image.shape, crop, "whole", request.size)[0] / request.image.shape[1]
+    turn = np.array(
+        [
+            [np.cos(crop.angle), -np.sin(crop.angle)],
+            [np.sin(crop.angle), np.cos(crop.angle)],
+        ]
+    )
+    linear = scale * crop.side / size * turn
+    middle = scale * np.array([crop.x, crop.y]) - 0.5
+    return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2)])
+
+
+def judge(
+    film: Path, words: Sequence[str], square: np.ndarray | None = None
+) -> dict[str, float | None]:
+    """Measure a film with the evaluation's own code; what is not installed here is left out.
+
+    square: where its animated square lies (see `square_in_film`): the rest of the picture stands still.
+    """
     if not _judges_are_here():
         return {}
-    audio, frames = read_audio_or_silence(film), _frames(film)
+    audio, frames = read_audio_or_silence(film), _frames(film, square)
     figures = {**_drift(frames, audio), "lip_sync": _lip_sync(frames, audio)}
     if words:
         from training.metrics.words import transcribe, word_error_rate
@@ -312,9 +349,25 @@ def _lip_judges() -> tuple[Any, Any]:
     return load_pair(), load_reader()
 
 
-def _frames(film: Path) -> np.ndarray:
+def _frames(film: Path, square: np.ndarray | None = None) -> np.ndarray:
+    """The animated square of every frame, as small as the judges look at it: uint8 [T, 128, 128, 3]."""
     with av.open(str(film)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        frames = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        return np.stack([_square(frame, square) for frame in frames])
+
+
+def _square(frame: np.ndarray, square: np.ndarray | None) -> np.ndarray:
+    if square is None:
+        return cv2.resize(frame, (JUDGED, JUDGED), interpolation=cv2.INTER_AREA)
+    # Read finely first, then averaged: a large face is reduced without flicker.
+    fine = max(1, math.ceil(float(np.hypot(*square[:, 0]))))
+    linear = square[:, :2] / fine
+    finer = np.column_stack([linear, square[:, 2] - linear.sum(1) * (fine - 1) / 2])
+    large = cv2.warpAffine(
+        frame, finer, (JUDGED * fine, JUDGED * fine), borderMode=cv2.BORDER_REPLICATE,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )  # fmt: skip
+    return cv2.resize(large, (JUDGED, JUDGED), interpolation=cv2.INTER_AREA)
 
 
 def _spoken_words(transcript: Any, seconds: float) -> list[str]:

@@ -19,8 +19,8 @@ from mutual_forcing.media import remux_faststart
 
 from .compare import Lane
 
-SIDE = 256
-"""Pixels of one lane's picture: the model's own size is too small for a player's window."""
+MOST_PIXELS = 1920 * 1080
+"""Of the whole grid's picture."""
 _COLOURS = {"Few": (16, 122, 87), "Multi": (109, 40, 217)}
 _BACKGROUND = (16, 19, 26)
 
@@ -55,16 +55,20 @@ def write_grid(
     from moviepy import ColorClip, CompositeVideoClip, ImageClip, VideoFileClip, clips_array
 
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        films = [
+            stack.enter_context(VideoFileClip(str(lane.film), audio=index == audible))
+            for index, lane in enumerate(lanes)
+        ]
+        columns = grid_columns(len(films))
+        missing = -len(films) % columns
+        size = cell_size(*films[0].size, len(films) + missing)
         cells = []
-        for index, lane in enumerate(lanes):
-            film = stack.enter_context(VideoFileClip(str(lane.film), audio=index == audible))
+        for index, (lane, film) in enumerate(zip(lanes, films, strict=True)):
             label = ImageClip(_label(lane, index == audible), duration=film.duration)
-            film = film.resized((SIDE, SIDE))
-            cells.append(CompositeVideoClip([film, label.with_position((10, 10))]))
-        columns = grid_columns(len(cells))
+            cell = [film.resized(size), label.with_position((10, 10))]
+            cells.append(CompositeVideoClip(cell, size=size))
         longest = max(cell.duration for cell in cells)
-        missing = -len(cells) % columns
-        cells += [ColorClip((SIDE, SIDE), _BACKGROUND, duration=longest) for _ in range(missing)]
+        cells += [ColorClip(size, _BACKGROUND, duration=longest) for _ in range(missing)]
         grid = clips_array(
             [cells[i : i + columns] for i in range(0, len(cells), columns)], bg_color=_BACKGROUND
         )
@@ -82,6 +86,12 @@ def write_grid(
 def grid_columns(count: int) -> int:
     """Return how many of `count` cells stand in a row: 1, 2, 3, then 2 x 2 and 3 x 2."""
     return count if count <= 3 else math.ceil(count / 2)
+
+
+def cell_size(width: int, height: int, cells: int) -> tuple[int, int]:
+    """Return the even width and height of one cell: the film's, or less so that all together are bounded."""
+    scale = min(1.0, math.sqrt(MOST_PIXELS / (cells * width * height)))
+    return max(16, 2 * int(width * scale / 2)), max(16, 2 * int(height * scale / 2))
 
 
 def _label(lane: Lane, audible: bool) -> np.ndarray:

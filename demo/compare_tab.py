@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from mutual_forcing.types import GenerationRequest
 
 from . import compare as lanes
-from . import inputs
+from . import framing, inputs
 from .compare import Bench, Comparison
 from .compare_grid import write_grid
 from .compare_view import player_message, plots_html, table_html
-from .inputs import ANY_PICTURE, DRIVES, Form
+from .inputs import DRIVES, SIZE, WHOLE, Form, slow_size
 from .limits import Limits
 from .parts import MODEL, QUIET, character, number, polite, read, style, visitor
 from .progress import failed_message, failure
@@ -44,6 +43,9 @@ class _Fields:
     seed: gr.components.Component
     guidance: gr.components.Component
     seconds: gr.components.Component
+    size: gr.components.Component
+    framing: gr.components.Component
+    face: gr.components.Component
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,17 @@ def build(demo: gr.Blocks, studio: Studio) -> None:
     """Build the tab's content inside the open `gr.Tab`, and wire it."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
-            asked, expectation = _request_column(studio.generator.max_steps)
+            asked, expectation, look = _request_column(studio.generator.max_steps)
         with gr.Column(scale=6, min_width=320):
             results = _result_column()
     _wire(demo, Bench(studio), asked, results)
+    framing.wire(studio, asked.picture, look)
     _wire_expectation(demo, studio, asked, expectation)
 
 
-def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML]:
+def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML, framing.Look]:
     picture = character("compare-character", "compare-characters")
+    look = framing.build("compare")
     text = gr.Textbox(
         _TEXT, label=t("ask.text"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
         placeholder=t("ask.english"), elem_id="compare-text",
@@ -91,7 +95,8 @@ def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML]:
         seed = number(t("ask.seed"), t("ask.seed-lanes"), precision=0)
         guidance = number(t("ask.guidance"), t("ask.guidance-info"))
         seconds = number(t("ask.seconds"), t("ask.seconds-info"))
-    return _Fields(picture, text, steps, emotion, motion, seed, guidance, seconds), expectation
+    fields = (picture, text, steps, emotion, motion, seed, guidance, seconds, *look.fields)
+    return _Fields(*fields), expectation, look
 
 
 def _result_column() -> _Results:
@@ -142,12 +147,13 @@ def _wire(demo: gr.Blocks, bench: Bench, asked: _Fields, results: _Results) -> N
 def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
     def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
         with polite():
-            wanted = _asked(*values, limits=bench.studio.limits)
+            wanted = _asked(bench.studio.limits, *values)
             yield from _show(bench, visitor(request), *wanted)
 
     def compare(
         picture: str, text: str, steps: list[int], emotion: str, motion: str,
-        seed: float, guidance: float, seconds: float, request: gr.Request,
+        seed: float, guidance: float, seconds: float, request: gr.Request, size: float = SIZE,
+        framing: str = WHOLE, face: float = 1,
     ) -> tuple[str | None, str, list[dict[str, Any]]]:  # fmt: skip
         """Make the same film with each number of steps.
 
@@ -162,10 +168,13 @@ def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
             seed: a whole number from 0, the same for all lanes.
             guidance: Multi mode's guidance, 1 to 10; 0 for the default.
             seconds: length of the films; 0 for as long as the words need.
+            size: pixels on the films' shorter side, one of those listed; never beyond the picture's own.
+            framing: "whole" for films of the whole picture, "face" for a square around the face.
+            face: which of several faces talks, from the largest, 1, to the smallest.
         """
         with polite():
             asked = (picture, text, steps, emotion, motion, seed, guidance, seconds)
-            wanted = _asked(*asked, limits=bench.studio.limits)
+            wanted = _asked(bench.studio.limits, *asked, size, framing, face)
             last = _finished(bench, visitor(request), *wanted)
         rows = [lanes.rounded(row) for row in last.rows]
         if not rows:
@@ -177,11 +186,13 @@ def _comparisons(bench: Bench) -> tuple[Callable, Callable]:
     return on_page, compare
 
 
-def _finished(bench: Bench, who: str, request: GenerationRequest, counts: list[int]) -> Comparison:
+def _finished(
+    bench: Bench, who: str, request: GenerationRequest, counts: list[int], face: int = 1
+) -> Comparison:
     """Make all lanes; what was finished before a failure is returned with its problem."""
     comparison = None
     try:
-        for so_far in bench.run(who, request, counts):
+        for so_far in bench.run(who, request, counts, face):
             comparison = so_far
     except ValueError:
         raise
@@ -194,24 +205,38 @@ def _finished(bench: Bench, who: str, request: GenerationRequest, counts: list[i
     return comparison
 
 
-def _asked(
+def _form(
     picture: str | None, text: str, steps: list[int], emotion: str, motion: str, seed: float,
-    guidance: float, seconds: float, pixels: np.ndarray | None = None,
-    limits: Limits | None = None,
-) -> tuple[GenerationRequest, list[int]]:  # fmt: skip
+    guidance: float, seconds: float, size: float = SIZE, framing: str = WHOLE, face: float = 1,
+) -> tuple[Form, list[int]]:  # fmt: skip
     counts = lanes.step_counts(steps)
     form = Form(
         picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
-        steps=counts[0], seed=seed, guidance=guidance, seconds=seconds, window=0,
+        steps=counts[0], seed=seed, guidance=guidance, seconds=seconds, window=0, size=size,
+        framing=framing, face=face,
     )  # fmt: skip
-    return form.request(pixels, limits), counts
+    return form, counts
 
 
-def _show(bench: Bench, who: str, request: GenerationRequest, counts: list[int]) -> Iterator[tuple]:
+def _asked(limits: Limits, *values: Any) -> tuple[GenerationRequest, list[int], int]:
+    """The request, its step counts and the number of the face."""
+    form, counts = _form(*values)
+    return form.request(limits), counts, form.face_number()
+
+
+def _too_large(studio: Studio, request: GenerationRequest, counts: list[int]) -> str:
+    """What to say of a size that is too large for the fastest lane to be made in real time, as HTML."""
+    slow = slow_size(studio.pace, replace(request, steps=min(counts)))
+    return slow.html() if slow else ""
+
+
+def _show(
+    bench: Bench, who: str, request: GenerationRequest, counts: list[int], face: int
+) -> Iterator[tuple]:
     """Yield the page's outputs while lanes grow; whatever happens, the finished ones are kept."""
     comparison, shown = None, -1
     try:
-        with closing(bench.run(who, request, counts)) as stream:
+        with closing(bench.run(who, request, counts, face)) as stream:
             for comparison in stream:
                 new = len(comparison.rows) != shown
                 shown = len(comparison.rows)
@@ -293,6 +318,9 @@ def _grid(bench: Bench, comparison: Comparison) -> Path:
         "caption": request.caption,
         "steps": [row.steps for row in comparison.rows],
         "seed": request.seed,
+        "size": request.size,
+        "framing": request.framing,
+        "face": comparison.face,
         "model": generator.config.name,
         "checkpoint": generator.system.digest,
         **({"ended_early": comparison.problem} if comparison.problem else {}),
@@ -306,14 +334,15 @@ def _wire_expectation(
 ) -> None:
     def expect(*values: Any) -> str:
         try:
-            request, counts = _asked(*values, pixels=ANY_PICTURE, limits=studio.limits)
+            form, counts = _form(*values)
+            request = form.planned(studio.limits)
             seconds = lanes.expected_seconds(studio, request, counts)
         except ValueError as error:
             return _line(escape(str(error)))
         if not seconds:
             return _line(say("expect.measuring").html())
         expected = say("expect.lanes", count=len(counts), seconds=f"{seconds:.0f}")
-        return _line(expected.html())
+        return _line(f"{expected.html()} {_too_large(studio, request, counts)}")
 
     def tick(*values: Any) -> tuple[str, gr.Timer]:
         return expect(*values), gr.Timer(active=not studio.pace.known)
@@ -321,7 +350,11 @@ def _wire_expectation(
     components = [getattr(asked, f.name) for f in fields(asked)]
     timer = gr.Timer(2)
     timer.tick(tick, components, [expectation, timer], **QUIET)
-    changes = [asked.text.change, asked.steps.change, asked.guidance.change, asked.seconds.change]
+    followed = (
+        asked.picture, asked.text, asked.steps, asked.guidance, asked.seconds, asked.size, asked.framing,
+        asked.face,
+    )  # fmt: skip
+    changes = [field.change for field in followed]
     gr.on(
         [demo.load, *changes], expect, components, expectation, trigger_mode="always_last",
         **QUIET,

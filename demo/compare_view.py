@@ -28,7 +28,8 @@ def player_message(comparison: Comparison, status: str = "") -> str:
     """Return what the page's player of lanes reads, complete in itself."""
     names = ("steps", "mode", "made", "total", "state", "path")
     lanes = [{name: getattr(lane, name) for name in names} for lane in comparison.lanes]
-    return json.dumps({"id": comparison.id, "lanes": lanes, "status": told(status)})
+    message = {"id": comparison.id, "lanes": lanes, "ratio": round(comparison.ratio, 4)}
+    return json.dumps({**message, "status": told(status)})
 
 
 def table_html(rows: Sequence[Row]) -> str:

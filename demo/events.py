@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import logging
 import secrets
 from collections.abc import Callable, Iterator
@@ -12,14 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
-from mutual_forcing.streaming import fit_picture
-
+from . import framing
 from .fair import share_queue
+from .framing import Look
 from .guard import guard
-from .inputs import ANY_PICTURE, DRIVES, Form, preflight, preflight_problem, read_character
+from .inputs import DRIVES, SIZE, WHOLE, Form, preflight, preflight_problem
 from .parts import MODEL, QUIET, polite, visitor
 from .progress import Progress, failed_message, failure
 from .studio import Studio
@@ -41,6 +36,7 @@ class Controls:
     proceed: gr.Button
     clip: gr.Video
     preflight: gr.HTML
+    look: Look
 
 
 def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
@@ -68,18 +64,17 @@ def wire(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
 
     c.stop.click(stop, **QUIET)
     demo.unload(forget)
-    # Queued, unlike the other quick events: only then do warnings reach the page.
-    c.fields[0].change(
-        _poster(studio), c.fields[0], c.player, **{**QUIET, "queue": True}, concurrency_limit=None
-    )
+    framing.wire(studio, c.fields[0], c.look, c.player)
     _wire_preflight(demo, studio, c)
 
 
 def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
     def talk(request: gr.Request, *values: Any) -> Iterator[Any]:
         with polite():
-            wanted = Form(*values).request(limits=studio.limits)
-            yield from _show(studio, request, studio.begin(visitor(request), wanted))
+            form = Form(*values)
+            wanted = form.request(studio.limits)
+            stream = studio.begin(visitor(request), wanted, form.face_number())
+            yield from _show(studio, request, stream)
 
     def proceed(text: str, request: gr.Request) -> Iterator[Any]:
         with polite():
@@ -88,12 +83,13 @@ def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
     def generate(
         picture: str, text: str, sound: str | None = None, sound_use: str = DRIVES,
         emotion: str = "neutral", motion: str = "calm", steps: float = 4, seed: float = 0,
-        guidance: float = 0, seconds: float = 0, window: float = 0,
+        guidance: float = 0, seconds: float = 0, window: float = 0, size: float = SIZE,
+        framing: str = WHOLE, face: float = 1,
     ) -> str:  # fmt: skip
         """Make a whole clip and return it as an MP4 file with its settings as JSON in the comment.
 
         Args:
-            picture: an uploaded picture of the character.
+            picture: an uploaded picture of any size and shape with a face in it; it is kept whole.
             text: what they say, in English; may be empty when a sound drives the lips.
             sound: an uploaded recording of speech, or nothing.
             sound_use: whether the sound "drives the lips" or "gives the voice".
@@ -104,10 +100,14 @@ def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
             guidance: Multi mode's guidance, 1 to 10; 0 for the default.
             seconds: length of the film; 0 for as long as the words need.
             window: chunks of the past that are seen, 1 to 64; 0 for the checkpoint's own.
+            size: pixels on the film's shorter side, one of those listed; never beyond the picture's own.
+            framing: "whole" for a film of the whole picture, "face" for a square around the face.
+            face: which of several faces talks, from the largest, 1, to the smallest.
         """
         form = Form(
-            picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window
-        )
+            picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds,
+            window, size, framing, face,
+        )  # fmt: skip
         who = f"api-{secrets.token_urlsafe(16)}"
         with polite():
             path = _whole_clip(studio, who, form)
@@ -119,7 +119,7 @@ def _streams(studio: Studio) -> tuple[Callable, Callable, Callable]:
 
 def _whole_clip(studio: Studio, who: str, form: Form) -> str:
     try:
-        for _ in studio.begin(who, form.request(limits=studio.limits)):
+        for _ in studio.begin(who, form.request(studio.limits), form.face_number()):
             pass
     except ValueError:
         raise
@@ -164,36 +164,11 @@ def _failed() -> tuple[str, Any]:
     return failed_message(), gr.update(interactive=False)
 
 
-def _poster(studio: Studio) -> Callable[[str | None], str]:
-    def poster(path: str | None) -> str:
-        """Show what the model will see; warn early about a picture that cannot be used."""
-        if not path:
-            return json.dumps({"poster": ""})
-        try:
-            picture = read_character(path)
-        except ValueError as error:
-            gr.Warning(str(error))
-            return json.dumps({"poster": ""})
-        _warn_if_foreign(studio, picture)
-        image = Image.fromarray(fit_picture(picture, studio.generator.video_size))
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        encoded = base64.b64encode(file.getvalue()).decode()
-        return json.dumps({"poster": f"data:image/png;base64,{encoded}"})
-
-    return poster
-
-
-def _warn_if_foreign(studio: Studio, picture: np.ndarray) -> None:
-    if studio.distance(picture) > 1:
-        gr.Warning("This picture is unlike those the model has learnt from: expect it to drift.")
-
-
 def _wire_preflight(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     def predict(*values: Any) -> str:
         form = Form(*values)
         try:
-            request = form.request(picture=ANY_PICTURE, limits=studio.limits)
+            request = form.planned(studio.limits)
             return preflight(studio.plan(request), studio.pace, request)
         except ValueError as error:
             return preflight_problem(form.steps or 1, str(error))
@@ -201,9 +176,10 @@ def _wire_preflight(demo: gr.Blocks, studio: Studio, c: Controls) -> None:
     def tick(*values: Any) -> tuple[str, gr.Timer]:
         return predict(*values), gr.Timer(active=not studio.pace.known)
 
-    _, text, sound, use, _, _, steps, _, guidance, seconds, _ = c.fields
+    picture, text, sound, use, _, _, steps, _, guidance, seconds, _, *look = c.fields
+    asked = (picture, text, sound, use, steps, guidance, seconds, *look)
     gr.on(
-        [demo.load, *(field.change for field in (text, sound, use, steps, guidance, seconds))],
+        [demo.load, *(field.change for field in asked)],
         predict, c.fields, c.preflight, trigger_mode="always_last", **QUIET,
     )  # fmt: skip
     timer = gr.Timer(2)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import gradio as gr
 from gradio.components.base import Component
-from gradio.utils import get_upload_folder
+from gradio.utils import get_function_params, get_upload_folder
 
 from mutual_forcing.media import read_image
 
@@ -33,7 +33,7 @@ def guard(demo: gr.Blocks) -> None:
 
     async def preprocess_data(block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
         try:
-            inputs = [_as_upload(value) for value in inputs]
+            inputs = [_as_upload(value) for value in _completed(block_fn, inputs)]
             check(block_fn.inputs, inputs)
             return await inner(block_fn, inputs, *args, **options)
         except gr.Error:
@@ -47,6 +47,16 @@ def guard(demo: gr.Blocks) -> None:
             raise gr.Error(_UNREADABLE, title="Please check", print_exception=False) from error
 
     demo.preprocess_data = preprocess_data  # type: ignore[method-assign]
+
+
+def _completed(block_fn: Any, values: Any) -> Any:
+    """The values with the defaults of those arguments that an older caller does not know."""
+    if not isinstance(values, list) or block_fn.fn is None:
+        return values
+    known = get_function_params(block_fn.fn)[len(values) : len(block_fn.inputs)]
+    if not all(has_default for _, has_default, _, _ in known):
+        return values
+    return [*values, *(default for _, _, default, _ in known)]
 
 
 _UNREADABLE = "The request cannot be read: a value has the wrong type."

@@ -78,7 +78,7 @@ class Limits:
         if seconds > 60 * self.minutes:
             raise ValueError(
                 f"This would take about {seconds / 60:.0f} minutes here, longer than the allowed "
-                f"{self.minutes:g}: choose fewer steps or a shorter film."
+                f"{self.minutes:g}: choose fewer steps, a smaller size or a shorter film."
             )
 
     def worked_off(self, seconds: float) -> str:

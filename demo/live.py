@@ -48,13 +48,21 @@ class LiveStage:
         stream = self._streams.get(visitor)
         return stream is not None and stream.running
 
-    def run(self, visitor: str, request: GenerationRequest) -> Iterator[Live]:
-        """Stream until the visitor stops or stays silent; raises ValueError for unspeakable text."""
+    def run(self, visitor: str, request: GenerationRequest, face: int = 1) -> Iterator[Live]:
+        """Stream until the visitor stops or stays silent; the settings will name the `face`.
+
+        Raises ValueError for unspeakable text and for a face that cannot be animated.
+        """
         if request.audio is not None:
             raise ValueError("A live stream is driven by text, not by a sound.")
         self.studio.generator.plan(request)  # before anything is lost, unspeakable text raises here
+        film = self.studio.shelf.new()
+        try:  # and here a face that cannot be animated
+            stream = LiveStream(self.studio.model, film, request, self.limits, face)
+        except ValueError:
+            self.studio.shelf.drop(film.id)
+            raise
         self.forget(visitor)
-        stream = LiveStream(self.studio.model, self.studio.shelf.new(), request, self.limits)
         self._streams[visitor] = stream
         for old in list(self._streams)[:-_KEEP]:
             self.forget(old)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import StreamMuxer
 from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest
@@ -77,10 +79,12 @@ class LiveStream:
     """A stream from its request to its end; `say`, `steer` and `stop` may come from any thread."""
 
     def __init__(
-        self, model: Model, film: Film, request: GenerationRequest, limits: Limits
+        self, model: Model, film: Film, request: GenerationRequest, limits: Limits, face: int = 1
     ) -> None:
-        """Raises ValueError for text that cannot be spoken."""
-        size = model.generator.video_size
+        """Raises ValueError for text that cannot be spoken and a face that cannot be animated.
+
+        face: its number, for the settings.
+        """
         self.moments: list[Moment] = []
         self.said = [request.text.strip()]
         self.running = True
@@ -89,7 +93,8 @@ class LiveStream:
         self.film_id = film.id
         self._model, self._film, self._limits = model, film, limits
         self._state = model.generator.start(request)
-        self._muxer = StreamMuxer(size, size)
+        self._muxer = StreamMuxer(*self._state.film_size)
+        self._face = face
         self._parts: list[bytes] = []
         self._lock = threading.Lock()  # guards what may be changed between two chunks
         self._stop = threading.Event()
@@ -163,6 +168,9 @@ class LiveStream:
         return {
             "text": " ".join(self.said),
             "seed": self._state.request.seed,
+            "size": self._state.request.size,
+            "framing": self._state.request.framing,
+            "face": self._face,
             **({"ended_early": self.problem} if self.problem else {}),
             "changes": [
                 {"seconds": round(m.start, 2), "steps": m.steps, "caption": m.style}
@@ -182,7 +190,16 @@ class LiveStream:
             self.running = False
             self._keep(self._muxer.finish())
             self._film.close()
+            self._let_go()
         news.put(end)
+
+    def _let_go(self) -> None:
+        """Drop the large part of an ended stream; what is told of it and its settings stay."""
+        with self._lock:
+            state = self._state
+            small = replace(state.request, image=np.zeros((16, 16, 3), np.uint8))
+            state.request, state.references, state.reference_features = small, None, None
+            state.canvas, state.cache = None, None
 
     def _chunks(self, news: queue.Queue) -> None:
         began: float | None = None

@@ -13,9 +13,9 @@ import gradio as gr
 
 from mutual_forcing.types import MAX_STEPS, GenerationRequest
 
-from . import inputs
+from . import framing, inputs
 from .gpu import leased
-from .inputs import DRIVES, Form
+from .inputs import DRIVES, SIZE, WHOLE, Form, slow_size
 from .live import LiveStage
 from .live_stream import Live
 from .parts import MODEL, QUIET, character, polite, read, style, visitor
@@ -36,6 +36,8 @@ class _Controls:
     emotion: gr.Dropdown
     motion: gr.Radio
     steps: gr.Slider
+    look: framing.Look
+    expect: gr.HTML
     start: gr.Button
     stop: gr.Button
     player: gr.HTML
@@ -60,6 +62,7 @@ def build(demo: gr.Blocks, studio: Studio) -> None:
 
 def _request_column(max_steps: int) -> dict[str, Any]:
     picture = character("live-character", "live-characters")
+    look = framing.build("live")
     text = gr.Textbox(
         _TEXT, label=t("ask.text-first"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
         placeholder=t("ask.english"), elem_id="live-text",
@@ -70,7 +73,11 @@ def _request_column(max_steps: int) -> dict[str, Any]:
             1, min(MAX_STEPS, max_steps), value=4, step=1, label=t("ask.steps"),
             elem_id="live-steps", info=t("ask.steps-live"),
         )  # fmt: skip
-    return {"picture": picture, "text": text, "emotion": emotion, "motion": motion, "steps": steps}
+        expect = gr.HTML("", visible=False, elem_id="live-expect")
+    return {
+        "picture": picture, "text": text, "emotion": emotion, "motion": motion, "steps": steps,
+        "look": look, "expect": expect,
+    }  # fmt: skip
 
 
 def _player_script() -> str:
@@ -119,7 +126,7 @@ def _stage_column() -> dict[str, Any]:
 
 def _wire(demo: gr.Blocks, stage: LiveStage, c: _Controls) -> None:
     on_page, live = _streams(stage)
-    fields = [c.picture, c.text, c.emotion, c.motion, c.steps]
+    fields = [c.picture, c.text, c.emotion, c.motion, c.steps, *c.look.fields]
     outputs = [c.player, c.timeline, c.start, c.stop, c.more, c.say, c.clip]
     event = c.start.click(on_page, fields, outputs, api_visibility="private", **MODEL)
     event.failure(_failed, outputs=outputs[:1] + outputs[2:6], **QUIET)
@@ -132,7 +139,29 @@ def _wire(demo: gr.Blocks, stage: LiveStage, c: _Controls) -> None:
         stage.forget(visitor(request))
 
     demo.unload(forget)
+    framing.wire(stage.studio, c.picture, c.look, c.player)
+    _wire_expectation(demo, stage, c)
     _wire_changes(stage, c)
+
+
+def _wire_expectation(demo: gr.Blocks, stage: LiveStage, c: _Controls) -> None:
+    """Say before the start when the stream cannot be made as fast as it plays."""
+
+    def expect(*values: Any) -> Any:
+        picture, steps, *look = values
+        try:
+            request = _form(picture, "-", "neutral", "calm", steps, *look).planned()
+            slow = slow_size(stage.studio.pace, request)
+        except ValueError:  # which is said when it starts
+            slow = ""
+        html = f'<div class="mf-preflight" role="status">{slow.html()}</div>' if slow else ""
+        return gr.update(value=html, visible=bool(slow))
+
+    asked = [c.picture, c.steps, *c.look.fields]
+    gr.on(
+        [demo.load, *(field.change for field in asked)], expect, asked, c.expect,
+        trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
 
 
 def _wire_changes(stage: LiveStage, c: _Controls) -> None:
@@ -204,8 +233,9 @@ def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
             yield from _show(stage, visitor(request), *values)
 
     def live(
-        picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request
-    ) -> tuple[str | None, dict[str, Any]]:
+        picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request,
+        size: float = SIZE, framing: str = WHOLE, face: float = 1,
+    ) -> tuple[str | None, dict[str, Any]]:  # fmt: skip
         """Run a live stream until it is stopped or silent; return its clip and its timeline.
 
         While it runs, `/live_say`, `/live_steer` and `/live_stop` of the same client change it.
@@ -216,22 +246,25 @@ def _streams(stage: LiveStage) -> tuple[Callable, Callable]:
             emotion: one of the listed emotions.
             motion: one of the listed kinds of motion.
             steps: denoising steps a chunk, 1 to 50; up to 8 is Few mode, above is Multi mode.
+            size: pixels on the film's shorter side, one of those listed; never beyond the picture's own.
+            framing: "whole" for a film of the whole picture, "face" for a square around the face.
+            face: which of several faces talks, from the largest, 1, to the smallest.
         """
         with polite():
-            form = _form(picture, text, emotion, motion, steps)
-            wanted = form.request(limits=stage.studio.limits)
-            last = _to_its_end(stage, visitor(request), wanted)
+            form = _form(picture, text, emotion, motion, steps, size, framing, face)
+            wanted = form.request(stage.studio.limits)
+            last = _to_its_end(stage, visitor(request), wanted, form.face_number())
         clip = stage.save(visitor(request))
         return (str(clip) if clip else None), last.timeline()
 
     return on_page, live
 
 
-def _to_its_end(stage: LiveStage, who: str, request: GenerationRequest) -> Live:
+def _to_its_end(stage: LiveStage, who: str, request: GenerationRequest, face: int = 1) -> Live:
     """Run a stream; of one that fails what was made is kept, and its clip says why."""
     last = None
     try:
-        for live in stage.run(who, request):
+        for live in stage.run(who, request, face):
             last = live
     except ValueError:
         raise
@@ -243,10 +276,13 @@ def _to_its_end(stage: LiveStage, who: str, request: GenerationRequest) -> Live:
     return last
 
 
-def _form(picture: str | None, text: str, emotion: str, motion: str, steps: float) -> Form:
+def _form(
+    picture: str | None, text: str, emotion: str, motion: str, steps: float, size: float = SIZE,
+    framing: str = WHOLE, face: float = 1,
+) -> Form:  # fmt: skip
     return Form(
         picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
-        steps=steps, seed=0, guidance=0, seconds=0, window=0,
+        steps=steps, seed=0, guidance=0, seconds=0, window=0, size=size, framing=framing, face=face,
     )  # fmt: skip
 
 
@@ -254,8 +290,9 @@ def _show(stage: LiveStage, who: str, *values: Any) -> Iterator[tuple]:
     """Yield the page's outputs; at the stream's end, however it ends, the clip."""
     live = None
     try:
-        request = _form(*values).request(limits=stage.studio.limits)
-        with closing(stage.run(who, request)) as stream:
+        form = _form(*values)
+        request = form.request(stage.studio.limits)
+        with closing(stage.run(who, request, form.face_number())) as stream:
             for live in stream:
                 if not live.progress.done:
                     yield _outputs(live, running=True)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator, StreamState
 
 log = logging.getLogger(__name__)
-_WAITING_CHUNKS = 2
-"""How far the model may run ahead of the muxer."""
+_WAITING_CHUNKS = 1
+"""How far the model may run ahead of the muxer; the frames of a large chunk have 100 MB."""
 _PATIENCE = 30.0
 """Seconds that the end of the program waits for the chunk in progress."""
 

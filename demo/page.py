@@ -32,7 +32,7 @@ def build_demo(generator: StreamingGenerator, studio: Studio | None = None) -> g
         with gr.Tabs():
             with gr.Tab(text("tab.talk"), id="talk"), gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=320):
-                    fields, preflight = talk.request_column(generator)
+                    fields, preflight, look = talk.request_column(generator)
                     runs.build(fields)
                     settings.panel(fields, demo, studio)
                 with gr.Column(scale=5, min_width=320):
@@ -44,7 +44,7 @@ def build_demo(generator: StreamingGenerator, studio: Studio | None = None) -> g
             with gr.Tab(text("tab.about"), id="about"):
                 about.build(generator)
         gr.HTML(read("footer.html"))
-        controls = Controls(fields=fields, preflight=preflight, **stage)
+        controls = Controls(fields=fields, preflight=preflight, look=look, **stage)
         events.wire(demo, studio, controls)
     demo.queue(max_size=studio.limits.queue)
     return demo

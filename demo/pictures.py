@@ -1,131 +1,181 @@
-"""Which part of an uploaded picture the model sees, and how far it is from what the model knows."""
+"""The uploaded pictures: read once, searched for faces once, and shown with what will be animated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
+from PIL import Image, ImageDraw, ImageFont
 
+from mutual_forcing.faces import Face, Placement, crop_of, find_faces, place
 from mutual_forcing.media import read_image
-from mutual_forcing.streaming import fit_picture
+from mutual_forcing.types import FaceCrop
 
-if TYPE_CHECKING:
-    from mutual_forcing import StreamingGenerator
+MAX_FACES = 12
+"""Most faces of one picture that can be chosen, the largest first."""
+_SIDE = 560
+"""Most pixels on the longer side of what `outlined` draws."""
+_CHOSEN, _OTHER = (255, 255, 255), (255, 214, 102)
 
-_SIDE = 96
-"""The long side while searching: enough to find a figure."""
-_FAR = 1.75
-"""How many times the known pictures' median is too far. Measured with the first `tiny` of motion latents: 14
-foreign pictures (noise, stripes, random shapes) lie above, 11 of 12 characters and 48 of 50 held-out faces
-below."""
-_FLAT = 0.05
-"""Contrast (standard deviation of -1..1) below which a picture shows nothing."""
+T = TypeVar("T")
 
 
-def frame_figure(picture: np.ndarray) -> np.ndarray:
-    """Return the square of uint8 RGB [H, W, 3] that holds most of the figure, as wide as possible.
+class Once(Generic[T]):
+    """A function that remembers its last `most` results, also that it refused with a ValueError.
 
-    The square slides along the longer side only: nothing is enlarged, a square stays as it is. It
-    goes where the picture differs from its own border and has skin-like colours; on tall pictures
-    the upper of equally good places wins, where heads are. This finds a figure before a plain
-    background, not faces in a crowd.
-    """
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    if height == width:
-        return picture
-    tall = height > width
-    profile = _profile(_interest(_reduced(picture)), tall)
-    steps = len(profile) * side // max(height, width)
-    start = _best_window(profile, max(1, steps), upper=tall)
-    offset = round(start * max(height, width) / len(profile))
-    offset = min(offset, max(height, width) - side)
-    if tall:
-        return picture[offset : offset + side]
-    return picture[:, offset : offset + side]
-
-
-def _reduced(picture: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(picture)
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-    return np.asarray(image, np.float32) / 255
-
-
-def _interest(pixels: np.ndarray) -> np.ndarray:
-    """How much each pixel of [H, W, 3] looks like a figure: [H, W], from 0 up."""
-    border = np.concatenate([pixels[0], pixels[:, 0], pixels[:, -1]])  # not the bottom: shoulders
-    away = np.abs(pixels - np.median(border, axis=0)).max(-1)
-    red, green, blue = np.moveaxis(pixels, -1, 0)
-    # A wide range of skin: redder than green, greener than blue, neither black nor white.
-    skin = (red > green) & (green > 0.9 * blue) & (red - blue > 0.06) & (red > 0.2) & (blue < 0.9)
-    # A brown wall is no skin: only what also differs from the border counts.
-    return away * (1 + 2 * (skin & (away > 0.1)))
-
-
-def _profile(interest: np.ndarray, tall: bool) -> np.ndarray:
-    rows = interest.sum(1 if tall else 0)
-    return np.maximum(0, rows - 0.25 * rows.max())
-
-
-def _best_window(profile: np.ndarray, length: int, upper: bool) -> int:
-    """Where a window of `length` holds most of the profile; among near-equals the upper or middle."""
-    sums = np.convolve(profile, np.ones(length), "valid")
-    good = np.flatnonzero(sums >= (0.8 if upper else 0.97) * sums.max())
-    if upper:
-        # The head's top, with a little air above it, rather than the middle of the body.
-        top = np.flatnonzero(profile > 0)
-        first = max(0, int(top[0]) - length // 10) if len(top) else 0
-        return int(good[np.abs(good - first).argmin()])
-    return int(good[len(good) // 2])
-
-
-class Familiarity:
-    """How far a picture is from what the checkpoint knows, by its own encoder.
-
-    The encoder looks for the points of a face; where there is none it finds them scattered. The distance is
-    that of their shape (whatever its place and size) from the mean shape of the bundled characters, relative
-    to the characters' own.
+    What is asked for twice at a time is made once.
     """
 
-    def __init__(self, generator: StreamingGenerator, known: Sequence[np.ndarray]) -> None:
-        """known: uint8 RGB pictures [H, W, 3] of what the checkpoint has learnt from, at least 4."""
-        if len(known) < 4:
-            raise ValueError("At least four known pictures are needed.")
-        self._generator = generator
-        shapes = torch.stack([self._shape(self._tensor(picture)) for picture in known])
-        self._mean = shapes.mean(0)
-        self._usual = float(np.median([self._distance(shape) for shape in shapes]))
+    def __init__(self, make: Callable[..., T], most: int) -> None:
+        self._make, self._most = make, most
+        self._lock = threading.Lock()
+        self._made: OrderedDict[tuple, Future[T | str]] = OrderedDict()
 
-    def distance(self, picture: np.ndarray) -> float:
-        """Return the distance of uint8 RGB [H, W, 3]: above 1 is farther than known pictures are."""
-        pixels = self._tensor(picture)
-        if pixels.std() < _FLAT:
-            return math.inf
-        return self._distance(self._shape(pixels)) / (self._usual * _FAR)
+    def __call__(self, *key: object) -> T:
+        with self._lock:
+            known = self._made.get(key)
+            future = self._made.setdefault(key, Future())
+            self._made.move_to_end(key)
+            while len(self._made) > self._most:
+                self._made.popitem(last=False)
+        if known is None:
+            self._fill(future, key)
+        result = future.result()
+        if isinstance(result, str):
+            raise ValueError(result)
+        return result
 
-    @torch.inference_mode()
-    def _shape(self, pixels: Tensor) -> Tensor:
-        """The points found in [1, 3, S, S], centred and of unit size: [64, 2]."""
-        autoencoder = self._generator.system.video_autoencoder
-        places = autoencoder.observe(pixels[:, :, None])[1][0, 0]
-        centred = places - places.mean(0)
-        return centred / centred.square().sum(1).mean().sqrt().clamp_min(1e-6)
-
-    def _distance(self, shape: Tensor) -> float:
-        return (shape - self._mean).square().sum(1).mean().sqrt().item()
-
-    def _tensor(self, picture: np.ndarray) -> Tensor:
-        square = fit_picture(frame_figure(picture), self._generator.video_size)
-        pixels = torch.from_numpy(square.copy()).to(self._generator.device)
-        return pixels.permute(2, 0, 1)[None].float() / 127.5 - 1
+    def _fill(self, future: Future[T | str], key: tuple) -> None:
+        try:
+            future.set_result(self._make(*key))
+        except ValueError as error:
+            # Its sentence only: an exception keeps the pixels that it has seen.
+            future.set_result(str(error))
+        except BaseException as error:
+            with self._lock:
+                self._made.pop(key, None)
+            future.set_exception(error)
 
 
-def bundled_characters(folder: Path) -> list[np.ndarray]:
-    """Return the pictures [H, W, 3] of `folder`."""
-    return [read_image(path) for path in sorted(folder.glob("*.png"))]
+def read_character(path: str) -> np.ndarray:
+    """Read an uploaded picture, whole: uint8 RGB [H, W, 3], not to be written to; raises ValueError."""
+    return _PIXELS(path, _version(path))
+
+
+def shape_of(path: str) -> tuple[int, int, int]:
+    """Return the picture's [H, W, 3]; raises ValueError as `read_character` does."""
+    return _SHAPES(path, _version(path))
+
+
+def faces_of(path: str) -> tuple[Face, ...]:
+    """Return the faces that can be chosen, the largest first; raises ValueError for no picture."""
+    return _FACES(path, _version(path))[:MAX_FACES]
+
+
+def place_face(path: str, number: int = 1) -> Placement:
+    """Return what is animated when face `number` is, 1 being the largest.
+
+    Raises ValueError, in one sentence, for no picture and for a face that cannot be used or is not there.
+    """
+    return _PLACES(path, _version(path), number)
+
+
+def nearest_face(path: str, x: float, y: float) -> int:
+    """Return the number of the face nearest to a place in the picture of `outlined`; 1 without faces."""
+    height, width = shape_of(path)[:2]
+    scale = _scale(height, width)
+    faces = faces_of(path)
+    apart = [math.dist((x / scale, y / scale), face.middle) for face in faces]
+    return 1 + apart.index(min(apart)) if apart else 1
+
+
+def outlined(path: str, number: int = 1) -> np.ndarray:
+    """Return the picture, reduced, with the square that is animated; several faces have numbers.
+
+    Raises ValueError for no picture only: of a face that cannot be used the outline is shown as well.
+    """
+    pixels, faces = read_character(path), faces_of(path)
+    height, width = pixels.shape[:2]
+    scale = _scale(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    pen = ImageDraw.Draw(image, "RGBA")
+    for index, face in enumerate(faces):
+        _outline(pen, crop_of(face), scale, chosen=index + 1 == number)
+        if len(faces) > 1:
+            _number(pen, face, index + 1, scale, size, chosen=index + 1 == number)
+    if not faces:
+        _outline(pen, place_face(path).crop, scale, chosen=True)
+    return np.asarray(image)
+
+
+def _scale(height: int, width: int) -> float:
+    return min(1.0, _SIDE / max(height, width))
+
+
+def _outline(pen: ImageDraw.ImageDraw, crop: FaceCrop, scale: float, chosen: bool) -> None:
+    corners = [(scale * x, scale * y) for x, y in _corners(crop)]
+    if chosen:
+        pen.line([*corners, *corners[:2]], (20, 20, 50, 190), 6, joint="curve")
+    pen.line([*corners, *corners[:2]], (*(_CHOSEN if chosen else _OTHER), 235), 2 + chosen)
+
+
+def _corners(crop: FaceCrop) -> list[tuple[float, float]]:
+    cos, sin, half = math.cos(crop.angle), math.sin(crop.angle), crop.side / 2
+    square = ((-half, -half), (half, -half), (half, half), (-half, half))
+    return [(crop.x + cos * u - sin * v, crop.y + sin * u + cos * v) for u, v in square]
+
+
+def _number(
+    pen: ImageDraw.ImageDraw, face: Face, number: int, scale: float, size: tuple[int, int],
+    chosen: bool,
+) -> None:  # fmt: skip
+    """A disc with the face's number at the left upper corner of its square, inside the picture."""
+    left, top = _corners(crop_of(face))[0]
+    radius = 12
+    x, y = (
+        min(max(scale * place, radius + 2), limit - radius - 2)
+        for place, limit in zip((left, top), size, strict=True)
+    )
+    disc = (x - radius, y - radius, x + radius, y + radius)
+    pen.ellipse(disc, (79, 70, 229, 255) if chosen else (20, 24, 38, 220), _OTHER, 1)
+    pen.text((x, y), str(number), "white", ImageFont.load_default(15), anchor="mm")
+
+
+def _version(path: str) -> tuple[int, int]:
+    """What tells a file from an earlier one of the same name."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):  # which the reader will say
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(path: str, _: tuple[int, int]) -> np.ndarray:
+    pixels = read_image(path)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _place(path: str, version: tuple[int, int], number: int) -> Placement:
+    return place(_PIXELS(path, version), number - 1)
+
+
+def _find(path: str, version: tuple[int, int]) -> tuple[Face, ...]:
+    try:
+        return _PLACES(path, version, 1).faces
+    except ValueError:  # the largest face cannot be used; others perhaps can
+        return find_faces(_PIXELS(path, version))
+
+
+_PIXELS: Once[np.ndarray] = Once(_read, 4)
+"""At most 4 times 12.6 MB."""
+_SHAPES: Once[tuple] = Once(lambda path, version: _PIXELS(path, version).shape, 256)
+_PLACES: Once[Placement] = Once(_place, 256)
+_FACES: Once[tuple[Face, ...]] = Once(_find, 256)

@@ -21,6 +21,10 @@ const showWait = (phrase, values) => {
   put(find(".mf-wait span"), say(phrase, values), phrase !== film.waitingFor);
   film.waitingFor = phrase;
 };
+// The stage has the shape of what it shows.
+const shape = (width, height) => { if (width && height) root.style.setProperty("--ratio", (width / height).toFixed(4)); };
+find(".mf-poster").addEventListener("load", (event) => shape(event.target.naturalWidth, event.target.naturalHeight));
+for (const kind of ["loadedmetadata", "resize"]) video.addEventListener(kind, () => shape(video.videoWidth, video.videoHeight));
 const bufferedEnd = () => video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
 
 document.addEventListener("click", (event) => {
@@ -179,6 +183,7 @@ function receive() {
     const poster = find(".mf-poster"), idle = !film.id || film.done;
     if (idle) { root.dataset.state = "idle"; video.pause(); find(".mf-badge").hidden = true; showWait(""); }
     if (message.poster) poster.src = message.poster;
+    else if (idle) root.style.removeProperty("--ratio");
     poster.hidden = !message.poster || !idle;
     find(".mf-idle").hidden = !idle || !!message.poster;
     return;

@@ -19,21 +19,34 @@ import av
 import gradio as gr
 
 from mutual_forcing.caption import EMOTIONS, MOTIONS
-from mutual_forcing.types import MAX_SECONDS, MAX_STEPS
+from mutual_forcing.types import FRAMINGS, MAX_SECONDS, MAX_STEPS, MIN_SIZE
 
 from . import parts
-from .inputs import DRIVES, LENDS, MAX_TEXT, Form, style_of
+from .inputs import DRIVES, LENDS, MAX_TEXT, SIZES, Form, style_of
 from .parts import QUIET
+from .pictures import MAX_FACES
 from .studio import Studio
 from .texts import text as t
 
-NAMES = ("text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window")
+NAMES = (
+    "text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window", "size",
+    "framing", "face",
+)  # fmt: skip
 """The fields of a Form that settings carry as they are."""
 BUNDLED = {"character": "picture", "voice": "sound"}
 """The names that settings give to files of the page, and the fields of a Form that take their paths."""
-_CHOICES = {"sound_use": (DRIVES, LENDS), "emotion": tuple(EMOTIONS), "motion": tuple(MOTIONS)}
-_MOST = {"steps": MAX_STEPS, "seed": 2**53, "guidance": 10, "seconds": MAX_SECONDS, "window": 64}
-_WHOLE = ("steps", "seed", "window")
+_CHOICES = {
+    "sound_use": (DRIVES, LENDS),
+    "emotion": tuple(EMOTIONS),
+    "motion": tuple(MOTIONS),
+    "framing": FRAMINGS,
+}
+_MOST = {
+    "steps": MAX_STEPS, "seed": 2**53, "guidance": 10, "seconds": MAX_SECONDS, "window": 64,
+    "size": max(SIZES), "face": MAX_FACES,
+}  # fmt: skip
+_LEAST = {"steps": 1, "size": MIN_SIZE, "face": 1}
+_WHOLE = ("steps", "seed", "window", "size", "face")
 _MAX_JSON = 64 * 1024
 _FOREIGN = "These are no settings of a run."
 
@@ -216,11 +229,12 @@ def _number(name: str, value: Any) -> float:
     if value is None:
         value = 0
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    low = 1 if name == "steps" else 0
+    low = _LEAST.get(name, 0)
     if not number or not math.isfinite(value) or not low <= value <= _MOST[name]:
         raise ValueError(f"The {name} must be a number from {low} to {_MOST[name]:g}.")
     if name in _WHOLE:
         if value != int(value):
             raise ValueError(f"The {name} must be a whole number.")
-        return int(value)
+        # Films of any size were perhaps made elsewhere; the page offers these.
+        return min(SIZES, key=lambda s: abs(s - value)) if name == "size" else int(value)
     return value

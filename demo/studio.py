@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, remux_faststart
@@ -27,8 +25,6 @@ from .gpu import leased
 from .limits import Limits
 from .model import ClosedError, Model
 from .pace import Pace, measure
-from .parts import CHARACTERS
-from .pictures import Familiarity, bundled_characters
 from .progress import Progress, failure
 from .texts import say
 
@@ -38,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _KEEP_TALKS = 64
 _KEEP_CLIPS = 16
+_KEEP_BYTES = 600 * 2**20
+"""Of pictures and maps in the talks that are kept: those of a large film have up to 50 MB."""
 
 
 @dataclass
@@ -48,6 +46,7 @@ class Talk:
     state: StreamState
     muxer: StreamMuxer
     said: list[str]
+    face: int = 1
     parts: list[bytes] = field(default_factory=list)
     tail: bytes = b""
     running: bool = False
@@ -74,9 +73,6 @@ class Studio:
         self.pace = Pace()
         self._talks: dict[str, Talk] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="mutual-forcing-clips-")
-        self._familiarity: Familiarity | None = None
-        self._familiar = threading.Lock()
-        self._known = len(list(CHARACTERS.glob("*.png"))) >= 4
         self._released: deque[Path] = deque()
         self._measuring: threading.Thread | None = None
         self._ends: list[Callable[[], None]] = []
@@ -133,21 +129,19 @@ class Studio:
         self._check(request, plan.chunks)
         return plan
 
-    def begin(self, visitor: str, request: GenerationRequest) -> Iterator[Progress]:
-        """Start a new talk in place of the visitor's last one.
+    def begin(self, visitor: str, request: GenerationRequest, face: int = 1) -> Iterator[Progress]:
+        """Start a new talk in place of the visitor's last one; its settings will name the `face`.
 
-        Raises ValueError for text that cannot be spoken or takes too long; the last talk is then
-        still there.
+        Raises ValueError for text that cannot be spoken or takes too long and for a face that cannot be
+        animated; the last talk is then still there.
         """
         state = self.generator.start(request)
         self._check(request, state.total)
         self.forget(visitor)
-        size = self.generator.video_size
-        muxer = StreamMuxer(size, size, _wished_seconds(request))
-        talk = Talk(request, state, muxer, said=[request.text])
+        muxer = StreamMuxer(*state.film_size, _wished_seconds(request))
+        talk = Talk(request, state, muxer, said=[request.text], face=face)
         self._talks[visitor] = talk
-        for old in list(self._talks)[:-_KEEP_TALKS]:
-            self.forget(old)
+        self._make_room()
         yield from self._run(talk)
 
     def proceed(self, visitor: str, text: str) -> Iterator[Progress]:
@@ -175,16 +169,6 @@ class Studio:
         talk.clip.write_bytes(remux_faststart(film, self._settings(talk)))
         return talk.clip
 
-    def distance(self, picture: np.ndarray) -> float:
-        """Return how far uint8 RGB [H, W, 3] is from what the checkpoint knows; above 1 is far.
-
-        0 where that is not known: without the bundled characters.
-        """
-        with self._familiar:
-            if self._familiarity is None and self._known:
-                self._familiarity = Familiarity(self.generator, bundled_characters(CHARACTERS))
-            return self._familiarity.distance(picture) if self._familiarity else 0.0
-
     def measure_in_background(self) -> None:
         """Time the model, so that the page can say beforehand how long a request takes."""
         # With a borrowed GPU this process would time itself: there the first stream tells.
@@ -200,6 +184,18 @@ class Studio:
         except Exception:
             log.exception("The speed of this machine could not be measured.")
 
+    def _make_room(self) -> None:
+        """Forget the oldest talks while there are too many, and the oldest ended ones of too many bytes."""
+        for old in list(self._talks)[:-_KEEP_TALKS]:
+            self.forget(old)
+        held = {visitor: _bytes_of(talk) for visitor, talk in list(self._talks.items())}
+        ended = [v for v in list(held)[:-1] if v in self._talks and not self._talks[v].running]
+        for visitor in ended:
+            if sum(held.values()) <= _KEEP_BYTES:
+                break
+            self.forget(visitor)
+            del held[visitor]
+
     def _extend(self, talk: Talk, text: str) -> None:
         state, before = talk.state, (talk.state.transcript, talk.state.total)
         self.limits.check_text(text)
@@ -212,10 +208,13 @@ class Studio:
         talk.said.append(text)
 
     def _settings(self, talk: Talk) -> dict[str, Any]:
-        names = ("caption", "steps", "guidance_scale", "seed", "seconds", "window")
+        names = (
+            "caption", "steps", "guidance_scale", "seed", "seconds", "window", "size", "framing",
+        )  # fmt: skip
         return {
             "text": " ".join(filter(None, talk.said)),
             **{name: getattr(talk.request, name) for name in names},
+            "face": talk.face,
             "model": self.generator.config.name,
             "checkpoint": self.generator.system.digest,
             **({"ended_early": talk.problem} if talk.problem else {}),
@@ -270,7 +269,7 @@ class Studio:
 
     def _announce(self, talk: Talk, film: Film) -> Progress:
         request, continues = talk.request, bool(talk.parts)
-        expected = self.pace.chunk_seconds(request.steps, request.guidance_scale)
+        expected = self.pace.chunk_seconds(request)
         seconds = talk.state.total * CHUNK_SECONDS
         if not continues:
             seconds = min(seconds, _wished_seconds(request) or seconds)
@@ -280,8 +279,8 @@ class Studio:
 
     def _check(self, request: GenerationRequest, chunks: int) -> None:
         self.limits.check_seconds(_wished_seconds(request) or chunks * CHUNK_SECONDS)
-        chunk = self.pace.chunk_seconds(request.steps, request.guidance_scale)
-        self.limits.check_work(self.pace.overhead + chunks * chunk)
+        work = self.pace.overhead + chunks * self.pace.chunk_seconds(request)
+        self.limits.check_work(work)
 
 
 def _wished_seconds(request: GenerationRequest) -> float | None:
@@ -289,6 +288,12 @@ def _wished_seconds(request: GenerationRequest) -> float | None:
     if request.seconds is None and request.audio is not None:
         return len(request.audio) / SAMPLE_RATE
     return request.seconds
+
+
+def _bytes_of(talk: Talk) -> int:
+    """Of the pictures and maps that its state holds."""
+    maps = (value.nbytes for value in vars(talk.state.canvas).values() if hasattr(value, "nbytes"))
+    return talk.request.image.nbytes + sum(maps)
 
 
 def _close_at_exit(studio: Studio) -> None:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from mutual_forcing.types import MAX_STEPS
 
-from . import inputs
+from . import framing, inputs
 from .inputs import DRIVES, LENDS
 from .parts import character, number, read, style
 from .texts import text as t
@@ -21,9 +21,10 @@ TEXT = "Hello! Nice to meet you. I was noise a moment ago, and now I am talking.
 
 def request_column(
     generator: StreamingGenerator,
-) -> tuple[list[gr.components.Component], gr.HTML]:
-    """Build what is asked for; return the fields in the order of inputs.Form, and the preflight."""
+) -> tuple[list[gr.components.Component], gr.HTML, framing.Look]:
+    """Build what is asked for; return the fields in the order of inputs.Form, the preflight, the look."""
     picture = character("character", "characters")
+    look = framing.build("talk")
     text = gr.Textbox(
         TEXT, label=t("ask.text"), lines=3, max_lines=8, max_length=inputs.MAX_TEXT,
         placeholder=t("ask.english"), elem_id="text",
@@ -55,8 +56,9 @@ def request_column(
             window = number(t("ask.window"), t("ask.window-info"), precision=0)
     fields = [
         picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window,
+        *look.fields,
     ]  # fmt: skip
-    return fields, preflight
+    return fields, preflight, look
 
 
 def stage_column() -> dict[str, Any]:

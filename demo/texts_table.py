@@ -41,6 +41,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ask.motion": ("Motion", "動き"),
     "motion.calm": ("calm", "控えめ"),
     "motion.lively": ("lively", "大きめ"),
+    "look.shown": ("What will move", "動かす範囲"),
+    "look.framing": ("Picture", "画面"),
+    "framing.whole": ("whole picture", "画像全体"),
+    "framing.face": ("face only", "顔だけ"),
+    "look.size": ("Size", "サイズ"),
+    "look.size-info": (
+        "Pixels on the film's shorter side; never beyond the picture's own.",
+        "映像の短辺のピクセル数。元の画像より大きくはなりません。"),
+    "look.face": ("Face", "顔"),
+    "look.face-info": ("Who talks? You can also click on a face in the picture.",
+        "話す人を選びます。画像の顔をクリックしても選べます。"),
     "ask.own-sound": ("Your own sound", "自分の音声を使う"),
     "ask.speech": ("Speech (up to 10 minutes)", "話し声（10分まで）"),
     "ask.sound-use": ("This sound", "この音声の使い方"),
@@ -90,16 +101,23 @@ TEXTS: dict[str, tuple[str, str]] = {
         "このマシンの速度を測定しています…"),
     "mode.few": ("Few mode", "Fewモード"),
     "mode.multi": ("Multi mode", "Multiモード"),
-    "expect.talk": ("{nfe} NFE per chunk. {expect}", "1チャンクあたり{nfe} NFE。{expect}"),
+    "expect.talk": ("{nfe} NFE per chunk, {width} × {height} pixels. {expect}",
+        "1チャンクあたり{nfe} NFE、{width}×{height}ピクセル。{expect}"),
     "expect.ahead": (
         "About **{film} s** of film, first picture after {first} s; keeps ahead of playback "
         "({rate}×).",
         "約**{film}秒**の映像、最初の画面まで{first}秒。再生より速く生成します（{rate}倍）。"),
     "expect.slower": (
         "About **{film} s** of film in {total} ({rate}× real time): it starts after about "
-        "**{wait}** and then plays without a pause.",
+        "**{wait}** and then plays without a pause. {size}",
         "約**{film}秒**の映像を{total}で生成します（実時間の{rate}倍）。約**{wait}**後に始まり、"
-        "途切れずに再生されます。"),
+        "途切れずに再生されます。{size}"),
+    "expect.size": (
+        "Size {asked} cannot be made in real time on this machine; **{size}** is the largest that can.",
+        "このマシンではサイズ{asked}をリアルタイムで生成できません。できる最大のサイズは**{size}**です。"),
+    "expect.no-size": (
+        "With {count} step{s} no size can be made in real time on this machine.",
+        "このマシンでは、{count}ステップではどのサイズもリアルタイムで生成できません。"),
     "expect.lanes": ("**{count} lane{s}** in about **{seconds} s** on this machine.",
         "このマシンで**{count}レーン**に約**{seconds}秒**かかります。"),
     "time.seconds": ("{seconds} s", "{seconds}秒"),
@@ -234,9 +252,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "about.random": ("none: random weights", "なし（乱数の重み）"),
     "about.output": ("Makes", "出力"),
     "about.output-value": (
-        "{size} × {size} pixels, {fps} pictures a second, {rate} kHz sound, in chunks of {chunk} "
-        "s",
-        "{size}×{size}ピクセル、毎秒{fps}枚、音声{rate} kHz、{chunk}秒ごとのチャンク"),
+        "the upload's own pixels, up to {most} on the shorter side, {fps} pictures a second, {rate} "
+        "kHz sound, in chunks of {chunk} s",
+        "元の画像のピクセル（短辺は最大{most}）、毎秒{fps}枚、音声{rate} kHz、{chunk}秒ごとのチャンク"),
     "about.parameters": ("Parameters", "パラメータ数"),
     "about.millions": ("{count} million", "{count}百万"),
     "about.licence": ("Licence of the weights", "重みのライセンス"),
@@ -263,8 +281,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "drifts or turns into something it knows.",
         "学習したもの以外は知りません。学習データから遠い画像や声は、崩れたり別のものに変わった"
         "りします。"),
-    "about.limit-size": ("Its pictures are {size} × {size} pixels.",
-        "画像は{size}×{size}ピクセルです。"),
+    "about.limit-size": (
+        "A film has at most {most} pixels on its shorter side and {longest} on the longer one, and no "
+        "more than the upload, except to reach {least}. Only the square around one face moves; the "
+        "model sees it in {square} × {square} pixels.",
+        "映像は短辺最大{most}、長辺最大{longest}ピクセルで、{least}に届かせる場合を除き元の画像より"
+        "大きくはなりません。動くのは1つの顔のまわりの正方形だけで、モデルはそれを{square}×{square}"
+        "ピクセルで見ます。"),
     "about.limit-english": (
         "It reads English only. Other scripts are refused, and it does not sing.",
         "読めるのは英語だけです。ほかの文字は受け付けず、歌うこともできません。"),

@@ -9,6 +9,6 @@ client = Client(address, verbose=False)  # behind a password: auth=("user", "pas
 film = client.predict(
     picture=handle_file(picture), text=text, sound=None, sound_use="drives the lips",
     emotion="happy", motion="calm", steps=4, seed=0, guidance=0, seconds=0, window=0,
-    api_name="/generate",
+    size=512, framing="whole", face=1, api_name="/generate",
 )  # fmt: skip
 sys.stdout.write(f"{film}\n")

@@ -15,16 +15,17 @@ FPS = 25
 
 @dataclass(frozen=True)
 class VideoAutoencoderConfig:
-    """Frames of `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
+    """Faces seen in `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
 
-    `encoder_widths` are the channels at size/4, size/8 and so on; `animator_widths` those of the
-    reference's features, and of what is painted, at size/2, size/4 and so on. `code_width` is that of the
-    code that modulates them.
+    `encoder_widths` are the channels at size/8, size/16 and so on; `animator_widths` those of the
+    reference's features, and of what is painted, at size/4, size/8 and so on; `detail_width` those of eyes
+    and mouth at the picture's own size. `code_width` is that of the code that modulates them.
     """
 
-    size: int = 128
+    size: int = 256
     encoder_widths: tuple[int, ...] = (48, 96, 128)
     animator_widths: tuple[int, ...] = (32, 64, 96)
+    detail_width: int = 16
     code_width: int = 128
 
 
@@ -130,7 +131,7 @@ def _small() -> SystemConfig:
     return SystemConfig(
         name="small",
         video_autoencoder=VideoAutoencoderConfig(
-            size=256, encoder_widths=(48, 96, 128, 160), animator_widths=(24, 48, 80, 128)
+            size=512, encoder_widths=(48, 96, 128, 160), animator_widths=(32, 64, 96, 128)
         ),
         audio_autoencoder=AudioAutoencoderConfig(decoder_width=384, decoder_blocks=8),
         model=ModelConfig(
@@ -148,9 +149,10 @@ def _paper_14b() -> SystemConfig:
     return SystemConfig(
         name="paper_14b",
         video_autoencoder=VideoAutoencoderConfig(
-            size=256,
+            size=512,
             encoder_widths=(64, 128, 256, 512),
             animator_widths=(64, 128, 256, 384),
+            detail_width=32,
         ),
         audio_autoencoder=AudioAutoencoderConfig(decoder_width=512, decoder_blocks=8),
         model=ModelConfig(
@@ -170,7 +172,11 @@ def _smoke() -> SystemConfig:
     return SystemConfig(
         name="smoke",
         video_autoencoder=VideoAutoencoderConfig(
-            encoder_widths=(16, 24, 32), animator_widths=(16, 24, 32), code_width=32
+            size=64,
+            encoder_widths=(16, 24),
+            animator_widths=(16, 24),
+            detail_width=8,
+            code_width=32,
         ),
         audio_autoencoder=AudioAutoencoderConfig(
             encoder_width=48, encoder_blocks=1, decoder_width=64, decoder_blocks=1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _FOLDERS = ("demo", "examples", "mutual_forcing")
-_FILES = ("app.py", "README.md", "LICENSE", "requirements.txt", "packages.txt")
+_FILES = ("app.py", "README.md", "LICENSE", "NOTICE", "requirements.txt", "packages.txt")
 _LEFT_OUT = ("__pycache__", ".DS_Store")
 MAX_BYTES = 10_000_000
 """Larger files need LFS on Spaces; checkpoint shards stay below."""

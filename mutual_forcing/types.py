@@ -15,7 +15,12 @@ from .config import SAMPLE_RATE
 MAX_STEPS = 50
 FEW_MODE_MAX_STEPS = 8
 MAX_SECONDS = 600.0
+MIN_SIZE, MAX_SIZE = 128, 1080
+"""Pixels on a film's shorter side that may be asked for; the longer side has at most 1920."""
 Mode = Literal["few", "multi"]
+Framing = Literal["whole", "face"]
+"""The whole picture, or the square around the face alone."""
+FRAMINGS: tuple[Framing, ...] = ("whole", "face")
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,35 @@ class References:
 
 
 @dataclass(frozen=True)
+class FaceCrop:
+    """The square of a picture that is animated: its middle (x, y) and its side in pixels, and by how many
+    radians it is turned clockwise as seen in the picture (the angle of the line from eye to eye).
+
+    The side is five eye distances, the eyes lie at 0.43 of its height (faces.py). It may reach beyond the
+    picture's border.
+    """
+
+    x: float
+    y: float
+    side: float
+    angle: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(value) for value in (self.x, self.y, self.side, self.angle)):
+            raise ValueError("The place of the face must be given in finite numbers.")
+        if self.side < 16:
+            raise ValueError("The square around the face must have at least 16 pixels.")
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One character, one utterance.
 
     image: uint8 RGB [H, W, 3], any size from 16 to 8192 pixels a side.
+    crop: the square that is animated; None lets `faces.choose_crop` find the largest face.
+    framing: "whole" for a film of the whole picture, "face" for one of the square around the face.
+    size: pixels on the film's shorter side, 128 to 1080; a picture is never enlarged beyond its own
+    pixels except to reach 256, and the longer side has at most 1920.
     text: English to be spoken; may be empty when `audio` is given.
     caption: style in words (emotion, motion, voice).
     audio: float mono 16 kHz [N] within -1..1; drives the lips and is heard unchanged.
@@ -132,6 +162,9 @@ class GenerationRequest:
     image: np.ndarray
     text: str = ""
     caption: str = ""
+    crop: FaceCrop | None = None
+    framing: Framing = "whole"
+    size: int = 512
     audio: np.ndarray | None = None
     voice: np.ndarray | None = None
     steps: int = 4
@@ -143,6 +176,7 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         _check_image(self.image)
+        _check_framing(self)
         _check_waveform(self.audio, "driving audio")
         _check_waveform(self.voice, "voice sample")
         _check_numbers(self)
@@ -157,7 +191,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class AVChunk:
-    """0.64 s of the stream: frames uint8 [16, S, S, 3] and audio float32 [10240] within -1..1.
+    """0.64 s of the stream: frames uint8 [16, H, W, 3] and audio float32 [10240] within -1..1.
 
     start: seconds from the start of the stream. nfe: network evaluations spent on this chunk (a guided
     step counts two). seconds_spent: wall-clock seconds it took, decoding included.
@@ -189,6 +223,16 @@ def _check_image(image: np.ndarray) -> None:
         raise ValueError("The character picture must have three colour channels (RGB).")
     if min(image.shape[:2]) < 16 or max(image.shape[:2]) > 8192:
         raise ValueError("The character picture must be between 16 and 8192 pixels on each side.")
+
+
+def _check_framing(request: GenerationRequest) -> None:
+    if request.framing not in FRAMINGS:
+        raise ValueError("The framing must be whole or face.")
+    whole = isinstance(request.size, (int, np.integer)) and not isinstance(request.size, bool)
+    if not whole or not MIN_SIZE <= request.size <= MAX_SIZE:
+        raise ValueError(f"The size must be a whole number of pixels, {MIN_SIZE} to {MAX_SIZE}.")
+    if request.crop is not None and not isinstance(request.crop, FaceCrop):
+        raise ValueError("The place of the face must be a FaceCrop.")
 
 
 def _check_waveform(audio: np.ndarray | None, name: str) -> None:

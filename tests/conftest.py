@@ -24,6 +24,17 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def portraits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three people drawn for real, 128 px."""
+    pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt")
+    from training.data.portraits import PortraitOptions, make_portraits
+
+    folder = tmp_path_factory.mktemp("portraits")
+    make_portraits(PortraitOptions(identities=3, seed=5, size=128), folder, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def random_generator() -> StreamingGenerator:
     """The tiny preset with random weights: real code, output is noise."""
     return StreamingGenerator.random("tiny")

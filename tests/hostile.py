@@ -16,7 +16,7 @@ from PIL import Image
 
 FIELDS = (
     "picture", "text", "sound", "sound_use", "emotion", "motion", "steps", "seed", "guidance",
-    "seconds", "window",
+    "seconds", "window", "size", "framing", "face",
 )  # fmt: skip
 COUNT = 200
 
@@ -237,11 +237,19 @@ def _types() -> Iterator[tuple[str, Any]]:
     for field in ("picture", "sound"):
         for value in (7, "face.png", ["face.png"], {}, {"path": None}, {"url": "http://x/a.png"}):
             yield field, value
-    for field in ("sound_use", "emotion", "motion"):
+    for field in ("sound_use", "emotion", "motion", "framing"):
         for value in ("", "bored", 3, ["happy"], {"value": "happy"}):
             yield field, value
-    for field in ("steps", "seed", "guidance", "seconds", "window"):
+    for field in ("steps", "seed", "guidance", "seconds", "window", "size", "face"):
         for value in ("four", [4], {"value": 4}, True, -1, 1e30, 10**400):
             yield field, value
     yield from (("steps", 0), ("steps", 51), ("steps", 2.5), ("steps", 1e9), ("seed", 2.0**63))
     yield from (("guidance", 99), ("seconds", 601), ("window", 1000), ("guidance", 0.5))
+    yield from (
+        ("size", 0),
+        ("size", 513),
+        ("size", 1e9),
+        ("face", 0),
+        ("face", 13),
+        ("framing", "x"),
+    )

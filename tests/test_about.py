@@ -39,7 +39,9 @@ def test_a_folder_without_them_is_said_plainly(tmp_path, random_generator):
         assert "no readable training record" in about.record_html(about.training_record(folder))
     facts = about.facts_html(random_generator, {})
     assert "random weights" in facts and "does not say" in facts
-    assert "128 × 128 pixels" in facts and "2604.25819" in facts
+    assert "up to 1080 on the shorter side" in facts and "2604.25819" in facts
+    limits = about.limits_html(random_generator)
+    assert "1920 on the longer one" in limits and "512 × 512 pixels" in limits
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import av
 import gradio as gr
 import numpy as np
+import portraits
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -26,11 +28,12 @@ import app
 from demo import inputs
 from demo.films import ROUTE, FilmShelf
 from demo.inputs import DRIVES, LENDS, Form
-from demo.pace import Pace
-from demo.studio import Studio
+from demo.pace import Pace, film_of, measure
+from demo.studio import Studio, _bytes_of
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.types import FaceCrop
 
 PICTURE = np.full((64, 48, 3), 128, np.uint8)
 
@@ -55,6 +58,8 @@ def client(address) -> Client:
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uploads")
     Image.fromarray(PICTURE).save(folder / "face.png")
+    for name in ("landscape", "two", "cut_off"):
+        portraits.save(getattr(portraits, name)(), folder / f"{name}.png")
     (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     with av.open(str(folder / "silence.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
@@ -90,6 +95,52 @@ def test_the_endpoint_returns_a_film_that_says_what_it_is(client, files):
     assert frames == 50
     assert settings["ai_generated"] and settings["text"] == "Hello." and settings["steps"] == 1
     assert settings["caption"] == "happy, calm"
+    assert (settings["size"], settings["framing"], settings["face"]) == (512, "whole", 1)
+
+
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        ({}, (910, 512)),
+        ({"size": 256}, (456, 256)),
+        ({"size": 1080}, (960, 540)),
+        ({"size": 256, "framing": "face"}, (256, 256)),
+    ],
+)
+def test_the_film_has_the_size_and_the_shape_that_were_asked_for(client, files, look, expected):
+    path = ask(
+        client, files, picture=handle_file(str(files / "landscape.png")), seconds=0.64, **look
+    )
+    with av.open(path) as container:
+        settings = json.loads(container.metadata["comment"])
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert {frame.shape for frame in frames} == {(expected[1], expected[0], 3)}
+    assert (settings["size"], settings["framing"]) == (
+        look.get("size", 512),
+        look.get("framing", "whole"),
+    )
+    if look.get("framing") != "face":  # what is outside the square is the upload's own
+        wall = frames[8][:, -expected[0] // 4 :].reshape(-1, 3).astype(int)
+        assert np.abs(wall - portraits.WALL).mean() < 6
+
+
+def test_the_face_that_is_asked_for_moves_and_is_named(client, files):
+    moved = []
+    for face in (1, 2):
+        asked = {"picture": handle_file(str(files / "two.png")), "size": 256, "face": face}
+        path = ask(client, files, seconds=0.64, **asked)
+        with av.open(path) as container:
+            assert json.loads(container.metadata["comment"])["face"] == face
+            frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        middle = frames.shape[2] // 2
+        change = np.abs(frames[8].astype(int) - inputs_still(files / "two.png", frames[8].shape))
+        moved.append((change[:, :middle].mean(), change[:, middle:].mean()))
+    assert moved[0][0] > moved[0][1] and moved[1][1] > moved[1][0], moved
+
+
+def inputs_still(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.resize(shape[1::-1], Image.Resampling.BOX)).astype(int)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +164,13 @@ def test_the_endpoint_returns_a_film_that_says_what_it_is(client, files):
         ({"seconds": 1e9}, "longer than 600 seconds"),
         ({"window": 1000}, "window"),
         ({"emotion": "bored"}, ""),
+        ({"picture": "cut_off.png"}, "cut off by the picture's border"),
+        ({"picture": "two.png", "face": 3}, "no face number 3"),
+        ({"face": 0}, "minimum"),
+        ({"face": 99}, "maximum"),
+        ({"size": 600}, "must be one of: 256, 384"),
+        ({"size": "large"}, "must be one of"),
+        ({"framing": "feet"}, "must be one of: whole, face"),
     ],
 )
 def test_wrong_inputs_get_one_sentence(client, files, changes, message):
@@ -206,6 +264,10 @@ def film_seconds(path) -> float:
         return sum(1 for _ in container.decode(video=0)) / 25
 
 
+CROP = FaceCrop(960, 540, 270)
+HD = np.broadcast_to(np.uint8(128), (1080, 1920, 3))
+
+
 def test_the_prediction_is_a_plain_sentence(generator):
     pace = Pace(base=0.1, few_step=0.05, guided_step=0.1, overhead=0.2)
     few = GenerationRequest(PICTURE, "Hello.", steps=4, seconds=6.4)
@@ -217,13 +279,83 @@ def test_the_prediction_is_a_plain_sentence(generator):
     assert "Measuring" in inputs.preflight(generator.plan(few), Pace(), few)
 
 
+def test_the_prediction_follows_the_size_and_names_the_largest_that_streams(generator):
+    pace = Pace(base=0.1, few_step=0.05, guided_step=0.1, overhead=0.2, film=0.2, moved=1.0)
+    lines, rates = {}, {}
+    for size in inputs.SIZES:
+        asked = GenerationRequest(HD, "Hello.", crop=CROP, size=size, steps=4, seconds=6.4)
+        lines[size] = inputs.preflight(generator.plan(asked), pace, asked)
+        rates[size] = CHUNK_SECONDS / pace.chunk_seconds(asked)
+    assert (
+        list(rates.values()) == sorted(rates.values(), reverse=True)
+        and rates[720] > 1 > rates[1080]
+    )
+    assert "910 × 512 pixels" in lines[512] and "ahead of playback" in lines[720]
+    assert "1920 × 1080 pixels" in lines[1080] and "largest" not in lines[720]
+    assert "Size 1080 cannot be made in real time on this machine; <b>720</b>" in lines[1080]
+    slow = GenerationRequest(HD, "Hello.", crop=CROP, steps=50, seconds=6.4)
+    assert "With 50 steps no size" in inputs.preflight(generator.plan(slow), pace, slow)
+    alone = GenerationRequest(HD, "Hello.", crop=CROP, framing="face", size=1080)
+    assert film_of(alone).width == 270 and pace.chunk_seconds(alone) < 0.41
+
+
+def test_the_square_costs_more_than_the_picture_around_it():
+    size = film_of(GenerationRequest(HD, "Hello.", crop=CROP, size=1080))
+    assert (size.width, size.height) == (1920, 1080)
+    assert size.moved == pytest.approx(0.27**2) and size.megapixels == pytest.approx(2.0736)
+    half_outside = FaceCrop(0, 540, 270)
+    outside = film_of(GenerationRequest(HD, "Hello.", crop=half_outside, size=1080))
+    assert outside.moved == pytest.approx(0.27**2 / 2)
+
+
+def test_the_preflight_needs_no_picture_and_follows_the_chosen_one(generator, files):
+    form = Form(None, "Hi.", None, DRIVES, "sad", "lively", 4, None, None, None, None, 720)
+    assert film_of(form.planned()).width == film_of(form.planned()).height == 720
+    chosen = replace(form, picture=str(files / "landscape.png"))
+    request = chosen.planned()
+    assert film_of(request) == film_of(chosen.request()) and request.image.strides == (0, 0, 0)
+    assert (film_of(request).width, film_of(request).height) == (960, 540)
+    assert film_of(replace(chosen, framing="face").planned()).width < 450
+
+
+def test_the_machine_is_measured_at_two_sizes(generator):
+    studio = Studio(generator)
+    pace = measure(studio.model)
+    assert pace.known and pace.film >= 0 and pace.moved >= 0 and pace.film + pace.moved > 0
+    small, large = (
+        pace.chunk_seconds(
+            GenerationRequest(HD, "Hello.", crop=FaceCrop(960, 540, 1080), framing="face", size=s)
+        )
+        for s in (256, 1080)
+    )
+    assert large > 1.05 * small
+    studio.close()
+
+
+def test_talks_of_large_films_are_forgotten_before_they_fill_the_memory(generator, monkeypatch):
+    studio = Studio(generator)
+    request = GenerationRequest(
+        np.zeros((1080, 1920, 3), np.uint8), "Hello.", crop=CROP, size=1080, steps=1, seconds=0.64
+    )
+    list(studio.begin("first", request))
+    held = _bytes_of(studio.talk_of("first"))
+    assert 10e6 < held < 60e6, "no frames of the film among them: a chunk alone has 100 MB"
+    monkeypatch.setattr("demo.studio._KEEP_BYTES", 2.5 * held)
+    for name in ("second", "third", "fourth"):
+        list(studio.begin(name, request))
+    kept = [name for name in ("first", "second", "third", "fourth") if studio.talk_of(name)]
+    assert kept == ["third", "fourth"]
+    studio.close()
+
+
 def test_the_page_is_built_once_per_generator(generator):
     demo = app.build_demo(generator)
     assert isinstance(demo, gr.Blocks)
     endpoint = demo.get_api_info()["named_endpoints"]["/generate"]
     assert [p["parameter_name"] for p in endpoint["parameters"]] == list(Form.__annotations__)
     form = Form(None, "Hi.", None, DRIVES, "sad", "lively", 4, None, None, None, None)
-    assert form.request(PICTURE).caption == "sad, lively"
+    assert form.planned().caption == "sad, lively"
+    assert Form(*astuple(form)[:11]) == form, "who does not know the later fields leaves them out"
 
 
 def test_the_command_line_example(generator, files, tmp_path, capsys):
@@ -233,10 +365,15 @@ def test_the_command_line_example(generator, files, tmp_path, capsys):
     spec.loader.exec_module(example)
     save_checkpoint(generator.system, tmp_path / "checkpoint", {})
     options = ["--checkpoint", str(tmp_path / "checkpoint"), "-o", str(tmp_path / "out.mp4")]
-    options += ["--image", str(files / "face.png"), "--steps", "1"]
-    assert example.main([*options, "--text", "Hello.", "--seconds", "1"]) == 0
+    options += ["--image", str(files / "two.png"), "--steps", "1", "--size", "256"]
+    assert example.main([*options, "--text", "Hello.", "--seconds", "1", "--face", "2"]) == 0
     assert film_seconds(tmp_path / "out.mp4") == 1.0
+    with av.open(str(tmp_path / "out.mp4")) as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (460, 256)
+        assert json.loads(film.metadata["comment"])["face"] == 2
     capsys.readouterr()
+    assert example.main([*options, "--text", "Hello.", "--face", "3"]) == 1
+    assert capsys.readouterr().err.startswith("generate.py: There is no face number 3")
     assert example.main([*options, "--audio", str(files / "silence.wav")]) == 1
     assert capsys.readouterr().err == "generate.py: The audio file is silent.\n"
 

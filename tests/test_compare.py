@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import portraits
 import pytest
 
 from demo import compare, compare_grid, compare_tab, compare_view
@@ -20,9 +21,10 @@ from demo.compare import Bench, Row
 from demo.limits import Limits
 from demo.pace import Pace
 from demo.studio import Studio
-from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator, canvas
 from mutual_forcing.checkpoint import PRETRAINED
-from mutual_forcing.media import read_image
+from mutual_forcing.media import read_image, write_mp4
+from mutual_forcing.types import FaceCrop
 
 FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
 ROW = Row(4, "Few", 4, 0.5, 2.0, 3.0, 0.25, 1.5, 2.0, -0.5)
@@ -73,7 +75,7 @@ def test_the_grid_is_one_film_with_sound_and_metadata(compared, tmp_path):
     _, comparison, _ = compared
     path = tmp_path / "grid.mp4"
     compare_grid.write_grid(path, comparison.finished, {"steps": [1, 2]})
-    side = compare_grid.SIDE
+    side = 512
     with av.open(str(path)) as film:
         assert (film.streams.video[0].width, film.streams.video[0].height) == (2 * side, side)
         assert film.streams.audio, "one lane is heard"
@@ -88,6 +90,54 @@ def test_the_grid_is_one_film_with_sound_and_metadata(compared, tmp_path):
     assert green > 0.3, "labelled in the mode's colour"
     with pytest.raises(ValueError, match="No lane"):
         compare_grid.write_grid(path, [], {})
+
+
+@pytest.fixture(scope="module")
+def tall(generator, tmp_path_factory):
+    """Two lanes of a portrait film."""
+    path = portraits.save(portraits.portrait(), tmp_path_factory.mktemp("tall") / "tall.png")
+    values = (path, "Hi.", [1, 2], "happy", "calm", 0, 0, 0.64, 256, "whole", 1)
+    request, counts, face = compare_tab._asked(Limits(), *values)
+    bench = Bench(Studio(generator))
+    return bench, list(bench.run("visitor", request, counts, face))[-1]
+
+
+def test_lanes_and_the_grid_keep_the_shape_of_a_portrait(tall, tmp_path):
+    bench, comparison = tall
+    for lane in comparison.lanes:
+        with av.open(str(lane.film)) as film:
+            assert (film.streams.video[0].width, film.streams.video[0].height) == (256, 456)
+    message = json.loads(compare_view.player_message(comparison))
+    assert message["ratio"] == pytest.approx(256 / 456, abs=0.001)
+    with av.open(str(compare_tab._grid_or_none(bench, comparison))) as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (512, 456)
+        settings = json.loads(film.metadata["comment"])
+    assert (settings["size"], settings["framing"], settings["face"]) == (256, "whole", 1)
+
+
+def test_a_grid_is_never_larger_than_a_film():
+    for cells, size in ((2, (1920, 1080)), (6, (1080, 1080)), (4, (608, 1080)), (1, (256, 256))):
+        width, height = compare_grid.cell_size(*size, cells)
+        assert cells * width * height <= compare_grid.MOST_PIXELS
+        assert width % 2 == height % 2 == 0 and width <= size[0]
+        assert width / height == pytest.approx(size[0] / size[1], rel=0.01)
+    assert compare_grid.cell_size(512, 512, 4) == (512, 512), "small ones are not reduced"
+
+
+@pytest.mark.parametrize("size", [256, 1080])
+def test_the_judges_see_the_square_around_the_face_and_no_large_frames(tmp_path, size):
+    image = portraits.two().repeat(2, 0).repeat(2, 1)
+    crop = FaceCrop(1352, 530, 500, 0.1)
+    request = GenerationRequest(image, "Hi.", crop=crop, size=size)
+    still = canvas.prepare(image, crop, 512, "whole", size).still
+    write_mp4(tmp_path / "still.mp4", [(np.stack([still] * 4), np.zeros(2560, np.float32))])
+    frames = compare._frames(tmp_path / "still.mp4", compare.square_in_film(request))
+    assert frames.shape == (4, 128, 128, 3)
+    seen = canvas.prepare(image, crop, 128).square.astype(int)
+    apart = np.abs(frames[0] - seen).mean()
+    moved = np.abs(frames[0] - np.roll(seen, 3, 1)).mean()
+    assert apart < 8 and apart < moved / 1.5, (apart, moved)
+    assert compare.square_in_film(replace(request, framing="face")) is None
 
 
 def test_no_time_is_promised_for_what_would_be_refused(generator, request_):

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from mutual_forcing.blinks import SHORTEST_GAP, find_blinks
 from mutual_forcing.types import TimedPhoneme
 
 pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt")
@@ -77,6 +78,32 @@ def test_lips_close_for_bilabials_and_open_for_vowels() -> None:
     assert units.shape == (35, 52) and units.min() >= 0 and units.max() <= 1
     pucker = units[:, UNIT_NAMES.index("mouthPucker")]
     assert pucker[frame[5]] > 0.4 > pucker[frame[1]]
+
+
+def test_clips_blink_as_people_do_in_every_second() -> None:
+    """A clip is a window into blinking that never stops: no second of it has a rate of its own."""
+    seconds, clips = 4, 500
+    column = UNIT_NAMES.index("eyeBlinkLeft")
+    starts, gaps = [], []
+    for number in range(clips):
+        rng = np.random.default_rng([11, number])
+        motion = animate([TimedPhoneme("_", 0, seconds)], seconds * 25, "neutral", False, rng)
+        track = motion.performance.units[:, column]
+        blinks = find_blinks(track)
+        # One that is under way when the clip begins or ends is not seen whole.
+        whole = [b for b in blinks if 3 <= b.first < seconds * 25 - 10]
+        starts += [b.first / 25 for b in blinks if b.first > 0]
+        gaps += list(np.diff([b.first for b in blinks if b.first > 0]) / 25)
+        for blink in whole:
+            assert blink.peak == 1 and 3 <= blink.frames <= 6
+            lid = track[blink.first - 3 : blink.first + 10]
+            shut = np.flatnonzero(lid == 1)
+            falling, rising = (lid[: shut[0]] > 0.02).sum(), (lid[shut[-1] + 1 :] > 0.02).sum()
+            assert falling <= 3 and falling <= rising + 1
+    rates = np.histogram(starts, seconds, (0, seconds))[0] * 60 / clips
+    assert np.all((rates > 13) & (rates < 22)), rates
+    assert 15 < rates.mean() < 20
+    assert min(gaps) >= SHORTEST_GAP - 0.08
 
 
 def test_unknown_emotion_is_refused() -> None:

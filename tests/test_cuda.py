@@ -11,11 +11,11 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.precision import mixed_precision
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 from training.config import OptimizerConfig
 from training.data.latents import LatentBatch, join_batches
-from training.machine import mixed_precision
 from training.objectives.mutual_forcing import MutualForcingObjective
 from training.objectives.self_forcing import SelfForcingObjective
 from training.optim import Optimizers

@@ -21,7 +21,8 @@ from demo.inputs import DRIVES
 
 GOOD = {
     "picture": None, "text": "Hello.", "sound": None, "sound_use": DRIVES, "emotion": "happy",
-    "motion": "calm", "steps": 1, "seed": 0, "guidance": 0, "seconds": 0.64, "window": 0,
+    "motion": "calm", "steps": 1, "seed": 0, "guidance": 0, "seconds": 0.64, "window": 0, "size": 256,
+    "framing": "face", "face": 1,
 }  # fmt: skip
 
 
@@ -131,12 +132,18 @@ WRONG = {
         5: [-1, "four", True],
         6: [99],
         7: [601, -1, [1]],
+        8: [0, 513, "512", [512]],
+        9: ["feet", 1],
+        10: [0, 13, "one"],
     },
     "live": {
         0: [None, {}, _file("http://127.0.0.1:1/face.png")],
         1: [" ", "こんにちは", ["Hello."]],
         2: ["bored", 3],
         4: [0, 51, 2.5, "four"],
+        5: [600, True, {}],
+        6: ["", ["whole"]],
+        7: [-1, 1e9],
     },
 }
 """What is put in the places of a good call of the other endpoints."""
@@ -149,8 +156,8 @@ def test_the_other_endpoints_refuse_as_plainly(random_generator, folder):
         Image.fromarray(np.full((64, 48, 3), 128, np.uint8)).save(folder / "face.png")
         face = visitor.upload(Upload((folder / "face.png").read_bytes(), "face.png"))
         good = {
-            "compare": [face, "Hello.", [1], "happy", "calm", 0, 0, 0.64],
-            "live": [face, "Hello.", "happy", "calm", 1],
+            "compare": [face, "Hello.", [1], "happy", "calm", 0, 0, 0.64, 256, "face", 1],
+            "live": [face, "Hello.", "happy", "calm", 1, 256, "face", 1],
         }
         problems = []
         for name, places in WRONG.items():
@@ -164,6 +171,14 @@ def test_the_other_endpoints_refuse_as_plainly(random_generator, folder):
                     problems.append(f"{name} {place} {str(value)[:60]!r} {problem}: {message!r}")
         assert not problems, "\n".join(problems)
         assert visitor.call("compare", good["compare"])[0] == "complete"
+        # Who does not know of sizes calls as before.
+        assert visitor.call("compare", good["compare"][:8])[0] == "complete"
+        assert (
+            visitor.call("generate", [GOOD[n] if n != "picture" else face for n in FIELDS][:11])[0]
+            == "complete"
+        )
+        event, answer = visitor.call("live_say", [])
+        assert event == "error" and not problem_with(answer["error"])
     finally:
         gr.close_all()
 

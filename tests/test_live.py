@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import portraits
 import pytest
 import torch
 
@@ -141,6 +142,27 @@ def test_the_clip_tells_what_was_changed(generator, request_):
     assert [change["steps"] for change in settings["changes"]] == [1, 2]
     stage.forget("visitor")
     assert not clip.exists()
+
+
+def test_a_portrait_stays_one_and_its_stream_keeps_nothing_large(generator, tmp_path):
+    path = portraits.save(portraits.portrait(), tmp_path / "tall.png")
+    stage = LiveStage(Studio(generator), Limits(quiet=0.1))
+    *_, (*_, shown) = _show(stage, "page", path, "Hi.", "happy", "calm", 1, 256, "whole", 1)
+    with av.open(shown["value"]) as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (256, 456)
+        settings = json.loads(film.metadata["comment"])
+    assert (settings["size"], settings["framing"], settings["face"]) == (256, "whole", 1)
+    state = stage._streams["page"]._state
+    assert state.canvas is None and state.cache is None and state.request.image.nbytes < 1000
+
+
+def test_a_face_that_cannot_be_used_loses_nothing(generator, request_):
+    stage = LiveStage(Studio(generator), Limits(quiet=0.1))
+    run(stage, request_, lambda live: None)
+    films = set(stage.studio.shelf._films)
+    with pytest.raises(ValueError, match="cut off"):
+        run(stage, replace(request_, image=portraits.cut_off()), lambda live: None)
+    assert set(stage.studio.shelf._films) == films and stage.save("visitor") is not None
 
 
 def test_a_wrong_request_loses_nothing(generator, request_):

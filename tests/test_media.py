@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import wave
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from mutual_forcing import media
+from mutual_forcing import fragments, media
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, read_audio, read_image, remux_faststart, write_mp4
 
@@ -164,6 +166,190 @@ def test_pictures_of_all_kinds(tmp_path):
     assert read_image(Image.new("RGB", (5000, 2500))).shape == (1024, 2048, 3)
 
 
+RAMP = np.linspace(0, 1, 40)[None].repeat(30, 0)
+"""Grey from 0 to 1 from left to right."""
+COLOURS = np.stack([RAMP, RAMP / 2, 1 - RAMP], -1)
+
+
+def tiff(values: np.ndarray, planes: bool = False) -> bytes:
+    """An uncompressed TIFF of [H, W] or [H, W, 3], of floats or unsigned numbers."""
+    height, width = values.shape[:2]
+    colours = 3 if values.ndim == 3 else 1
+    body = np.moveaxis(values, -1, 0) if planes else values
+    body = np.ascontiguousarray(body, values.dtype.newbyteorder("<")).tobytes()
+    parts = colours if planes else 1
+    kind = 3 if values.dtype.kind == "f" else 1
+    tags: dict[int, tuple[str, list[int]]] = {
+        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [values.itemsize * 8] * colours),
+        259: ("H", [1]), 262: ("H", [2 if colours == 3 else 1]), 273: ("I", [0] * parts),
+        277: ("H", [colours]), 278: ("I", [height]), 279: ("I", [len(body) // parts] * parts),
+        284: ("H", [2 if planes else 1]), 339: ("H", [kind] * colours),
+    }  # fmt: skip
+    after = 8 + 2 + 12 * len(tags) + 4
+    long = sum(
+        struct.calcsize(f"<{len(v)}{t}")
+        for t, v in tags.values()
+        if len(v) * (2 if t == "H" else 4) > 4
+    )
+    tags[273] = ("I", [after + long + i * (len(body) // parts) for i in range(parts)])
+    entries, extra = b"", b""
+    for tag, (type_, numbers) in tags.items():
+        packed = struct.pack(f"<{len(numbers)}{type_}", *numbers)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", after + len(extra)), extra + packed
+        entries += struct.pack("<HHI", tag, 3 if type_ == "H" else 4, len(numbers)) + packed.ljust(
+            4, b"\0"
+        )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + extra + body
+
+
+@pytest.mark.parametrize(
+    ("values", "planes"),
+    [
+        (RAMP.astype(np.float32), False),
+        ((RAMP * 255).astype(np.float32), False),
+        ((RAMP * 65535).astype(np.float32), False),
+        ((RAMP * 1e7 - 3e6).astype(np.float32), False),
+        ((RAMP * 65535).astype(np.uint16), False),
+        (COLOURS.astype(np.float32), False),
+        ((COLOURS * 65535).astype(np.uint16), False),
+        ((COLOURS * 65535).astype(np.uint16), True),
+    ],
+)
+def test_more_than_8_bits_keep_their_greys_and_colours(values, planes):
+    shown = read_image(tiff(values, planes)).astype(int)
+    wanted = COLOURS if values.ndim == 3 else RAMP[..., None].repeat(3, 2)
+    assert np.abs(shown - wanted * 255).max() <= 2
+
+
+def test_what_is_no_number_does_not_spoil_a_float_picture():
+    values = RAMP.astype(np.float32).copy()
+    values[3, 5], values[4, 6], values[5, 7] = np.nan, np.inf, -np.inf
+    shown = read_image(tiff(values))
+    assert np.abs(shown[10, :, 0].astype(int) - RAMP[0] * 255).max() <= 2
+    assert (shown[[3, 4, 5], [5, 6, 7]] == 0).all()
+    assert (read_image(tiff(np.full((30, 40), np.nan, np.float32))) == 0).all()
+
+
+def test_16_bit_png_grey_is_scaled():
+    file = io.BytesIO()
+    Image.fromarray((RAMP * 65535).astype(np.uint16)).save(file, "PNG")
+    assert np.abs(read_image(file.getvalue())[..., 0] - RAMP * 255.0).max() <= 2
+
+
+def test_too_large_deep_pictures_are_refused_before_they_are_decoded():
+    data = bytearray(tiff(COLOURS.astype(np.float32)))
+    for place in (10, 22):  # the width's and the height's entries
+        data[place + 8 : place + 12] = struct.pack("<I", 9000)
+    with pytest.raises(ValueError, match="50 million"):
+        read_image(bytes(data))
+
+
+def test_cmyk_jpegs_look_as_they_should():
+    file = io.BytesIO()
+    Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(file, "JPEG", quality=95)
+    assert b"Adobe" in file.getvalue(), "the kind that is stored inverted"
+    red, green, blue = read_image(file.getvalue())[10, 10]
+    assert red > 240 and green < 15 and blue < 15
+
+
+def wide_profile() -> bytes:
+    """An sRGB profile whose red and green primaries are swapped: nobody misses a conversion."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = data.index(b"rXYZ"), data.index(b"gXYZ")
+    data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(data)
+
+
+def test_colour_profiles_are_obeyed_and_broken_ones_ignored():
+    for mode, colour in (("RGB", (255, 0, 0)), ("RGBA", (255, 0, 0, 255))):
+        file = io.BytesIO()
+        Image.new(mode, (40, 30), colour).save(file, "PNG", icc_profile=wide_profile())
+        assert tuple(read_image(file.getvalue())[0, 0]) == pytest.approx((0, 255, 0), abs=3)
+        file = io.BytesIO()
+        Image.new(mode, (40, 30), colour).save(file, "PNG", icc_profile=b"no profile" * 20)
+        assert tuple(read_image(file.getvalue())[0, 0]) == (255, 0, 0)
+
+
+def test_palettes_with_transparency_show_white():
+    image = Image.new("P", (40, 30), 1)
+    image.putpalette([0, 0, 0, 200, 30, 40])
+    image.paste(0, (0, 0, 20, 30))
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=0)
+    shown = read_image(file.getvalue())
+    assert tuple(shown[5, 5]) == (255, 255, 255) and tuple(shown[5, 30]) == (200, 30, 40)
+
+
+def test_avif_is_read():
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 30, 40)).save(file, "AVIF", quality=95)
+    shown = read_image(file.getvalue())
+    assert (
+        shown.shape == (48, 64, 3) and np.abs(shown[20, 20] - np.array([200.0, 30, 40])).max() < 6
+    )
+
+
+def box(kind: bytes, *parts: bytes, version: int | None = None) -> bytes:
+    body = (b"" if version is None else bytes([version, 0, 0, 0])) + b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def heic(colour: tuple[int, int, int], size: tuple[int, int] = (64, 128), turns: int = 0) -> bytes:
+    """A HEIC picture of one colour, as a telephone writes it; `turns`: quarters counter-clockwise."""
+    encoder = av.CodecContext.create("libx265", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 64, 128, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {"x265-params": "log-level=none:repeat-headers=1:pools=1", "crf": "10"}
+    pixels = np.broadcast_to(np.array(colour, np.uint8), (128, 64, 3)).copy()
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+        format="yuv420p", dst_color_range="JPEG"
+    )
+    frame.pts = 0
+    data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    nals = fragments.split_annex_b(data)
+    headers = [nal for nal in nals if nal[0] >> 1 & 63 in (32, 33, 34)]
+    picture = b"".join(struct.pack(">I", len(n)) + n for n in nals if n[0] >> 1 & 63 < 32)
+    arrays = [bytes([0x80 | n[0] >> 1 & 63, 0, 1]) + struct.pack(">H", len(n)) + n for n in headers]
+    start = bytes([1, 1]) + struct.pack(">I", 0x60000000) + bytes([0x90, 0, 0, 0, 0, 0, 90])
+    config = start + bytes([0xF0, 0, 0xFC, 0xFD, 0xF8, 0xF8, 0, 0, 0x0F, len(arrays)])
+    properties = [box(b"hvcC", config, *arrays), box(b"ispe", struct.pack(">II", *size), version=0)]
+    properties += [box(b"irot", bytes([turns]))] if turns else []
+    links = bytes(
+        [len(properties), *(0x80 | i + 1 if i != 1 else 2 for i in range(len(properties)))]
+    )
+    front = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
+
+    def meta(offset: int) -> bytes:
+        return box(
+            b"meta",
+            box(b"hdlr", bytes(4), b"pict", bytes(13), version=0),
+            box(b"pitm", struct.pack(">H", 1), version=0),
+            box(b"iloc", struct.pack(">HHHHHII", 0x4400, 1, 1, 0, 1, offset, len(picture)), version=0),
+            box(b"iinf", struct.pack(">H", 1),
+                box(b"infe", struct.pack(">HH", 1, 0), b"hvc1", b"\0", version=2), version=0),
+            box(b"iprp", box(b"ipco", *properties),
+                box(b"ipma", struct.pack(">IH", 1, 1), links, version=0)),
+            version=0,
+        )  # fmt: skip
+
+    return front + meta(len(front) + len(meta(0)) + 8) + box(b"mdat", picture)
+
+
+def test_pictures_of_telephones_are_read_upright():
+    shown = read_image(heic((200, 60, 40)))
+    assert shown.shape == (128, 64, 3)
+    assert np.abs(shown.mean((0, 1)) - (200, 60, 40)).max() < 30
+    assert read_image(heic((200, 60, 40), turns=1)).shape == (64, 128, 3)
+
+
+def test_bad_telephone_pictures_get_one_sentence():
+    with pytest.raises(ValueError, match="50 million"):
+        read_image(heic((0, 0, 0), size=(9000, 6000)))
+    with pytest.raises(ValueError, match="AVIF or HEIC"):
+        read_image(heic((0, 0, 0))[:300])
+
+
 def test_animations_give_their_first_frame():
     file = io.BytesIO()
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
@@ -212,8 +398,6 @@ def test_sound_is_taken_out_of_films(tmp_path):
 
 
 def float_wav(value: float) -> bytes:
-    import struct
-
     body = np.full(SAMPLE_RATE, value, "<f4").tobytes()
     header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(body), b"WAVE", b"fmt ", 16, 3, 1,
                          SAMPLE_RATE, SAMPLE_RATE * 4, 4, 32, b"data", len(body))  # fmt: skip

@@ -237,11 +237,11 @@ def test_video_streaming_decode_equals_full() -> None:
     model = VideoAutoencoder(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape) * 0.05)
-    pictures = torch.rand(2, 3, 64, 64) * 2 - 1
+    pictures = torch.rand(2, 3, 128, 128) * 2 - 1
     reference = model.encode_reference(pictures)
     latents = torch.randn(2, len(MOTION), 8)
     full = model.decode(latents, reference)
-    assert full.shape == (2, 3, 8, 64, 64)
+    assert full.shape == (2, 3, 8, 128, 128)
     parts = [model.decode(part, reference) for part in latents.split([1, 4, 3], 2)]
     assert (torch.cat(parts, 2) - full).abs().max() < 1e-5
     other = model.decode(latents, model.encode_reference(pictures.flip(0)))

@@ -31,10 +31,13 @@ sys.exit(train.main())
 
 
 @pytest.fixture(scope="module")
-def run(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(
+    corpus_folder: Path, portraits_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A run of the smoke scale with the joint model done, one step each."""
     root = tmp_path_factory.mktemp("run")
     (root / "corpus").symlink_to(corpus_folder)
+    (root / "portraits").symlink_to(portraits_folder)
     workspace = Workspace(root, "smoke", torch.device("cpu"))
     before = STAGES[: STAGES.index("joint") + 1]
     for name in before[:3]:

@@ -16,7 +16,7 @@ from mutual_forcing import GenerationRequest
 
 FACE, VOICE = parts.CHARACTERS / "04-grandfather.png", parts.VOICES / "rms.flac"
 FORM = Form(
-    None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5
+    None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5, 720, "face", 3
 )  # fmt: skip
 
 
@@ -61,14 +61,15 @@ def test_a_film_restores_its_run(random_generator, tmp_path):
     studio = Studio(random_generator)
     picture = np.full((64, 48, 3), 128, np.uint8)
     request = GenerationRequest(
-        picture, "Hello.", caption="happy, calm", steps=3, seed=9, seconds=1.0
-    )
-    list(studio.begin("visitor", request))
+        picture, "Hello.", caption="happy, calm", steps=3, seed=9, seconds=1.0, size=384,
+        framing="face",
+    )  # fmt: skip
+    list(studio.begin("visitor", request, face=2))
     read = settings.from_file(studio.save(studio.talk_of("visitor")))
     assert read.pop("checkpoint") == random_generator.system.digest
     assert read == {
         "text": "Hello.", "emotion": "happy", "motion": "calm", "steps": 3, "seed": 9,
-        "guidance": 0, "seconds": 1.0, "window": 0,
+        "guidance": 0, "seconds": 1.0, "window": 0, "size": 384, "framing": "face", "face": 2,
     }  # fmt: skip
     path = tmp_path / "run.json"
     path.write_text(settings.to_json(FORM), encoding="utf-8")
@@ -81,7 +82,8 @@ def test_a_film_restores_its_run(random_generator, tmp_path):
         "", "null", "[]", "{}", "{", "3", '{"steps": 0}', '{"steps": "4"}', '{"steps": 2.5}',
         '{"seed": NaN}', '{"seed": -1}', '{"emotion": "bored"}', '{"emotion": ["sad"]}',
         '{"text": 7}', '{"text": "' + "a" * 3000 + '"}', '{"window": 1e99}', "[" * 20_000,
-        '{"steps": true}', '{"sound_use": {}}',
+        '{"steps": true}', '{"sound_use": {}}', '{"size": 100}', '{"size": 4000}', '{"framing": 1}',
+        '{"framing": "feet"}', '{"face": 0}', '{"face": 99}', '{"face": 1.5}',
     ],
 )  # fmt: skip
 def test_wrong_settings_are_one_sentence(text):
@@ -102,13 +104,27 @@ def test_the_panel_restores_the_fields(random_generator):
         fields = [
             gr.Image(), gr.Textbox(), gr.Audio(), gr.Radio([DRIVES, LENDS]),
             gr.Dropdown(["sad", "neutral"]), gr.Radio(["calm", "lively"]), gr.Slider(1, 50),
-            gr.Number(), gr.Number(), gr.Number(), gr.Number(),
+            gr.Number(), gr.Number(), gr.Number(), gr.Number(), gr.Radio([512, 720]),
+            gr.Radio(["whole", "face"]), gr.Number(),
         ]  # fmt: skip
         settings.panel(fields, demo, Studio(random_generator))
     restore = next(fn for fn in demo.fns.values() if fn.name == "restored")
     updates = restore.fn(settings.to_json(FORM))
-    assert updates[:9] == [getattr(FORM, name) for name in settings.NAMES]
-    assert updates[9:] == [gr.skip(), gr.skip()], "an uploaded picture and a sound stay"
-    assert [fields.index(component) for component in restore.outputs] == [1, *range(3, 11), 0, 2]
+    assert updates[:12] == [getattr(FORM, name) for name in settings.NAMES]
+    assert updates[12:] == [gr.skip(), gr.skip()], "an uploaded picture and a sound stay"
+    assert [fields.index(component) for component in restore.outputs] == [1, *range(3, 14), 0, 2]
     updates = restore.fn(settings.to_json(replace(FORM, picture=str(FACE), sound=str(VOICE))))
-    assert updates[9:] == [str(FACE), str(VOICE)]
+    assert updates[12:] == [str(FACE), str(VOICE)]
+
+
+def test_what_was_saved_before_there_were_sizes_is_still_valid(random_generator):
+    old = settings.NAMES[:9]
+    assert not {"size", "framing", "face"} & set(old)
+    text = json.dumps({name: getattr(FORM, name) for name in old})
+    assert settings.from_json(text) == {name: getattr(FORM, name) for name in old}
+    link = {"text": "Hello.", "sound_use": LENDS, "steps": "4", "character": FACE.name}
+    assert set(settings.from_query(link)) == {"text", "sound_use", "steps", "picture"}
+    assert settings.from_json('{"size": 600, "framing": "face"}') == {
+        "size": 512,
+        "framing": "face",
+    }, "a film of the library's own size is restored as the nearest that is offered"

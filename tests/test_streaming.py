@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
-from mutual_forcing.types import TimedPhoneme, Transcript
+from mutual_forcing.types import FaceCrop, TimedPhoneme, Transcript
 
 
 def collect(chunks: list[AVChunk]) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +17,7 @@ def test_text_becomes_frames_and_sound(random_generator, picture) -> None:
     chunks = list(random_generator.stream(request))
     frames, audio = collect(chunks)
     assert len(chunks) == plan.chunks and plan.mode == "few" and plan.nfe_per_chunk == 2
-    assert frames.shape == (16 * plan.chunks, 128, 128, 3) and frames.dtype == np.uint8
+    assert frames.shape == (16 * plan.chunks, 256, 342, 3) and frames.dtype == np.uint8
     assert audio.shape == (10_240 * plan.chunks,) and audio.dtype == np.float32
     assert frames.shape[0] / 25 == audio.shape[0] / 16_000 == pytest.approx(plan.seconds)
     assert [c.index for c in chunks] == list(range(plan.chunks))
@@ -43,6 +43,40 @@ def test_stop_and_go_on_equals_never_stopping(random_generator, picture) -> None
     rest = list(random_generator.stream(state=state))
     again = collect(first + rest)
     assert np.array_equal(whole[0], again[0]) and np.array_equal(whole[1], again[1])
+
+
+def test_films_have_the_size_that_was_asked_for(random_generator) -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    crop = FaceCrop(300, 150, 200)
+
+    def shape(**asked) -> tuple[int, ...]:
+        request = GenerationRequest(wide, text="Hi.", seconds=0.64, steps=1, crop=crop, **asked)
+        state = random_generator.start(request)
+        frames = next(random_generator.stream(state=state)).frames
+        assert frames.shape[2:0:-1] == state.film_size
+        return frames.shape[1:3]
+
+    assert shape() == (360, 640), "never enlarged"
+    assert shape(size=180) == (180, 320)
+    assert shape(framing="face") == (256, 256)
+    assert shape(framing="face", size=200) == (200, 200)
+
+
+def test_outside_of_the_square_the_upload_stays(random_generator) -> None:
+    wide = np.random.default_rng(1).integers(0, 256, (300, 600, 3), dtype=np.uint8)
+    crop = FaceCrop(150, 150, 200)
+    request = GenerationRequest(wide, text="Hi.", seconds=0.64, steps=1, crop=crop)
+    frames = next(random_generator.stream(request)).frames
+    assert np.array_equal(frames[:, :, 260:], np.broadcast_to(wide[:, 260:], (16, 300, 340, 3)))
+    assert np.abs(frames[3].astype(int) - wide)[100:200, 100:200].mean() > 1
+
+
+def test_blinks_are_a_stream_s_own_and_go_on_where_it_stopped(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="One two three four five six.", steps=1)
+    state = random_generator.start(request)
+    before = state.blinks
+    next(random_generator.stream(state=state))
+    assert state.blinks.frame == before.frame + 16
 
 
 def test_extend_appends_words(random_generator, picture) -> None:
@@ -115,6 +149,11 @@ def test_own_timing_is_obeyed(random_generator, picture) -> None:
         ({"text": "Hi", "seconds": float("nan")}, "length"),
         ({"text": "Hi", "seed": -1}, "seed"),
         ({"text": "Hi", "window": 0}, "window"),
+        ({"text": "Hi", "size": 100}, "size must be"),
+        ({"text": "Hi", "size": 2000}, "size must be"),
+        ({"text": "Hi", "size": 512.0}, "size must be"),
+        ({"text": "Hi", "framing": "square"}, "framing must be"),
+        ({"text": "Hi", "crop": (1, 2, 3)}, "must be a FaceCrop"),
         ({"text": "Hi", "voice": np.full(16_000, np.nan, np.float32)}, "not numbers"),
         ({"audio": np.zeros(10, np.float32)}, "shorter"),
         ({"audio": np.zeros((2, 16_000), np.float32)}, "one channel"),
@@ -123,6 +162,12 @@ def test_own_timing_is_obeyed(random_generator, picture) -> None:
 def test_bad_requests_get_one_clear_sentence(picture, change, message) -> None:
     with pytest.raises(ValueError, match=message):
         GenerationRequest(picture, **change)
+
+
+@pytest.mark.parametrize("values", [(float("nan"), 1, 100), (1, 1, 8), (1, 1, 100, float("inf"))])
+def test_impossible_squares_are_refused(values) -> None:
+    with pytest.raises(ValueError, match=r"finite numbers|at least 16"):
+        FaceCrop(*values)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from demo.texts_table import TEXTS
 from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS
-from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_SECONDS
+from mutual_forcing.types import FEW_MODE_MAX_STEPS, FRAMINGS, MAX_SECONDS
 
 DEMO = Path(texts.__file__).parent
 SOURCES = {
@@ -29,6 +29,7 @@ SOURCES = {
 FAMILIES = {
     *(f"emotion.{word}" for word in EMOTIONS),
     *(f"motion.{word}" for word in MOTIONS),
+    *(f"framing.{word}" for word in FRAMINGS),
     # A column or chart has a second text that explains it.
     *(key for key in TEXTS if key.startswith(("figure.", "chart.")) and key.endswith("-info")),
 }

@@ -21,10 +21,13 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def workspace(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(
+    corpus_folder: Path, portraits_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Workspace:
     """A run of the smoke scale with everything before the transformer done."""
     root = tmp_path_factory.mktemp("run")
     (root / "corpus").symlink_to(corpus_folder)
+    (root / "portraits").symlink_to(portraits_folder)
     workspace = Workspace(root, "smoke", CPU)
     for name in STAGES[:3]:
         workspace.train(name)
@@ -122,7 +125,7 @@ def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None
     assert record["stages"]["mutual_forcing"]["options"]["guidance"] == {"video": 2, "audio": 2}
     assert record["hours"] == round(sum(s["hours"] for s in record["stages"].values()), 2)
     chunk = next(generator.stream(GenerationRequest(picture, text="Hello.", steps=1)))
-    assert chunk.frames.shape == (16, 128, 128, 3)
+    assert chunk.frames.shape == (16, 256, 342, 3), "small pictures are enlarged"
 
 
 def test_a_record_holds_the_stages_of_its_own_checkpoint_alone(

@@ -1,21 +1,64 @@
-"""What the video autoencoder is taught with: warps, landmarks and motion with known answers."""
+"""The video autoencoder: warps, the detail's square, and what it is taught with, against known answers."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from mutual_forcing.config import VideoAutoencoderConfig
-from mutual_forcing.models.video_autoencoder import VideoAutoencoder, still_places, warp
+from mutual_forcing.config import VideoAutoencoderConfig, preset
+from mutual_forcing.models.video_autoencoder import (
+    DETAIL_SIDE,
+    DETAIL_X,
+    DETAIL_Y,
+    Layers,
+    VideoAutoencoder,
+    cut_detail,
+    detail_places,
+    detail_window,
+    sample,
+    warp,
+)
 from mutual_forcing.motion import MOTION, UNITS
 from training.data.dataset import Corpus
-from training.data.landmarks import LANDMARKS, landmark_vertices
+from training.data.landmarks import (
+    EYE_HALF_WIDTH,
+    LANDMARKS,
+    TRACKED,
+    landmark_vertices,
+    tracked_vertices,
+)
+from training.data.portraits import (
+    BLINK,
+    FACES,
+    PortraitOptions,
+    Portraits,
+    make_portrait,
+    make_portraits,
+)
 from training.objectives.video_autoencoder import (
     VideoAutoencoderObjective,
-    landmark_error,
+    attention,
+    flow_error,
     motion_error,
+    picture_loss,
     point_error,
+    random_turn,
     repaint,
+    turn_picture,
+    turn_points,
+    uncertain,
 )
+
+SMALL = VideoAutoencoderConfig(
+    size=64, encoder_widths=(16, 16), animator_widths=(16, 24), detail_width=8
+)
+STATISTICS = (np.zeros(len(MOTION), np.float32), np.ones(len(MOTION), np.float32))
+
+
+def small() -> VideoAutoencoder:
+    torch.manual_seed(0)
+    return VideoAutoencoder(SMALL).eval().requires_grad_(False)
 
 
 def test_a_warp_reads_where_the_flow_points() -> None:
@@ -26,31 +69,50 @@ def test_a_warp_reads_where_the_flow_points() -> None:
     assert (warp(picture, right)[..., :-3] - picture[..., 3:]).abs().max() < 1e-5
 
 
-def test_an_untrained_animator_shows_the_reference_through_its_mask() -> None:
-    torch.manual_seed(0)
-    config = VideoAutoencoderConfig(size=64, encoder_widths=(16, 16), animator_widths=(16, 24))
-    model = VideoAutoencoder(config).eval().requires_grad_(False)
-    picture = torch.rand(1, 3, 64, 64) * 2 - 1
-    made = model.animate(torch.randn(1, len(MOTION), 4), model.encode_reference(picture))
-    still = still_places(torch.zeros(1, 1, 32, 32))
-    assert torch.equal(made.places, still.expand(1, 4, -1, -1, -1))
-    share = (made.frames - made.painted) / (picture[:, :, None] - made.painted)
-    assert 0 < share.median() < 1
+def test_the_detail_is_cut_where_its_places_lie() -> None:
+    picture = torch.rand(1, 3, 128, 128)
+    cut = cut_detail(picture)
+    assert cut.shape[-1] == 128 * DETAIL_SIDE
+    assert (sample(picture, detail_places(cut)) - cut).abs().max() < 1e-4
+    corner = detail_places(cut)[0, 0, 0]
+    assert torch.allclose((corner + 1) / 2, torch.tensor([DETAIL_X, DETAIL_Y]), atol=1 / 128)
+    window = detail_window(cut)[0, 0]
+    assert window[32, 32] == 1 and window[0].max() < 0.02 and window[:, -1].max() < 0.02
 
 
-def test_landmark_error_is_zero_for_the_true_flow_and_counts_in_halves_of_the_picture() -> None:
-    origins = torch.rand(2, 1, LANDMARKS, 2) - 0.5
+def test_an_untrained_animator_moves_nothing() -> None:
+    model = small()
+    fine = torch.rand(1, 3, 128, 128) * 2 - 1
+    layers = model.layers(torch.randn(1, len(MOTION), 4), model.encode_reference(fine))
+    assert layers.flow.abs().max() == 0 and layers.detail_flow.abs().max() == 0
+    fine = fine.expand(4, -1, -1, -1)
+    pixels, ones = torch.nn.functional.avg_pool2d(fine, 2), torch.ones_like(layers.mask)
+    bare = replace(layers, mask=ones, detail_mask=ones)
+    assert (bare.frames(pixels) - pixels).abs().max() < 1e-5
+    assert (bare.detail(fine) - cut_detail(fine)).abs().max() < 1e-4
+
+
+def test_at_the_rim_the_detail_moves_as_the_rest_does() -> None:
+    model = small()
+    torch.nn.init.normal_(model.animator.levels[0].to_flow.weight, std=0.3)
+    torch.nn.init.normal_(model.animator.detail.to_flow.weight, std=1.0)
+    reference = model.encode_reference(torch.rand(1, 3, 128, 128) * 2 - 1)
+    layers = model.layers(torch.randn(1, len(MOTION), 1), reference)
+    rough = sample(layers.flow, detail_places(layers.detail_flow))
+    apart = (rough - layers.detail_flow).abs()[0].amax(0)
+    assert apart[8:-8, 8:-8].max() > 20 * apart[0].max()
+
+
+def test_flow_error_is_zero_for_the_true_flow_and_counts_in_halves_of_the_picture() -> None:
+    origins = torch.rand(2, TRACKED, 2) - 0.5
     shift = torch.tensor([0.2, -0.1])
-    landmarks = (origins + shift).expand(2, 3, -1, -1)
-    places = still_places(torch.zeros(1, 1, 64, 64)) - shift
-    places = places.expand(2, 3, -1, -1, -1)
-    known = torch.ones(2)
-    assert landmark_error(places, landmarks, origins, known) < 1e-4
-    still = still_places(torch.zeros(1, 1, 64, 64)).expand(2, 3, -1, -1, -1)
-    assert landmark_error(still, landmarks, origins, known) == pytest.approx(0.15, abs=1e-3)
-    assert landmark_error(still, landmarks, origins, torch.zeros(2)) == 0
-    outside = landmarks + 5
-    assert landmark_error(still, outside, origins, known) == 0, "what is not seen does not count"
+    tracked = torch.stack([origins + shift, origins], 1)
+    seen = torch.ones(2, TRACKED, dtype=torch.bool)
+    flow = -shift.view(1, 2, 1, 1).expand(2, 2, 64, 64)
+    assert flow_error(flow, tracked, seen) < 1e-4
+    assert flow_error(0 * flow, tracked, seen) == pytest.approx(0.15, abs=1e-3)
+    assert flow_error(0 * flow, tracked, ~seen) == 0
+    assert flow_error(0 * flow, tracked + 5, seen) == 0, "what is not seen does not count"
 
 
 def test_motion_and_point_errors_ignore_what_is_no_face() -> None:
@@ -64,8 +126,7 @@ def test_motion_and_point_errors_ignore_what_is_no_face() -> None:
 
 
 def test_motion_comes_back_from_its_latents() -> None:
-    config = VideoAutoencoderConfig(size=64, encoder_widths=(16, 16), animator_widths=(16, 24))
-    model = VideoAutoencoder(config)
+    model = VideoAutoencoder(SMALL)
     model.set_statistics(torch.randn(len(MOTION)), torch.rand(len(MOTION)) + 0.5)
     motion = torch.randn(2, 5, len(MOTION))
     latents = model.encode_motion(motion)
@@ -73,12 +134,60 @@ def test_motion_comes_back_from_its_latents() -> None:
     assert (model.read_motion(latents) - motion).abs().max() < 1e-5
 
 
-def test_repainting_treats_clip_and_reference_alike() -> None:
-    picture = torch.rand(6, 3, 8, 8) * 2 - 1
-    frames = picture[:, :, None].expand(-1, -1, 2, -1, -1)
-    changed, reference = repaint(frames, picture, torch.Generator().manual_seed(0))
-    assert torch.equal(changed[:, :, 0], reference) and torch.equal(changed[:, :, 1], reference)
-    assert not torch.equal(reference, picture)
+def test_repainting_treats_frame_and_reference_alike() -> None:
+    picture = torch.rand(6, 3, 16, 16) * 2 - 1
+    given = picture.clone()
+    generator = torch.Generator().manual_seed(0)
+    changed, reference = repaint([picture, picture], (1, 1), generator)
+    assert torch.equal(changed, reference)
+    assert not torch.equal(reference, picture) and torch.equal(picture, given)
+
+
+def test_viewers_look_at_eyes_and_mouth() -> None:
+    eyes = torch.tensor([[[-0.2, -0.1], [0.2, -0.1]]]).repeat(2, 1, 1)
+    mouth = torch.tensor([[0.0, 0.4, 0.4, 0.3]]).repeat(2, 1)
+    weight = attention(eyes, mouth, 100, torch.tensor([1.0, 0.0]))
+    assert weight[0, 0, 45, 60] > 10 and weight[0, 0, 70, 50] > 5  # rows are y
+    assert weight[0, 0, 5, 5] < 1.01 and torch.equal(weight[1], torch.ones(1, 100, 100))
+
+
+def test_what_is_looked_at_counts_more() -> None:
+    target = torch.zeros(1, 3, 32, 32)
+    wrong = target.clone()
+    wrong[..., 8:12, 8:12] = 1
+    weight = torch.ones(1, 1, 32, 32)
+    plain = picture_loss(wrong, target, weight)
+    weight[..., 6:14, 6:14] = 5
+    assert picture_loss(wrong, target, weight) > 4 * plain
+    assert picture_loss(target, target, weight) == 0
+
+
+def test_of_the_reference_little_is_certain() -> None:
+    truth, seen = torch.ones(4000, len(MOTION)), -torch.ones(4000, len(MOTION))
+    told = uncertain(truth, seen, torch.Generator().manual_seed(0))
+    untold = (told[:, : len(UNITS)] == 0).all(1).float().mean()
+    assert 0.035 < untold < 0.065
+    assert 0.11 < (told[:, 0] > 0.3).float().mean() < 0.18
+    assert 0.75 < (told[:, 0] < -0.3).float().mean() < 0.87
+
+
+def test_of_the_pose_the_truth_is_told() -> None:
+    truth, seen = torch.ones(400, len(MOTION)), -torch.ones(400, len(MOTION))
+    told = uncertain(truth, seen, torch.Generator().manual_seed(0))
+    assert (told[:, len(UNITS) :] - 1).abs().max() < 0.4
+
+
+def test_pictures_and_points_are_turned_alike() -> None:
+    rng = np.random.default_rng(1)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[40:44, 80:84] = 255
+    place = np.array([[(82) / 128, (42) / 128]])
+    for _ in range(5):
+        turn = random_turn(rng)
+        seen = turn_picture(picture, turn, 128)[..., 0].astype(float)
+        y, x = np.mgrid[:128, :128] + 0.5
+        middle = np.array([(x * seen).sum(), (y * seen).sum()]) / seen.sum() / 64 - 1
+        assert np.abs(middle - turn_points(place, turn)[0]).max() < 0.01
 
 
 def test_the_corpus_tells_landmarks_that_move_with_the_lips(corpus_folder) -> None:
@@ -96,10 +205,68 @@ def test_the_corpus_tells_landmarks_that_move_with_the_lips(corpus_folder) -> No
     assert np.corrcoef(gap, openness)[0, 1] > 0.9
 
 
-def test_batches_depend_on_the_step_alone(corpus_folder) -> None:
-    from mutual_forcing.config import preset
+def test_tracked_points_are_many_and_none_is_on_a_lid() -> None:
+    from training.data.head_model import load_head_model
 
-    objective = VideoAutoencoderObjective(preset("smoke"), Corpus(corpus_folder), 3, 0)
+    rest = load_head_model().mean[tracked_vertices()]
+    assert len(set(tracked_vertices().tolist())) == TRACKED
+    eye = np.hypot((np.abs(rest[:, 0]) - 0.5) / EYE_HALF_WIDTH, rest[:, 1] / 0.2)
+    assert (eye > 0.9).all()
+    face = (np.abs(rest[:, 0]) < 1.2) & (rest[:, 1] > -2.0) & (rest[:, 1] < 0.7)
+    assert face.mean() > 0.5
+
+
+def test_portraits_hold_closed_lids_open_mouths_and_their_truth(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    truths = [portraits.truth(number) for number in portraits.numbers]
+    motion = np.concatenate([truth.motion for truth in truths])
+    assert 0.05 < (motion[:, BLINK] > 0.7).mean() < 0.6
+    assert (motion[:, MOTION.index("jawOpen")] > 0.4).any()
+    for number, truth in zip(portraits.numbers, truths, strict=True):
+        picture = portraits.picture(number, 0)
+        assert picture.shape == (128, 128, 3) and picture.std() > 10
+        assert truth.motion.shape == (FACES, len(MOTION)) and truth.tracked.shape[1] == TRACKED
+        gap = truth.eyes[:, 1] - truth.eyes[:, 0]
+        assert (gap[:, 0] > 0.1).all(), "the left eye is on the left"
+        assert (truth.mouth[:, 1] > truth.eyes[:, :, 1].mean(1)).all()
+
+
+def test_portraits_are_the_same_again_and_refuse_a_foreign_folder(
+    portraits_folder, tmp_path
+) -> None:
+    options = PortraitOptions(identities=3, seed=5, size=128)
+    make_portrait(options, 1, tmp_path)
+    name = "000001.safetensors"
+    assert (tmp_path / name).read_bytes() == (portraits_folder / name).read_bytes()
+    with pytest.raises(ValueError, match="other portraits"):
+        make_portraits(replace(options, seed=6), portraits_folder, 1)
+    with pytest.raises(ValueError, match="No portraits"):
+        Portraits(tmp_path / "none")
+    with pytest.raises(ValueError, match="at least one person"):
+        PortraitOptions(0)
+
+
+def test_batches_depend_on_the_step_alone(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    objective = VideoAutoencoderObjective(preset("smoke"), portraits, STATISTICS, 3, 0)
     first, again, other = (objective.batch(step) for step in (4, 4, 5))
-    assert torch.equal(first.frames, again.frames) and torch.equal(first.origins, again.origins)
+    assert torch.equal(first.frames, again.frames) and torch.equal(first.tracked, again.tracked)
     assert not torch.equal(first.frames, other.frames)
+
+
+def test_the_animator_learns_one_pair(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    torch.manual_seed(0)
+    objective = VideoAutoencoderObjective(preset("smoke"), portraits, STATISTICS, 2, 0, unrelated=0)
+    batch, losses = objective.batch(0), []
+    optimiser = torch.optim.AdamW(objective.model.parameters(), lr=3e-3)
+    for _ in range(30):
+        generator = torch.Generator().manual_seed(0)
+        values = objective.losses("model", batch, objective.model, generator, 0)
+        optimiser.zero_grad()
+        values["loss"].backward()
+        optimiser.step()
+        losses.append(float(values["detail"].detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    assert isinstance(objective.model.layers(torch.zeros(1, len(MOTION), 1),
+        objective.model.encode_reference(torch.zeros(1, 3, 128, 128))), Layers)  # fmt: skip

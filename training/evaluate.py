@@ -37,6 +37,10 @@ from .evaluation.suites import (
 from .evaluation.systems import Setting, encode, evenly
 from .machine import peak_memory
 
+PICTURE_SIZE = 256
+"""Pixels on each side of the held-out clips that are made on the spot, and of the films compared with
+them."""
+
 
 def evaluate(
     suite: Suite,
@@ -201,7 +205,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.corpus:
         corpus = Corpus(options.corpus)
     else:
-        corpus = heldout_corpus(options.out / "corpus", suite.choice, measured.video_size)
+        corpus = heldout_corpus(options.out / "corpus", suite.choice, PICTURE_SIZE)
     judge = Judge(corpus)
     sys.stdout.write(evaluate(suite, judge, generators, options.out, options.seed))
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from mutual_forcing.checkpoint import save_checkpoint
+from mutual_forcing.models.video_autoencoder import FINE
 
 from .command import run
 from .recipes import SCALES, recipe
@@ -29,11 +30,13 @@ tags: [audio-video-generation, talking-head, flow-matching, streaming]
 # Mutual Forcing `{name}`
 
 An autoregressive audio-video flow-matching model with two modes in one set of weights (arXiv
-2604.25819), {size} px at 25 fps with 16 kHz speech. Trained from nothing on synthetic talking heads by
-`python -m training.reproduce --preset {name}`; the exact record is in `record.json`.
+2604.25819) at 25 fps with 16 kHz speech. It animates the picture that it is given at that picture's own
+resolution (up to 1920 x 1080): the decoder sees a square of {size} px around the face. Trained on
+synthetic talking heads by `python -m training.reproduce --preset {name}`; the exact record, and what a stage
+began from, is in `record.json`.
 
-It has seen rendered and drawn heads and {voices} synthetic English voices, nothing else: photographs of
-people, other languages, singing and bodies are outside what it knows. Do not use it to make real people
+It has seen rendered and drawn heads and {voices} synthetic English voices, nothing else: photographs are
+animated though none was ever seen; other languages, singing and bodies are outside what it knows. Do not use it to make real people
 appear to say what they did not say. Everything it makes is AI-generated.
 """
 
@@ -41,7 +44,8 @@ appear to say what they did not say. Everything it makes is AI-generated.
 def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
     """Commit, corpus, and recipe, hours and final metrics of every stage that the checkpoint holds.
 
-    corpus: its options and statistics, None where the run has none.
+    corpus: its options and statistics; portraits: how many people, seed and size; None where the run has
+    none.
     """
     stages = {name: workspace.record(name) for name in held_stages(workspace, model_stage)}
     return {
@@ -52,6 +56,7 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {workspace.device}",
         "hours": round(sum(record["hours"] for record in stages.values()), 2),
         "corpus": _corpus(workspace),
+        "portraits": _portraits(workspace),
         "stages": {name: _stage(record) for name, record in stages.items()},
     }
 
@@ -85,6 +90,14 @@ def _corpus(workspace: Workspace) -> dict[str, Any] | None:
     return {name: told.get(name) for name in ("options", "statistics")}
 
 
+def _portraits(workspace: Workspace) -> dict[str, Any] | None:
+    path = workspace.portraits_folder / "portraits.json"
+    if not path.exists():
+        return None
+    people = len(list(workspace.portraits_folder.glob("*.safetensors")))
+    return {"identities": people, **json.loads(path.read_text(encoding="utf-8"))}
+
+
 def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> None:
     """Write the checkpoint of the newest (or the named) stage of the transformer to `out`.
 
@@ -99,7 +112,7 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     system = workspace.system(stage)
     save_checkpoint(system, out, training_record(workspace, stage))
     card = CARD.format(
-        name=workspace.scale, size=system.config.video_autoencoder.size, voices=len(VOICES)
+        name=workspace.scale, size=FINE * system.config.video_autoencoder.size, voices=len(VOICES)
     )
     (out / "README.md").write_text(card, encoding="utf-8")
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mutual_forcing.canvas import Canvas, animate, prepare
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import (
     SAMPLES_PER_CHUNK,
@@ -18,9 +19,9 @@ from mutual_forcing.chunks import (
 )
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.kv_cache import KVCache
-from mutual_forcing.pixels import to_pixels, to_signal
+from mutual_forcing.models.video_autoencoder import FINE
 from mutual_forcing.sampling import Sampler, remember_still
-from mutual_forcing.types import AVLatents
+from mutual_forcing.types import AVLatents, FaceCrop
 
 from .data.latents import LatentBatch, LatentDataset
 from .objectives.monitors import Material, figures, raise_alarms
@@ -80,9 +81,15 @@ def write_look(
         )
         spread.append(_difference(ours, others))
         picture = data.corpus.sibling(clip, rng).read_frames(0, 1)[0]
-        stills.append(picture)
-        real.append(_material(system, batch.clean(branches), picture))
-        made.append(_material(system, ours, picture))
+        side = len(picture)
+        crop, square = (
+            FaceCrop(side / 2, side / 2, side),
+            FINE * system.config.video_autoencoder.size,
+        )
+        canvas = prepare(picture, crop, square)  # the corpus frames heads much as faces.py does
+        stills.append(canvas.still)
+        real.append(_material(system, batch.clean(branches), canvas))
+        made.append(_material(system, ours, canvas))
     _write_sheet(stills, real, made, folder / f"{step:06d}.png")
     _write_sound(real, made, folder / f"{step:06d}.wav")
     values = {**figures(made, real), "diversity": float(np.mean(spread))}
@@ -97,10 +104,10 @@ def _difference(ours: AVLatents, others: AVLatents) -> float:
     return (sum(squares) / len(squares) / 2) ** 0.5
 
 
-def _material(system: System, latents: AVLatents, picture: np.ndarray) -> Material:
+def _material(system: System, latents: AVLatents, canvas: Canvas) -> Material:
     # The video autoencoder may still be learning beside this stage (training.reproduce).
     seen = latents.video is not None and system.video_autoencoder.has_statistics
-    frames = _frames(system, latents.video, picture) if seen else None
+    frames = _frames(system, latents.video, canvas) if seen else None
     sound = None if latents.audio is None else _sound(system, latents.audio)
     poses = None if latents.video is None else latents.video[0].flatten(0, 1).float().cpu().numpy()
     return Material(frames, sound, poses)
@@ -127,13 +134,11 @@ def _write_sound(real: list[Material], made: list[Material], path: Path) -> None
     soundfile.write(path, np.concatenate(sounds), SAMPLE_RATE)
 
 
-def _frames(system: System, tokens: Tensor, picture: np.ndarray) -> np.ndarray:
+def _frames(system: System, tokens: Tensor, canvas: Canvas) -> np.ndarray:
     """Decode: uint8 [T, S, S, 3]."""
     autoencoder = system.video_autoencoder
-    pixels = to_signal(torch.from_numpy(picture).to(tokens.device).permute(2, 0, 1)[None])
-    reference = autoencoder.encode_reference(pixels)
-    frames = autoencoder.decode(tokens_to_latents(tokens), reference)
-    return to_pixels(frames[0]).permute(1, 2, 3, 0).cpu().numpy()
+    reference = autoencoder.encode_reference(canvas.reference(tokens.device))
+    return animate(autoencoder, tokens_to_latents(tokens), canvas, reference)
 
 
 def _sound(system: System, tokens: Tensor) -> np.ndarray:

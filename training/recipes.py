@@ -37,12 +37,15 @@ BASELINES = (
 class Scale:
     """What differs between presets: corpus, steps and batch sizes. Fewer for the smoke test.
 
-    lengths: clips of so many chunks in the last stage, its batch counted in the shortest.
-    guidance: by branch, for Few mode to learn in the last stage.
+    size: pixels on each side of the corpus's films. portraits: people drawn for the video autoencoder, at
+    portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last stage,
+    its batch counted in the shortest. guidance: by branch, for Few mode to learn in the last stage.
     """
 
     hours: float
     size: int
+    portraits: int
+    portrait_size: int
     steps: dict[str, int]
     batch: dict[str, int]
     lengths: tuple[int, ...] = (5,)
@@ -54,8 +57,10 @@ SCALES = {
     "tiny": Scale(
         hours=2.0,
         size=128,
+        portraits=1500,
+        portrait_size=512,
         steps={
-            "video_autoencoder": 3000,
+            "video_autoencoder": 2800,
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 800,
@@ -64,7 +69,7 @@ SCALES = {
             "mutual_forcing": 320,
         },
         batch={
-            "video_autoencoder": 10,
+            "video_autoencoder": 12,
             "audio_autoencoder": 16,
             "duration": 32,
             "audio_pretrain": 32,
@@ -80,6 +85,8 @@ SCALES = {
     "small": Scale(
         hours=4.0,
         size=256,
+        portraits=6000,
+        portrait_size=1024,
         steps={
             "video_autoencoder": 12_000,
             "audio_autoencoder": 12_000,
@@ -102,6 +109,8 @@ SCALES = {
     "smoke": Scale(
         hours=0.02,
         size=128,
+        portraits=4,
+        portrait_size=128,
         steps=dict.fromkeys(STAGES, 2),
         batch=dict.fromkeys(STAGES, 2),
     ),

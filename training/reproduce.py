@@ -16,6 +16,7 @@ from pathlib import Path
 from mutual_forcing.checkpoint import PRETRAINED
 
 from .command import run
+from .data.portraits import PortraitOptions, make_portraits
 from .data.synthesize import CorpusOptions, synthesize
 from .export import export
 from .lanes import Part, lanes_of, run_parts
@@ -24,7 +25,8 @@ from .stages import Workspace, pick_device
 
 PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
     "corpus": (0.14, ()),
-    "video_autoencoder": (0.32, ("corpus",)),
+    "portraits": (0.08, ()),
+    "video_autoencoder": (0.32, ("corpus", "portraits")),
     "audio_autoencoder": (0.07, ("corpus",)),
     "duration": (0.01, ("corpus",)),
     "encode_audio": (0.01, ("audio_autoencoder",)),
@@ -54,10 +56,23 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
         path = corpus / "corpus.json"
         return path.exists() and "statistics" in json.loads(path.read_text(encoding="utf-8"))
 
+    people, folder = (
+        PortraitOptions(scale.portraits, seed, scale.portrait_size),
+        workspace.portraits_folder,
+    )
+
+    def portraits_done() -> bool:
+        return people.done(folder) == people.identities
+
+    def make() -> None:
+        make_portraits(people, folder, os.cpu_count() or 1)
+
     def part(name: str) -> Part:
         share, after = PARTS[name]
         if name == "corpus":
             return Part(name, corpus_done, share, after, make_corpus)
+        if name == "portraits":
+            return Part(name, portraits_done, share, after, make)
         if name == "export":
             return Part(name, lambda: False, share, after, lambda: export(workspace, out))
         where = ("--run", str(workspace.root), "--preset", workspace.scale)

@@ -17,6 +17,7 @@ from mutual_forcing.config import preset
 from .config import Recipe
 from .data.dataset import Corpus
 from .data.latents import LatentDataset
+from .data.portraits import Portraits
 from .data.precompute import audio_encoder, precompute, video_encoder
 from .objectives.audio_autoencoder import AudioAutoencoderObjective
 from .objectives.bidirectional import BidirectionalObjective
@@ -56,6 +57,11 @@ class Workspace:
     def corpus_folder(self) -> Path:
         """The synthesised corpus."""
         return self.root / "corpus"
+
+    @property
+    def portraits_folder(self) -> Path:
+        """Pictures for the video autoencoder."""
+        return self.root / "portraits"
 
     def stage_folder(self, name: str) -> Path:
         """State, weights, logs and samples of one stage."""
@@ -146,7 +152,9 @@ class Workspace:
         corpus = Corpus(self.corpus_folder)
         common = {"batch": plan.batch, "seed": plan.seed, **plan.options}
         if plan.objective == "video_autoencoder":
-            return VideoAutoencoderObjective(self.system_config, corpus, **common)
+            portraits = Portraits(self.portraits_folder)
+            statistics = corpus.motion_statistics
+            return VideoAutoencoderObjective(self.system_config, portraits, statistics, **common)
         if plan.objective == "audio_autoencoder":
             return AudioAutoencoderObjective(self.system_config, corpus, **common)
         system = self.system(plan.init[-1] if plan.init else None)

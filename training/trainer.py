@@ -21,8 +21,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mutual_forcing.precision import computes_bfloat16, mixed_precision
+
 from .config import Recipe
-from .machine import computes_bfloat16, mixed_precision, peak_memory
+from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
 from .tracker import Tracker
 from .train_state import load_tensors, prefixed, save_tensors, under

@@ -6,6 +6,9 @@ paints what the reference does not show (the inside of a mouth, closed lids). It
 decoding chunk by chunk equals decoding at once. The idea is that of first-order motion models and latent
 image animators (arXiv 2003.00196, 2203.09043).
 
+A flow is smooth, so it is predicted small and can be enlarged to any picture (canvas.py). Where eyes and
+mouth are, in the middle half of the square, the detail's own flow and paint are four times as fine.
+
 Shape letters: B batch, T frames (one latent each), S picture size, C latent channels, K code width.
 """
 
@@ -21,8 +24,16 @@ from torch import Tensor, nn
 from ..config import VideoAutoencoderConfig
 from ..motion import MOTION
 
-STEM = 4
-"""Pictures enter the encoder at 1/4 of their size, the reference's encoder at 1/2."""
+STEM, PATCH = 8, 4
+"""Pictures enter the encoder at 1/8 of their size, the reference's encoder (and the flow) at 1/4."""
+FINE = 2
+"""The detail is painted as for a picture of so many times the size."""
+DETAIL_X, DETAIL_Y, DETAIL_SIDE = 0.25, 0.3125, 0.5
+"""Left, top and side of the detail's square in fractions of the picture: it holds brows, eyes, mouth and
+chin of a face that lies where faces.crop_of puts it.
+"""
+DETAIL_EDGE = 0.125
+"""Share of the detail's side over which it fades into the rest."""
 LATENT_CHANNELS = len(MOTION)
 POINTS, LOOKS = 64, 8
 """Points of a face that the encoder looks for, and numbers that it reads at each."""
@@ -38,32 +49,51 @@ BASIS = 16
 class ReferenceFeatures:
     """The reference picture as the decoder sees it, computed once per stream.
 
-    pixels [B, 3, S, S] within -1..1, levels of features [B, W, S/2, S/2], [B, W', S/4, S/4] and so on,
-    latent [B, C].
+    pixels [B, 3, S, S] and fine [B, 3, 2S, 2S] within -1..1, levels of features [B, W, S/4, S/4],
+    [B, W', S/8, S/8] and so on, latent [B, C].
     """
 
     pixels: Tensor
+    fine: Tensor
     levels: tuple[Tensor, ...]
     latent: Tensor
 
     def repeated(self, count: int) -> ReferenceFeatures:
         """Every row `count` times."""
-        return ReferenceFeatures(
-            self.pixels.repeat_interleave(count, 0),
-            tuple(level.repeat_interleave(count, 0) for level in self.levels),
-            self.latent.repeat_interleave(count, 0),
-        )
+
+        def rows(x: Tensor) -> Tensor:
+            # A stream has one row: nothing is copied for its frames.
+            return x.expand(count, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(count, 0)
+
+        levels = tuple(rows(level) for level in self.levels)
+        return ReferenceFeatures(rows(self.pixels), rows(self.fine), levels, rows(self.latent))
 
 
 @dataclass(frozen=True)
-class Animated:
-    """Decoded frames and `painted`, what they show before the reference's pixels are let through, both
-    [B, 3, T, S, S]; `places` [B, T, S/2, S/2, 2]: where each pixel lies in the reference (x, y in -1..1).
+class Layers:
+    """What frames are made of: where their pixels lie in the reference, and what is painted over it.
+
+    flow [B, 2, S/4, S/4]: how far away in the reference, in halves of the picture (x, y); painted [B, 3, S,
+    S]; mask [B, 1, S, S]: 1 where the reference shows, 0 where the paint does. The same for the detail's
+    square: detail_flow [B, 2, S/2, S/2], detail_painted [B, 3, S, S] and detail_mask [B, 1, S, S].
     """
 
-    frames: Tensor
+    flow: Tensor
     painted: Tensor
-    places: Tensor
+    mask: Tensor
+    detail_flow: Tensor
+    detail_painted: Tensor
+    detail_mask: Tensor
+
+    def frames(self, pixels: Tensor) -> Tensor:
+        """Frames [B, 3, S, S], the detail left out, of a picture [B, 3, S, S]."""
+        return self.painted * (1 - self.mask) + warp(pixels, enlarge(self.flow, PATCH)) * self.mask
+
+    def detail(self, fine: Tensor) -> Tensor:
+        """The detail's square [B, 3, S, S] of a picture [B, 3, 2S, 2S]."""
+        places = detail_places(self.detail_painted) + enlarge(self.detail_flow, 2).movedim(1, 3)
+        shown = sample(fine, places)
+        return self.detail_painted * (1 - self.detail_mask) + shown * self.detail_mask
 
 
 class ResidualBlock(nn.Module):
@@ -140,18 +170,18 @@ class MotionEncoder(nn.Module):
 
 
 class ReferenceEncoder(nn.Module):
-    """Pictures [B, 3, S, S] to features at S/2, S/4 and so on."""
+    """Pictures [B, 3, S, S] to features at S/4, S/8 and so on."""
 
     def __init__(self, config: VideoAutoencoderConfig) -> None:
         super().__init__()
         widths = config.animator_widths
-        self.stem = nn.Conv2d(3 * 2**2, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(3 * PATCH**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths)
         self.downs = nn.ModuleList(Downsample(i, o) for i, o in itertools.pairwise(widths))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        hidden = self.blocks[0](self.stem(F.pixel_unshuffle(picture, 2)))
+        hidden = self.blocks[0](self.stem(F.pixel_unshuffle(picture, PATCH)))
         levels = [hidden]
         for down, block in zip(self.downs, self.blocks[1:], strict=True):
             hidden = block(down(hidden))
@@ -187,6 +217,41 @@ class Level(nn.Module):
         return self.after(hidden, code), flow
 
 
+class Detail(nn.Module):
+    """Eyes and mouth, finer: the flow refined, the warped pixels looked at, and painted over."""
+
+    def __init__(self, width_in: int, config: VideoAutoencoderConfig) -> None:
+        super().__init__()
+        width = config.detail_width
+        self.enter = nn.Conv2d(width_in, width * 16, 1)
+        self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
+        self.stem = nn.Conv2d(width + 3 * FINE**2, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(2))
+        self.to_pixels = nn.Conv2d(width, 4 * FINE**2, 3, padding=1)
+        nn.init.zeros_(self.to_flow.weight)
+        nn.init.zeros_(self.to_flow.bias)
+
+    def forward(
+        self, hidden: Tensor, flow: Tensor, fine: Tensor, code: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], fine [B, 3, 2S, 2S], code [B, K] to the detail's
+        flow [B, 2, S/2, S/2], paint [B, 3, S, S] and mask [B, 1, S, S].
+        """
+        hidden = F.pixel_shuffle(self.enter(cut_detail(hidden)), 4)
+        # The rest's flow at the rim, so that nothing shows where the detail ends.
+        rough = cut_detail(flow, margin=1)
+        rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
+        window = detail_window(hidden)
+        flow = rough[..., 4:-4, 4:-4] + FLOW_SCALE * window * self.to_flow(F.silu(hidden))
+        places = detail_places(hidden, FINE) + enlarge(flow, FINE).movedim(1, 3)
+        shown = F.pixel_unshuffle(sample(fine, places), FINE)
+        hidden = self.stem(torch.cat([hidden, shown], 1))
+        for block in self.blocks:
+            hidden = block(hidden, code)
+        painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), FINE)
+        return flow, painted[:, :3], torch.sigmoid(painted[:, 3:])
+
+
 class Animator(nn.Module):
     """The decoder: latents of a frame and of the reference say how the reference's features move."""
 
@@ -198,12 +263,11 @@ class Animator(nn.Module):
         self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
         self.levels = nn.ModuleList(Level(width, code_width, LATENT_CHANNELS) for width in widths)
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
-        self.to_pixels = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
+        self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
+        self.detail = Detail(widths[0], config)
 
-    def forward(
-        self, latents: Tensor, reference: ReferenceFeatures
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardised latents [B, C] to frames, what is painted [B, 3, S, S] and places [B, S/2, S/2, 2]."""
+    def forward(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
+        """Standardised latents [B, C], one for each row of the reference."""
         motion = latents - reference.latent
         code = self.code(F.silu(self.embed(torch.cat([latents, motion], 1))))
         code = F.layer_norm(code, code.shape[-1:])
@@ -216,32 +280,60 @@ class Animator(nn.Module):
         for index in reversed(range(len(self.levels))):
             hidden, flow = self.levels[index](hidden, flow, reference.levels[index], motion, code)
             if index:
-                hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), double(flow)
-        painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), 2)
-        mask = torch.sigmoid(painted[:, 3:])
-        warped = warp(reference.pixels, double(flow))
-        frames = painted[:, :3] * (1 - mask) + warped * mask
-        return frames, painted[:, :3], still_places(flow) + flow.movedim(1, 3)
+                hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), enlarge(flow, 2)
+        painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), PATCH)
+        detail = self.detail(hidden, flow, reference.fine, code)
+        return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
 
 
 def still_places(like: Tensor) -> Tensor:
     """x and y of every pixel of [B, W, H, H], -1..1 from edge to edge: [1, H, H, 2]."""
-    size = like.shape[-1]
-    line = (torch.arange(size, device=like.device, dtype=torch.float32) * 2 + 1) / size - 1
+    line = _line(like.shape[-1], like.device)
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
 
 
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """`picture` [B, W, H, H] read at every pixel's own place plus flow [B, 2, H, H]; edges go on."""
-    places = still_places(flow) + flow.float().movedim(1, 3)
+def detail_places(like: Tensor, times: int = 1) -> Tensor:
+    """x and y of every pixel of the detail's square, drawn as large as [B, W, H, H] or `times` as large."""
+    line = (_line(like.shape[-1] * times, like.device) + 1) / 2
+    x, y = ((start + DETAIL_SIDE * line) * 2 - 1 for start in (DETAIL_X, DETAIL_Y))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+
+
+def detail_window(like: Tensor) -> Tensor:
+    """1 inside the detail's square, smoothly 0 at its rim, drawn as large as [B, W, H, H]: [1, 1, H, H]."""
+    line = _line(like.shape[-1], like.device).abs()
+    line = ((1 - line) / (2 * DETAIL_EDGE)).clamp(0, 1)
+    line = line * line * (3 - 2 * line)
+    return (line[:, None] * line)[None, None]
+
+
+def cut_detail(x: Tensor, margin: int = 0) -> Tensor:
+    """The detail's square of [B, W, H, H], and `margin` pixels around it."""
+    size = x.shape[-1]
+    left, top, side = (round(share * size) for share in (DETAIL_X, DETAIL_Y, DETAIL_SIDE))
+    rows, columns = (slice(s - margin, s + side + margin) for s in (top, left))
+    return x[..., rows, columns]
+
+
+def _line(size: int, device: torch.device) -> Tensor:
+    return (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
+
+
+def sample(picture: Tensor, places: Tensor) -> Tensor:
+    """`picture` [B, W, H, H] read at places [B, H', W', 2] (x, y in -1..1); edges go on."""
     return F.grid_sample(
         picture, places.to(picture.dtype), padding_mode="border", align_corners=False
     )
 
 
-def double(flow: Tensor) -> Tensor:
-    """Twice the resolution, smoothly."""
-    return F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """`picture` [B, W, H, H] read at every pixel's own place plus flow [B, 2, H, H]; edges go on."""
+    return sample(picture, still_places(flow) + flow.float().movedim(1, 3))
+
+
+def enlarge(flow: Tensor, times: int) -> Tensor:
+    """So many times the resolution, smoothly."""
+    return F.interpolate(flow, scale_factor=times, mode="bilinear", align_corners=False)
 
 
 class VideoAutoencoder(nn.Module):
@@ -278,22 +370,28 @@ class VideoAutoencoder(nn.Module):
         """Undo `encode_motion`."""
         return latents.transpose(1, 2) * self.latent_std + self.latent_mean
 
-    def encode_reference(self, picture: Tensor) -> ReferenceFeatures:
-        """What the decoder needs of a reference picture [B, 3, S, S] within -1..1."""
+    def encode_reference(self, fine: Tensor) -> ReferenceFeatures:
+        """What the decoder needs of a reference picture [B, 3, 2S, 2S] within -1..1."""
+        pixels = F.avg_pool2d(fine, FINE)
         return ReferenceFeatures(
-            picture, self.reference_encoder(picture), self.encode_still(picture)
+            pixels, fine, self.reference_encoder(pixels), self.encode_still(pixels)
         )
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
-        """Standardised latents [B, C, T] to frames [B, 3, T, S, S]."""
-        return self.animate(latents, reference).frames
+        """Standardised latents [B, C, T] to frames [B, 3, T, 2S, 2S], the detail laid over the rest."""
+        count = latents.shape[2]
+        rows = reference.repeated(count)
+        layers = self.layers(latents, reference)
+        frames = F.interpolate(layers.frames(rows.pixels), scale_factor=FINE, mode="bilinear")
+        under, detail = cut_detail(frames), layers.detail(rows.fine)
+        window = detail_window(detail)
+        under.copy_(under + window * (detail - under))
+        return frames.unflatten(0, (len(latents), count)).transpose(1, 2)
 
-    def animate(self, latents: Tensor, reference: ReferenceFeatures) -> Animated:
-        """As `decode`, with what lies behind the frames."""
-        batch, _, count = latents.shape
-        parts = self.animator(latents.transpose(1, 2).flatten(0, 1), reference.repeated(count))
-        frames, painted, places = (part.unflatten(0, (batch, count)) for part in parts)
-        return Animated(frames.transpose(1, 2), painted.transpose(1, 2), places)
+    def layers(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
+        """What the frames of standardised latents [B, C, T] are made of; their B is B * T."""
+        rows = reference.repeated(latents.shape[2])
+        return self.animator(latents.transpose(1, 2).flatten(0, 1), rows)
 
     @property
     def has_statistics(self) -> bool:

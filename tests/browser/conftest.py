@@ -10,9 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+import portraits
 import pytest
-from PIL import Image
 from serving import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,12 +82,7 @@ def page(browser, address):
 
 @pytest.fixture(scope="session")
 def picture(tmp_path_factory) -> Path:
-    """A drawn face, of a size and shape that the model has to crop."""
-    y, x = np.mgrid[:300, :240]
-    pixels = np.full((300, 240, 3), (120, 150, 190), np.uint8)
-    pixels[((x - 120) / 70) ** 2 + ((y - 140) / 95) ** 2 < 1] = (225, 180, 150)
-    for eye in (95, 145):
-        pixels[((x - eye) / 9) ** 2 + ((y - 120) / 6) ** 2 < 1] = (40, 40, 60)
+    """A face in a portrait picture that is larger than it."""
     path = tmp_path_factory.mktemp("picture") / "face.png"
-    Image.fromarray(pixels).save(path)
+    portraits.save(portraits.portrait(), path)
     return path

@@ -24,9 +24,33 @@ HALF_WIDTH, LOWEST = 4.0, -6.0
 """Beyond these no camera looks (eye distances)."""
 
 
+TRACKED = 384
+"""Points whose flow the animator is taught; see tracked_vertices."""
+EYE_HALF_WIDTH, EYE_HALF_HEIGHT = 0.36, 0.24
+"""Around an eye: the lid's skin folds away and comes back, so its way says nothing of pixels."""
+
+
 @functools.cache
 def landmark_vertices() -> np.ndarray:
     """Numbers of the vertices that are followed, int [64]: spread over what is seen from the front."""
+    return np.concatenate([_spread(LANDMARKS - 2), load_head_model().lips])
+
+
+@functools.cache
+def tracked_vertices() -> np.ndarray:
+    """Numbers of many more vertices, int [384]: as the landmarks, but none at the lids or inside the lips."""
+    model = load_head_model()
+    chosen = _spread(3 * TRACKED)
+    x, y = model.mean[chosen, 0], model.mean[chosen, 1]
+    eyes = model.mean[model.part == 1]
+    middle = eyes[eyes[:, 0] > 0].mean(0)
+    lid = np.hypot((np.abs(x) - middle[0]) / EYE_HALF_WIDTH, (y - middle[1]) / EYE_HALF_HEIGHT) < 1
+    hidden = model.occlusion[chosen] < 0.25
+    return chosen[~lid & ~hidden][:TRACKED]
+
+
+def _spread(count: int) -> np.ndarray:
+    """`count` vertices of the skin as far from each other as they can be, more of them in the face."""
     model = load_head_model()
     rest = model.mean
     facing = _normals(model)[:, 2] > FRONT
@@ -36,22 +60,35 @@ def landmark_vertices() -> np.ndarray:
     space = rest[seen] * np.where(face, FACE_DENSITY, 1.0)[:, None]
     chosen = [int(np.argmax(rest[seen, 2]))]
     distance = np.full(len(seen), np.inf)
-    while len(chosen) < LANDMARKS - len(model.lips):
+    while len(chosen) < count:
         distance = np.minimum(distance, np.square(space - space[chosen[-1]]).sum(1))
         chosen.append(int(np.argmax(distance)))
-    return np.concatenate([seen[chosen], model.lips])
+    return seen[chosen]
 
 
-def project_landmarks(vertices: np.ndarray, pose: _Pose, matrix: np.ndarray) -> np.ndarray:
-    """Places of the landmarks float32 [T, 64, 2] in fractions of the picture, y down.
+def project(
+    vertices: np.ndarray, pose: _Pose, matrix: np.ndarray, chosen: np.ndarray
+) -> np.ndarray:
+    """Places of the `chosen` vertices float32 [T, N, 2] in fractions of the picture, y down.
 
     vertices [T, V, 3] before the head turns, matrix [4, 4] the camera's; as the vertex shader does it.
     """
-    chosen = landmark_vertices()
     share = load_head_model().weight[chosen]
     turn = rotation_matrices(pose.rotation[:, None] * share[:, None])
     points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - PIVOT) + PIVOT
     return on_screen(points + pose.translation[:, None], matrix).astype(np.float32)
+
+
+def facing(
+    normals: np.ndarray, vertices: np.ndarray, pose: _Pose, camera: np.ndarray, chosen: np.ndarray
+) -> np.ndarray:
+    """Cosine between the normals [T, V, 3] of the `chosen` vertices and the way to the camera [3]: [T, N]."""
+    share = load_head_model().weight[chosen]
+    turn = rotation_matrices(pose.rotation[:, None] * share[:, None])
+    points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - PIVOT) + PIVOT
+    view = camera - points - pose.translation[:, None]
+    view /= np.linalg.norm(view, axis=-1, keepdims=True)
+    return (np.einsum("tvij,tvj->tvi", turn, normals[:, chosen]) * view).sum(-1)
 
 
 def motion(performance: Performance) -> np.ndarray:

@@ -26,6 +26,8 @@ def paint_face(look: Look) -> np.ndarray:
     albedo *= (1 + 0.12 * mottle)[..., None]
     gloss = np.full((rows, columns), 0.22 if natural else 0.0)
     _warm(albedo, skin, look, x, y)
+    if look.texture:
+        _texture(albedo, look)
     if look.freckles:
         _freckles(albedo, look, rng, x, y)
     if look.stubble:
@@ -35,6 +37,24 @@ def paint_face(look: Look) -> np.ndarray:
     _lips(albedo, gloss, look, x, y)
     stacked = np.concatenate([albedo, gloss[..., None]], axis=-1)
     return (np.clip(stacked, 0, 1) * 255).astype(np.uint8)
+
+
+def _texture(albedo: np.ndarray, look: Look) -> None:
+    """Patches of light and colour, wrinkles and strokes: skin as photographs and brushes show it."""
+    rng = np.random.default_rng(look.seed + 3)
+    shape = albedo.shape[:2]
+    for width, strength in ((30, 0.25), (9, 0.16), (2.5, 0.12)):
+        patches = gaussian_filter(rng.normal(size=(*shape, 3)), (width, width, 0)) * width * 3.5
+        grey = patches.mean(-1, keepdims=True)
+        albedo *= np.clip(1 + look.texture * strength * (0.85 * grey + 0.2 * patches), 0.3, 1.7)
+    for _ in range(int(rng.integers(0, 14))):
+        start, step = rng.uniform(0, 1, 2) * shape, rng.normal(0, 1, 2)
+        line = start + np.cumsum(np.tile(step, (60, 1)) + rng.normal(0, 0.35, (60, 2)), 0)
+        mask = np.zeros(shape)
+        rows, columns = np.clip(line.astype(int), 0, np.array(shape) - 1).T
+        mask[rows, columns] = 1
+        mask = np.clip(gaussian_filter(mask, rng.uniform(0.7, 2.5)) * rng.uniform(2, 6), 0, 1)
+        _blend(albedo, rng.uniform(0.2, 1.3) * np.array(look.skin), mask * look.texture * 0.6)
 
 
 def _blend(albedo: np.ndarray, color: np.ndarray, alpha: np.ndarray) -> None:

@@ -47,8 +47,9 @@ _SKIN_RANGE = {"african": (0.0, 3.2), "asian": (3.0, 6.2), "caucasian": (4.2, 7.
 class Look:
     """One identity: person, clothes, background, camera and light.
 
-    Colours are display RGB in 0..1; lengths are eye distances; angles are radians. Only numbers,
-    strings and tuples of them, so `dataclasses.asdict` gives JSON.
+    Colours are display RGB in 0..1; lengths are eye distances; angles are radians. `texture` is the strength
+    of patches and strokes that no skin has (portraits.py). Only numbers, strings and tuples of them, so
+    `dataclasses.asdict` gives JSON.
     """
 
     style: str
@@ -97,6 +98,7 @@ class Look:
     rim_color: Color
     outline: float
     tint: float
+    texture: float = 0.0
 
 
 def sample_look(rng: np.random.Generator, style: str | None = None) -> Look:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mutual_forcing.blinks import LONGEST_GAP, Lid, draw_gap
 from mutual_forcing.config import FPS
 from mutual_forcing.types import TimedPhoneme
 
@@ -64,6 +65,8 @@ _LIKE = {
     **dict.fromkeys(("d", "n"), "t"),
     **dict.fromkeys(("ɡ", "ŋ", "j"), "k"),
 }
+PHONEMES = (*_SHAPES, *_LIKE)
+"""What can be said."""
 _BILABIAL, _LABIODENTAL = ("p", "b", "m"), ("f", "v")
 _EMOTION_UNITS: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -175,6 +178,12 @@ def _add(units: np.ndarray, name: str, values: np.ndarray | float) -> None:
         units[:, UNIT_NAMES.index(found)] += values
 
 
+def set_unit(row: np.ndarray, name: str, value: float) -> None:
+    """Set a unit of [52], or its left and right halves."""
+    for found in (n for n in (name, f"{name}Left", f"{name}Right") if n in UNIT_NAMES):
+        row[UNIT_NAMES.index(found)] = value
+
+
 def _set_emotion(
     units: np.ndarray, emotion: str, closed: np.ndarray, rng: np.random.Generator
 ) -> None:
@@ -187,14 +196,22 @@ def _set_emotion(
 
 
 def _set_blinks(units: np.ndarray, rng: np.random.Generator) -> None:
-    clock = float(rng.uniform(0.3, 2.5))
+    """A clip is a window into blinking that goes on before and after it.
+
+    The gap in which the clip begins is drawn in proportion to its length, and the beginning anywhere within
+    it, so that every second of a clip has the same rate.
+    """
     time = np.arange(len(units)) / RATE
+    gap = draw_gap(rng)
+    while rng.random() * LONGEST_GAP > gap:
+        gap = draw_gap(rng)
+    clock = -float(rng.random()) * gap
     while clock < time[-1]:
-        shape = np.clip(1.6 - np.abs(time - clock) / 0.07, 0, 1)
+        shape = Lid.draw(rng).at(time - clock)
         for side in ("Left", "Right"):
             column = units[:, UNIT_NAMES.index(f"eyeBlink{side}")]
             np.maximum(column, shape, out=column)
-        clock += float(rng.uniform(1.6, 4.5))
+        clock, gap = clock + gap, draw_gap(rng)
 
 
 def _wander(samples: int, hertz: float, rng: np.random.Generator, columns: int) -> np.ndarray:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from mutual_forcing.chunks import latents_to_tokens
 from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
+from mutual_forcing.precision import mixed_precision
 
-from ..machine import mixed_precision
 from .dataset import Clip, Corpus
 
 CLIPS_PER_FILE = 64

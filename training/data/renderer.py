@@ -17,12 +17,14 @@ import numpy as np
 from training.data import look_geometry, look_paint
 from training.data.geometry import PIVOT, NormalSolver, on_screen, rotation_matrices
 from training.data.head_model import PARTS, UNIT_NAMES, HeadModel, load_head_model
-from training.data.landmarks import project_landmarks
+from training.data.landmarks import facing, landmark_vertices, project, tracked_vertices
 from training.data.looks import STYLES, Look
 
 __all__ = ["Performance", "Rendered", "Renderer"]
 
 WIDE_OPEN = 0.5
+IN_VIEW = 0.15
+"""Least cosine between a surface and the way to the camera for what is seen of it."""
 BATCH_FRAMES = 32
 _SHADERS = Path(__file__).with_name("shaders")
 _MATERIALS = ("skin", "eye", "cloth", "hair", "plain")
@@ -55,13 +57,17 @@ class Performance:
 @dataclass(frozen=True)
 class Rendered:
     """frames uint8 [T, size, size, 3]; mouth_openness float32 [T], 0 closed, about 1 wide open,
-    at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h) and landmarks float32 [T, 64, 2] (x, y) in
-    fractions of the picture, y down."""
+    at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h), landmarks float32 [T, 64, 2], tracked float32
+    [T, 384, 2] and eyes float32 [T, 2, 2] (x, y) in fractions of the picture, y down; in_view bool [T, 384]:
+    which of the tracked points face the camera."""
 
     frames: np.ndarray
     mouth_openness: np.ndarray
     mouth_box: np.ndarray
     landmarks: np.ndarray
+    tracked: np.ndarray
+    in_view: np.ndarray
+    eyes: np.ndarray
 
 
 class Renderer:
@@ -105,7 +111,7 @@ class Renderer:
         if look.style not in STYLES:
             raise ValueError(f"Unknown style {look.style!r}; choose one of {', '.join(STYLES)}.")
         scene = self._prepare(look)
-        frames, openness, boxes, landmarks = [], [], [], []
+        frames, openness, boxes, places = [], [], [], []
         for start in range(0, len(performance.units), BATCH_FRAMES):
             span = slice(start, start + BATCH_FRAMES)
             vertices = scene.base + _deform(self.model, performance.units[span])
@@ -113,13 +119,13 @@ class Renderer:
             openness.append(_openness(self.model, vertices, scene.base))
             pose = _Pose(performance.rotation[span], performance.translation[span])
             boxes.append(_mouth_box(self.model, vertices, pose, scene.matrix))
-            landmarks.append(project_landmarks(vertices, pose, scene.matrix))
+            places.append(_places(self.model, vertices, normals, pose, scene))
             for index in range(len(vertices)):
                 gaze = _gaze(scene.camera, performance.gaze[start + index])
                 scene.body.write(np.concatenate([vertices[index], normals[index]], axis=1))
                 self._draw(scene, pose.rotation[index], pose.translation[index], gaze)
                 frames.append(self._read())
-        truth = (np.concatenate(part) for part in (openness, boxes, landmarks))
+        truth = (np.concatenate(part) for part in (openness, boxes, *zip(*places, strict=True)))
         return Rendered(np.stack(frames), *truth)
 
     def _build_programs(self) -> dict[str, Any]:
@@ -263,6 +269,21 @@ def _mouth_box(
     low, high = screen.min(1), screen.max(1)
     size = (high - low) * 1.3
     return np.concatenate([(low + high) / 2, size], axis=1).astype(np.float32)
+
+
+def _places(
+    model: HeadModel, vertices: np.ndarray, normals: np.ndarray, pose: _Pose, scene: _Scene
+) -> tuple[np.ndarray, ...]:
+    """Where landmarks, tracked points and eyes are, and which of them face the camera; see Rendered."""
+    landmarks, tracked = landmark_vertices(), tracked_vertices()
+    ball = np.flatnonzero(model.part == PARTS.index("eyes"))
+    shown = project(vertices, pose, scene.matrix, np.concatenate([landmarks, tracked, ball]))
+    ends = np.cumsum([len(landmarks), len(tracked)])
+    places, ways, balls = np.split(shown, ends, axis=1)
+    left = model.mean[ball, 0] < 0
+    eyes = np.stack([balls[:, left].mean(1), balls[:, ~left].mean(1)], 1)
+    cosine = facing(normals, vertices, pose, scene.camera, tracked)
+    return places, ways, cosine > IN_VIEW, eyes
 
 
 def _camera(look: Look) -> tuple[np.ndarray, np.ndarray]:

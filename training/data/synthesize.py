@@ -260,9 +260,16 @@ def make_identities(
 ) -> Iterator[int]:
     """Make these identities in `workers` processes; yields each one's number when it is done."""
     jobs = [(options, number, out) for number in identities]
+    with process_pool(workers) as pool:
+        yield from pool.imap_unordered(_work, jobs)
+
+
+@contextlib.contextmanager
+def process_pool(workers: int) -> Iterator[Any]:
+    """A pool of processes with one thread each, in which Ctrl-C is left to the parent."""
     spawn = multiprocessing.get_context("spawn")
     with _single_threaded(), spawn.Pool(workers, _leave_interrupts_to_parent) as pool:
-        yield from pool.imap_unordered(_work, jobs)
+        yield pool
 
 
 def _origin(options: CorpusOptions) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .systems import (
     Latents,
     Material,
     Setting,
+    film_side,
     generate,
     reference_picture,
     request_for,
@@ -96,14 +97,16 @@ def long_stream(
 ) -> Material:
     """The first clip's character says the whole script in one stream."""
     clip = script.clips[0]
+    picture = reference_picture(corpus, clip)
     request = GenerationRequest(
-        image=reference_picture(corpus, clip),
+        image=picture,
         transcript=script.transcript,
         caption=clip.row["caption"],
         voice=sibling(corpus, clip).read_audio(),
         steps=setting.asked,
         seed=seed,
         seconds=script.seconds,
+        size=film_side(picture),
     )
     return cut(generate(generator, request, setting), script.seconds)
 

@@ -19,6 +19,8 @@ from .systems import Setting, generate
 
 CHUNKS = 10
 """The window is full after a few."""
+SIZE = 512
+"""Of the film, as the page has it by default."""
 
 
 def peak_of(checkpoint: Path, asked: str) -> float:
@@ -37,7 +39,7 @@ def main() -> None:
     setting = Setting.parse(asked)
     generator = StreamingGenerator.from_pretrained(checkpoint, device="cpu")
     request = GenerationRequest(
-        np.full((generator.video_size, generator.video_size, 3), 128, np.uint8),
+        np.full((SIZE, SIZE, 3), 128, np.uint8),
         text="Memory does not grow with the length of a stream.",
         steps=setting.asked,
         seconds=CHUNKS * CHUNK_SECONDS,

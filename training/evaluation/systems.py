@@ -6,18 +6,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.canvas import animate, cut_square
 from mutual_forcing.chunks import FRAMES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.faces import place
 from mutual_forcing.media import StreamMuxer
-from mutual_forcing.pixels import to_pixels, to_signal
+from mutual_forcing.pixels import to_signal
 from mutual_forcing.sampling import Sampler
-from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_STEPS, Mode, Transcript
+from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_STEPS, MIN_SIZE, Mode, Transcript
 
 from ..data.dataset import Clip, Corpus
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,16 @@ def reference_picture(corpus: Corpus, clip: Clip) -> np.ndarray:
 
 def request_for(corpus: Corpus, clip: Clip, setting: Setting, seed: int) -> GenerationRequest:
     """Ask for the clip's sentence with its own timing, by a sibling's picture and voice."""
+    picture = reference_picture(corpus, clip)
     return GenerationRequest(
-        image=reference_picture(corpus, clip),
+        image=picture,
         transcript=clip.transcript,
         caption=clip.row["caption"],
         voice=sibling(corpus, clip).read_audio(),
         steps=setting.asked,
         seed=seed + clip.index,
         seconds=clip.row["seconds"],
+        size=film_side(picture),
     )
 
 
@@ -135,19 +142,24 @@ Latents = tuple[np.ndarray, np.ndarray]
 @torch.inference_mode()
 def encode(generator: StreamingGenerator, material: Material) -> Latents:
     """The latents of what was shown and heard, by the encoders of the checkpoint."""
-    frames = torch.from_numpy(material.frames).permute(3, 0, 1, 2)[None]
     sound = torch.from_numpy(material.audio[: len(material.frames) * SAMPLE_RATE // FPS])[None]
-    video, audio = generator.system.video_autoencoder, generator.system.audio_autoencoder
-    parts = [video.encode(to_signal(part)) for part in frames.split(FRAMES_PER_CHUNK, 2)]
-    return torch.cat(parts, 2)[0].numpy(), audio.encode(sound)[0].numpy()
+    video = _seen(generator, material.frames)
+    return video[0].numpy(), generator.system.audio_autoencoder.encode(sound)[0].numpy()
+
+
+def _seen(generator: StreamingGenerator, frames: np.ndarray) -> torch.Tensor:
+    """The latents [1, C, T] of frames uint8 [T, S, S, 3], around the face of the first."""
+    video, crop = generator.system.video_autoencoder, place(frames[0]).crop
+    squares = np.stack([cut_square(frame, crop, video.config.size) for frame in frames])
+    pixels = torch.from_numpy(squares).permute(3, 0, 1, 2)[None]
+    parts = [video.encode(to_signal(part)) for part in pixels.split(FRAMES_PER_CHUNK, 2)]
+    return torch.cat(parts, 2)
 
 
 @torch.inference_mode()
 def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
     """Both autoencoders: what they make of the truth."""
-    pixels = to_signal(torch.from_numpy(clip.read_frames(0, clip.frames)).permute(3, 0, 1, 2)[None])
-    video = generator.system.video_autoencoder
-    latents = torch.cat([video.encode(part) for part in pixels.split(FRAMES_PER_CHUNK, 2)], 2)
+    latents = _seen(generator, clip.read_frames(0, clip.frames))
     return _decoded(generator, corpus, clip, latents)
 
 
@@ -166,12 +178,24 @@ def _decoded(
 ) -> Material:
     """Video latents [1, C, T] shown with a sibling's picture, and the clip's sound after its autoencoder."""
     video, audio = generator.system.video_autoencoder, generator.system.audio_autoencoder
-    picture = torch.from_numpy(reference_picture(corpus, clip)).permute(2, 0, 1)[None]
-    reference = video.encode_reference(to_signal(picture))
-    parts = [video.decode(part, reference)[0] for part in latents.split(FRAMES_PER_CHUNK, 2)]
-    frames = [to_pixels(part).permute(1, 2, 3, 0).numpy() for part in parts]
+    picture = reference_picture(corpus, clip)
+    canvas = generator.canvas(GenerationRequest(picture, text="-", size=film_side(picture)))
+    frames = animate(video, latents, canvas, video.encode_reference(canvas.reference(CPU)))
     heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
-    return Material(np.concatenate(frames), heard[0].clamp(-1, 1).numpy())
+    return Material(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())
+
+
+def film_side(picture: np.ndarray) -> int:
+    """The size to ask for, so that films are as large as a picture [S, S, 3]."""
+    return max(MIN_SIZE, min(picture.shape[:2]))
+
+
+def as_large_as(picture: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Frames [T, H, W, 3] reduced to the size of a picture [S, S, 3]: those of tiny ones are larger."""
+    size = picture.shape[1::-1]
+    if frames.shape[2:0:-1] == size:
+        return frames
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 def generate(
@@ -181,7 +205,7 @@ def generate(
     last = time.perf_counter()
     state = generator.start(request)
     state.sampler = setting.sampler
-    muxer = StreamMuxer(generator.video_size, generator.video_size)
+    muxer = StreamMuxer(*state.film_size)
     chunks, spent = [], []
     for chunk in generator.stream(state=state):
         muxer.add(chunk.frames, chunk.audio)
@@ -191,7 +215,7 @@ def generate(
         last = now
     timing = Timing(spent[0], tuple(spent[1:]))
     return Material(
-        np.concatenate([c.frames for c in chunks]),
+        as_large_as(request.image, np.concatenate([c.frames for c in chunks])),
         np.concatenate([c.audio for c in chunks]),
         timing,
     )

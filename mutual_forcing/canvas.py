@@ -1,0 +1,319 @@
+"""From the square that the model animates to the film's picture: the uploaded pixels, moved.
+
+The decoder works small and says where pixels go (its flow), what it paints, and where
+(models/video_autoencoder.py, `Layers`). A flow is smooth, so it is enlarged to the film's size and the
+upload's own pixels are fetched along it. Towards the square's rim everything fades to stillness, so the
+square lies in the whole picture without a seam.
+
+Coordinates: picture (pixels of the upload), film (pixels of the film), square (x, y in -1..1 within the
+animated square, upright).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .models.video_autoencoder import (
+    DETAIL_SIDE,
+    DETAIL_X,
+    DETAIL_Y,
+    FINE,
+    PATCH,
+    Layers,
+    ReferenceFeatures,
+    VideoAutoencoder,
+    cut_detail,
+    detail_window,
+)
+from .pixels import to_signal
+from .types import FaceCrop, Framing
+
+LONGEST = 1920
+"""Most pixels on a film's longer side."""
+SMALLEST = 256
+"""Pictures are enlarged to this many pixels on the shorter side, and never beyond."""
+SPARE = 1.5
+"""The upload is reduced to no less than so much denser than the film, where it is: moving pixels by
+fractions of a pixel softens them.
+"""
+AT_ONCE = 4
+"""Frames that are decoded together: more no longer fit the caches of a CPU."""
+RIM = 0.12
+"""Half-widths of the square over which motion fades to stillness at its rim."""
+
+
+def film_size(
+    picture: tuple[int, ...], crop: FaceCrop, framing: Framing = "whole", size: int = 512
+) -> tuple[int, int]:
+    """Width and height of the film, both even, of a picture of shape [H, W, 3] (see GenerationRequest)."""
+    if framing == "face":
+        side = _even(min(size, max(crop.side, SMALLEST)))
+        return side, side
+    scale = _scale(picture, size)
+    return _even(picture[1] * scale), _even(picture[0] * scale)
+
+
+def _scale(picture: tuple[int, ...], size: int) -> float:
+    short, long = sorted(picture[:2])
+    return min(size / short, LONGEST / long, max(1.0, SMALLEST / short))
+
+
+def _even(value: float) -> int:
+    return max(16, 2 * round(value / 2))
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """Where the pixels of a part of the film lie in a map of `side` x `side` cells, for cv2.remap."""
+
+    places: np.ndarray
+    fractions: np.ndarray
+
+    @staticmethod
+    def of(within: np.ndarray, side: int) -> _Lookup:
+        """within: float32 [h, w, 2], fractions of the map (x, y)."""
+        exact = within * np.float32(side) - np.float32(0.5)
+        return _Lookup(*cv2.convertMaps(exact, None, cv2.CV_16SC2))
+
+    def read(self, values: np.ndarray) -> np.ndarray:
+        """A map [side, side, C] for every pixel of the part: [h, w, C]."""
+        return cv2.remap(
+            values,
+            self.places,
+            self.fractions,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """One character's picture, ready for a film. Made by `prepare`; nothing in it changes.
+
+    still: uint8 [H, W, 3], the film's picture at rest. square: uint8 [2S, 2S, 3], the upright crop that the
+    decoder sees. The others are what `compose` needs of `part`, the rectangle [h, w] of the film in which
+    the square lies: `dense` uint8 [2h, 2w, 3], that part twice as dense, whose every other pixel is the
+    film's; `turn` [2, 2], from the square's coordinates to pixels of `dense`; `base` float32 [h, w, 2], the
+    pixels' own places in it; `near`, the detail's rectangle in the part. Ways are looked up for every other
+    pixel and enlarged: `share` [h/2, w/2, 1] is how much of the motion is left, `inside` bool [.., .., 1]
+    where the detail's way is the one to take.
+    """
+
+    still: np.ndarray
+    square: np.ndarray
+    part: tuple[slice, slice]
+    near: tuple[slice, slice]
+    dense: np.ndarray
+    turn: np.ndarray
+    base: np.ndarray
+    share: np.ndarray
+    inside: np.ndarray
+    flow: _Lookup
+    near_flow: _Lookup
+    paint: _Lookup
+    near_paint: _Lookup
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the film."""
+        return self.still.shape[1], self.still.shape[0]
+
+    def reference(self, device: torch.device) -> Tensor:
+        """The upright square as the decoder wants it, [1, 3, 2S, 2S] within -1..1."""
+        return to_signal(torch.from_numpy(self.square).to(device).permute(2, 0, 1)[None])
+
+    def compose(self, layers: Layers) -> np.ndarray:
+        """Frames uint8 [T, H, W, 3] of the film from the layers of T frames."""
+        paint, near_paint = _weighted_paint(layers)
+        flow, near_flow = (self._ways(f) for f in (layers.flow, layers.detail_flow))
+        frames = np.repeat(self.still[None], len(flow), 0)
+        for index, frame in enumerate(frames):
+            moved = self._moved(flow[index], near_flow[index])
+            over = self.paint.read(paint[index])
+            near = over[self.near]
+            cv2.add(near, self.near_paint.read(near_paint[index]), near)
+            under = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
+            shown = cv2.multiply(moved, under, scale=1 / 255)
+            frame[self.part] = cv2.add(shown, over[..., :3])
+        return frames
+
+    def _ways(self, flow: Tensor) -> np.ndarray:
+        """A flow [T, 2, H, H] in halves of the square as ways in pixels of `dense`, [T, H, H, 2]."""
+        return flow.float().permute(0, 2, 3, 1).cpu().numpy() @ self.turn.T
+
+    def _moved(self, flow: np.ndarray, near_flow: np.ndarray) -> np.ndarray:
+        """The part with its pixels moved and nothing painted: uint8 [h, w, 3]."""
+        way = self.flow.read(flow)
+        near = way[tuple(slice(s.start // 2, s.stop // 2) for s in self.near)]
+        # At its rim the detail's flow is the other one: nothing shows where it ends.
+        np.copyto(near, self.near_flow.read(near_flow), where=self.inside)
+        height, width = self.base.shape[:2]
+        places = cv2.resize(way * self.share, (width, height), interpolation=cv2.INTER_LINEAR)
+        places += self.base
+        return cv2.remap(
+            self.dense, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+
+
+def prepare(
+    picture: np.ndarray,
+    crop: FaceCrop,
+    square: int,
+    framing: Framing = "whole",
+    size: int = 512,
+) -> Canvas:
+    """Lay out the film of uint8 RGB [H, W, 3] whose `crop` is animated.
+
+    square: the side 2S of the decoder's reference. Raises ValueError for a crop outside the picture.
+    """
+    width, height = film_size(picture.shape, crop, framing, size)
+    to_picture = crop.side / 2 * _rotation(crop.angle)  # from the square
+    middle = np.array([crop.x, crop.y])
+    # Pixel p of the film shows the picture's place p @ scale.T + corner.
+    if framing == "face":
+        scale = to_picture * (2 / width)
+        corner = middle + scale @ np.full(2, (1 - width) / 2)
+    else:
+        scale = np.diag(np.array(picture.shape[1::-1]) / (width, height))
+        corner = np.diag(scale) / 2
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    within = (grid @ scale.T + corner - middle) @ np.linalg.inv(to_picture).T
+    part = _extent(np.abs(within).max(-1) < 1)
+    within = within[part].astype(np.float32)
+    fractions = (within + 1) / 2
+    detail = (fractions - np.float32([DETAIL_X, DETAIL_Y])) / np.float32(DETAIL_SIDE)
+    near = _extent(((detail > 0) & (detail < 1)).all(-1))
+    still, dense = _pictures(picture, scale, corner, (width, height), part)
+    base = 2 * grid[part] - np.float32([2 * part[1].start, 2 * part[0].start])
+    halves = _every_other(fractions)
+    near_halves = _every_other(detail[near])
+    rim = 2 * np.minimum(halves, 1 - halves).min(-1, keepdims=True)
+    share = np.clip(rim / RIM, 0, 1)
+    return Canvas(
+        still=still,
+        square=cut_square(picture, crop, square),
+        part=part,
+        near=near,
+        dense=dense,
+        turn=(2 * np.linalg.inv(scale) @ to_picture).astype(np.float32),
+        base=base,
+        share=share * share * (3 - 2 * share),
+        inside=((near_halves > 0) & (near_halves < 1)).all(-1, keepdims=True),
+        flow=_Lookup.of(halves, square // FINE // PATCH),
+        near_flow=_Lookup.of(near_halves, square // FINE // 2),
+        paint=_Lookup.of(fractions, square // FINE),
+        near_paint=_Lookup.of(detail[near], square // FINE),
+    )
+
+
+def _pictures(
+    picture: np.ndarray,
+    scale: np.ndarray,
+    corner: np.ndarray,
+    size: tuple[int, int],
+    part: tuple[slice, slice],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The film's still picture, and its `part` twice as dense; every other pixel of that is the still's."""
+    # Not denser than can be told apart: what lies between the film's pixels flickers when it moves.
+    source, reduced = _reduced(picture, SPARE / float(np.linalg.norm(scale[:, 0])))
+    step, start = scale * reduced, corner * reduced - 0.5  # a pixel lies at its middle
+
+    def seen(step: np.ndarray, start: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        matrix = np.concatenate([step, start[:, None]], 1)
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(source, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+    rows, columns = part
+    first = step @ np.array([columns.start, rows.start]) + start
+    extent = (2 * (columns.stop - columns.start), 2 * (rows.stop - rows.start))
+    dense = seen(step / 2, first, extent)
+    still = seen(step, start, size)
+    still[part] = dense[::2, ::2]
+    return still, dense
+
+
+def _every_other(places: np.ndarray) -> np.ndarray:
+    """Places [h, w, 2] of the middles of 2 x 2 pixels: [h/2, w/2, 2]."""
+    height, width = places.shape[:2]
+    return cv2.resize(places, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+
+
+def animate(
+    autoencoder: VideoAutoencoder, latents: Tensor, canvas: Canvas, reference: ReferenceFeatures
+) -> np.ndarray:
+    """Frames uint8 [T, H, W, 3] of standardised latents [1, C, T], a few at a time."""
+    parts = latents.split(AT_ONCE, 2)
+    return np.concatenate([canvas.compose(autoencoder.layers(p, reference)) for p in parts])
+
+
+def _weighted_paint(layers: Layers) -> tuple[np.ndarray, np.ndarray]:
+    """Paint weighted by how much it covers, and that, of all and of the detail: uint8 [T, S, S, 4].
+
+    They add up: where the detail is, the rest is left out.
+    """
+    size = layers.painted.shape[-1]
+    line = torch.linspace(
+        -1, 1, size
+    ).abs()  # the outermost cells count as the rim: they go on beyond it
+    rim = ((1 - line) / RIM).clamp(0, 1)
+    share = torch.minimum(rim[:, None], rim)
+    share = share * share * (3 - 2 * share)
+    window = detail_window(layers.detail_painted.float())
+    inside = F.interpolate(window, scale_factor=DETAIL_SIDE, mode="area")
+    share = share.to(window.device)[None, None].clone()
+    cut_detail(share).mul_(1 - inside)
+    whole = _paint(layers.painted, layers.mask, share)
+    return whole, _paint(layers.detail_painted, layers.detail_mask, window)
+
+
+def _paint(painted: Tensor, mask: Tensor, share: Tensor) -> np.ndarray:
+    covers = (1 - mask.float()) * share
+    paint = (painted.float().clamp(-1, 1) + 1) / 2 * covers
+    both = torch.cat([paint, covers], 1).mul_(255).round_().to(torch.uint8)
+    return both.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _reduced(picture: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+    """The picture at `scale` of its size, never enlarged, and the scale that it has."""
+    if scale >= 1:
+        return picture, 1.0
+    height, width = picture.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), size[0] / width
+
+
+def cut_square(picture: np.ndarray, crop: FaceCrop, side: int) -> np.ndarray:
+    """The crop as an upright square uint8 [side, side, 3]; beyond the picture its border goes on."""
+    source, scale = _reduced(picture, side / crop.side)
+    line = (np.arange(side, dtype=np.float32) * 2 + 1) / side - 1
+    grid = np.stack(np.meshgrid(line, line), -1)
+    turn = crop.side / 2 * _rotation(crop.angle)
+    places = (grid @ turn.T + np.array([crop.x, crop.y])) * scale - 0.5
+    return cv2.remap(
+        source, places.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _rotation(angle: float) -> np.ndarray:
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def _extent(inside: np.ndarray) -> tuple[slice, slice]:
+    """The smallest rectangle of even sides and corners that holds all of bool [h, w], whose sides are even,
+    that is true. Raises ValueError for nothing.
+    """
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        raise ValueError("The face that is to be animated lies outside the picture.")
+    first, last = (np.array([line[place] // 2 for line in (rows, columns)]) for place in (0, -1))
+    return tuple(
+        slice(2 * a, 2 * b + 2) for a, b in zip(first.tolist(), last.tolist(), strict=True)
+    )

@@ -1,0 +1,257 @@
+"""Portraits: many people, a few faces each, sharp and as different as they come, to teach the video
+autoencoder.
+
+python -m training.data.portraits --identities 1500 --out DIR --seed 0
+
+Films of speech show every person for seconds and hardly ever with closed eyes. A portrait is one person,
+one camera and one light with 16 independent expressions: half of them moments of speech, half any mixture
+of units and poses. Written per person: NUMBER-FACE.jpg and NUMBER.safetensors with their motion and places.
+Person n depends on (seed, n) alone; an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from mutual_forcing.motion import MOTION, UNITS
+from mutual_forcing.types import TimedPhoneme
+
+from .synthesize import process_pool
+
+SIZE = 512
+FACES = 16
+PORTRAIT_STREAM = 77
+"""Keeps the random numbers of portraits apart from those of the corpus."""
+HELDOUT_EVERY = 25
+"""Every so many-th person is held out."""
+QUALITY = 93
+BLINK = MOTION.index("eyeBlink")
+BLINKING = 0.4
+"""Share of the mixed faces whose lids are on their way down; half of these are closed."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """The truth of one person's faces; fractions of the picture, y down.
+
+    motion float32 [16, 28] (mutual_forcing.motion); landmarks [16, 64, 2], tracked [16, 384, 2] with in_view
+    bool [16, 384], eyes [16, 2, 2] and mouth [16, 4] (centre and size) as in renderer.Rendered.
+    """
+
+    motion: np.ndarray
+    landmarks: np.ndarray
+    tracked: np.ndarray
+    in_view: np.ndarray
+    eyes: np.ndarray
+    mouth: np.ndarray
+
+
+class Portraits:
+    """A folder of portraits. Raises ValueError if there are none."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.numbers = sorted(int(path.stem) for path in root.glob("*.safetensors"))
+        if not self.numbers:
+            raise ValueError(
+                f"No portraits in {root}: run python -m training.data.portraits first."
+            )
+
+    def split(self, name: str) -> list[int]:
+        """The numbers of the people of "train" or "heldout"."""
+        heldout = name == "heldout"
+        return [n for n in self.numbers if is_heldout(n) == heldout]
+
+    def truth(self, number: int) -> Portrait:
+        """What is known of a person's faces."""
+        parts = load_file(_path(self.root, number))
+        shown = parts.pop("in_view").astype(bool)
+        return Portrait(in_view=shown, **{k: v.astype(np.float32) for k, v in parts.items()})
+
+    def picture(self, number: int, face: int) -> np.ndarray:
+        """One face, uint8 [H, H, 3]."""
+        with Image.open(self.root / f"{number:06d}-{face:02d}.jpg") as image:
+            return np.array(image)
+
+
+def is_heldout(number: int) -> bool:
+    """Whether a person is kept from training."""
+    return number % HELDOUT_EVERY == HELDOUT_EVERY - 1
+
+
+def sample_portrait_look(rng: np.random.Generator) -> Any:
+    """A look with the face where faces.py puts it, lit and painted more freely than in the corpus."""
+    from .looks import sample_look
+
+    look = sample_look(rng)
+    key = np.array([rng.normal(0, 0.8), rng.uniform(-0.2, 1.2), rng.uniform(0.5, 1.2)])
+    power, tone = rng.uniform(0.6, 1.05), rng.normal(0, 0.08, 3)
+    glasses = str(rng.choice(["round", "square"])) if rng.random() < 0.25 else "none"
+    stubble = rng.uniform(0.4, 1) if look.sex == "male" and rng.random() < 0.3 else look.stubble
+    changed = replace(
+        look,
+        frame_height=float(rng.uniform(4.5, 5.6)),
+        frame_center=(float(rng.normal(0, 0.12)), float(rng.normal(-0.35, 0.1))),
+        camera_angles=(float(rng.normal(0, 0.16)), float(rng.normal(0.02, 0.1))),
+        camera_distance=float(rng.uniform(9, 32)),
+        key_direction=tuple(key / np.linalg.norm(key)),
+        key_color=tuple(np.clip(power + tone, 0, 1)),
+        fill_color=tuple(np.clip(rng.uniform(0.2, 0.65) - tone, 0, 1)),
+        glasses=glasses,
+        stubble=float(stubble),
+        texture=float(rng.uniform(0.1, 0.9)) if rng.random() < 0.6 else 0.0,
+    )
+    return changed
+
+
+def sample_faces(rng: np.random.Generator, count: int = FACES) -> Any:
+    """A performance of independent moments: the first half of speech, the others mixed at random."""
+    from .motion import EMOTIONS, PHONEMES, animate
+    from .renderer import Performance
+
+    names = rng.choice(PHONEMES, 60)
+    ends = np.cumsum(rng.uniform(0.05, 0.19, len(names)))
+    starts = np.concatenate([[0], ends[:-1]])
+    said = [TimedPhoneme(str(n), s, e) for n, s, e in zip(names, starts, ends, strict=True)]
+    frames = int(ends[-1] * 25)
+    spoken = animate(said, frames, str(rng.choice(EMOTIONS)), bool(rng.random() < 0.6), rng)
+    chosen = rng.choice(frames, count // 2, replace=False)
+    mixed = _mixed(rng, count - count // 2)
+    names = ("units", "rotation", "translation", "gaze")
+    return Performance(
+        *(
+            np.concatenate([getattr(spoken.performance, n)[chosen], getattr(mixed, n)])
+            for n in names
+        )
+    )
+
+
+def _mixed(rng: np.random.Generator, count: int) -> Any:
+    from .motion import set_unit
+    from .renderer import UNIT_NAMES, Performance
+
+    units = np.zeros((count, len(UNIT_NAMES)), np.float32)
+    for row in units:
+        for name in rng.choice(UNITS, int(rng.integers(2, 8)), replace=False):
+            set_unit(row, str(name), rng.random() ** 1.4)
+        set_unit(row, "jawOpen", rng.choice([0.0, rng.random() * 0.4, rng.random()]))
+        if rng.random() < 0.35:  # a smile that shows the teeth
+            set_unit(row, "mouthSmile", rng.uniform(0.3, 1))
+            set_unit(row, "mouthUpperUp", rng.uniform(0, 0.8))
+        closing = rng.random() < BLINKING
+        set_unit(row, "eyeBlink", rng.choice([1.0, rng.random()]) if closing else 0.0)
+    spread = [(0.17, 0.1, 0.07), (0.08, 0.08, 0.08), (0.22, 0.12)]
+    rotation, translation, gaze = (
+        (rng.normal(0, 1, (count, len(scale))) * scale).astype(np.float32) for scale in spread
+    )
+    return Performance(units, rotation, translation, gaze)
+
+
+@dataclass(frozen=True)
+class PortraitOptions:
+    """What decides portraits. Raises ValueError for values that make no sense."""
+
+    identities: int
+    seed: int = 0
+    size: int = SIZE
+
+    def __post_init__(self) -> None:
+        if self.identities < 1 or self.seed < 0:
+            raise ValueError("Portraits need at least one person and a seed of 0 or more.")
+        if self.size < 16:
+            raise ValueError("Portraits need at least 16 pixels on each side.")
+
+    def done(self, out: Path) -> int:
+        """How many of them are in a folder."""
+        return sum(_path(out, number).exists() for number in range(self.identities))
+
+
+def make_portraits(options: PortraitOptions, out: Path, workers: int) -> None:
+    """Make or finish portraits. Raises ValueError if `out` holds others."""
+    if workers < 1:
+        raise ValueError("At least one worker is needed.")
+    out.mkdir(parents=True, exist_ok=True)
+    path, mine = out / "portraits.json", {"seed": options.seed, "size": options.size}
+    if not path.exists():
+        path.write_text(json.dumps(mine) + "\n", encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != mine:
+        raise ValueError(f"{out} holds other portraits; choose another folder.")
+    todo = [n for n in range(options.identities) if not _path(out, n).exists()]
+    with process_pool(workers) as pool:
+        jobs = [(options, number, out) for number in todo]
+        for _ in tqdm(pool.imap_unordered(_make, jobs), "portraits", len(jobs), mininterval=5):
+            pass
+
+
+def make_portrait(options: PortraitOptions, number: int, out: Path) -> None:
+    """Draw and write the faces of one person."""
+    from .landmarks import motion
+    from .renderer import Renderer
+
+    rng = np.random.default_rng([options.seed, PORTRAIT_STREAM, number])
+    look, faces = sample_portrait_look(rng), sample_faces(rng)
+    if options.size not in _CACHE:
+        _CACHE[options.size] = Renderer(options.size, samples=1)
+    made = _CACHE[options.size].render(look, faces)
+    for index, pixels in enumerate(made.frames):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
+        (out / f"{number:06d}-{index:02d}.jpg").write_bytes(file.getvalue())
+    truth = {
+        "motion": motion(faces),
+        "landmarks": made.landmarks,
+        "tracked": made.tracked,
+        "eyes": made.eyes,
+        "mouth": made.mouth_box,
+    }
+    parts = {name: part.astype(np.float16) for name, part in truth.items()}
+    partial = out / f"{number:06d}.partial"
+    save_file(parts | {"in_view": made.in_view.astype(np.uint8)}, partial)
+    partial.replace(_path(out, number))
+
+
+def _make(job: tuple[PortraitOptions, int, Path]) -> None:
+    make_portrait(*job)
+
+
+def _path(out: Path, number: int) -> Path:
+    return out / f"{number:06d}.safetensors"
+
+
+_CACHE: dict[int, Any] = {}
+"""One renderer of a size per process."""
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.data.portraits", description=__doc__)
+    parser.add_argument("--identities", type=int, default=1500)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels on each side")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+
+    from ..command import run  # with torch, which the workers do without
+
+    def make() -> None:
+        options = PortraitOptions(given.identities, given.seed, given.size)
+        make_portraits(options, given.out, given.workers)
+
+    return run(make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
