@@ -103,8 +103,8 @@ def poster(studio: Studio, path: str | None, size: float, framing: str, face: fl
     if path:
         try:
             request = GenerationRequest(
-                read_character(path), "-", crop=place_face(path, int(face)).crop,
-                framing=framing, size=int(size),
+                read_character(path), "-", crop=place_face(path, int(face or 1)).crop,
+                framing=framing or WHOLE, size=int(size or SIZE),
             )  # fmt: skip
             still = _encoded(studio.generator.canvas(request).still)
         except ValueError:  # said when the picture was chosen, and again when it is used

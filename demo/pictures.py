@@ -13,11 +13,11 @@ from typing import Generic, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mutual_forcing.faces import Face, Placement, crop_of, find_faces, place
+from mutual_forcing.faces import MOST_FACES, Face, Placement, crop_of, find_faces, place
 from mutual_forcing.media import read_image
 from mutual_forcing.types import FaceCrop
 
-MAX_FACES = 12
+MAX_FACES = MOST_FACES
 """Most faces of one picture that can be chosen, the largest first."""
 _SIDE = 560
 """Most pixels on the longer side of what `outlined` draws."""
@@ -75,7 +75,7 @@ def shape_of(path: str) -> tuple[int, int, int]:
 
 def faces_of(path: str) -> tuple[Face, ...]:
     """Return the faces that can be chosen, the largest first; raises ValueError for no picture."""
-    return _FACES(path, _version(path))[:MAX_FACES]
+    return _FACES(path, _version(path))
 
 
 def place_face(path: str, number: int = 1) -> Placement:
@@ -83,7 +83,7 @@ def place_face(path: str, number: int = 1) -> Placement:
 
     Raises ValueError, in one sentence, for no picture and for a face that cannot be used or is not there.
     """
-    return _PLACES(path, _version(path), number)
+    return place(read_character(path), number - 1, _FACES(path, _version(path)))
 
 
 def nearest_face(path: str, x: float, y: float) -> int:
@@ -163,19 +163,11 @@ def _read(path: str, _: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def _place(path: str, version: tuple[int, int], number: int) -> Placement:
-    return place(_PIXELS(path, version), number - 1)
-
-
 def _find(path: str, version: tuple[int, int]) -> tuple[Face, ...]:
-    try:
-        return _PLACES(path, version, 1).faces
-    except ValueError:  # the largest face cannot be used; others perhaps can
-        return find_faces(_PIXELS(path, version))
+    return find_faces(_PIXELS(path, version))
 
 
 _PIXELS: Once[np.ndarray] = Once(_read, 4)
 """At most 4 times 12.6 MB."""
 _SHAPES: Once[tuple] = Once(lambda path, version: _PIXELS(path, version).shape, 256)
-_PLACES: Once[Placement] = Once(_place, 256)
 _FACES: Once[tuple[Face, ...]] = Once(_find, 256)

@@ -22,7 +22,7 @@ from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.types import FRAMINGS, MAX_SECONDS, MAX_STEPS, MIN_SIZE
 
 from . import parts
-from .inputs import DRIVES, LENDS, MAX_TEXT, SIZES, Form, style_of
+from .inputs import DRIVES, LENDS, MAX_TEXT, SIZE, SIZES, WHOLE, Form, style_of
 from .parts import QUIET
 from .pictures import MAX_FACES
 from .studio import Studio
@@ -54,7 +54,8 @@ _FOREIGN = "These are no settings of a run."
 def to_json(form: Form, checkpoint: str = "") -> str:
     """Return the run's settings and the digest of the checkpoint as JSON."""
     values: dict[str, Any] = {name: getattr(form, name) for name in NAMES}
-    values = {**values, **_bundled_files(form), "checkpoint": checkpoint}
+    look = {"size": form.size or SIZE, "framing": form.framing or WHOLE, "face": form.face or 1}
+    values = {**values, **look, **_bundled_files(form), "checkpoint": checkpoint}
     return json.dumps(values, ensure_ascii=False, indent=1)
 
 

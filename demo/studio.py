@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _KEEP_TALKS = 64
 _KEEP_CLIPS = 16
 _KEEP_BYTES = 600 * 2**20
-"""Of pictures and maps in the talks that are kept: those of a large film have up to 50 MB."""
+"""Of pictures and maps in the talks that are kept: those of a large film have up to 90 MB."""
 
 
 @dataclass
@@ -292,8 +292,7 @@ def _wished_seconds(request: GenerationRequest) -> float | None:
 
 def _bytes_of(talk: Talk) -> int:
     """Of the pictures and maps that its state holds."""
-    maps = (value.nbytes for value in vars(talk.state.canvas).values() if hasattr(value, "nbytes"))
-    return talk.request.image.nbytes + sum(maps)
+    return talk.request.image.nbytes + talk.state.canvas.nbytes
 
 
 def _close_at_exit(studio: Studio) -> None:

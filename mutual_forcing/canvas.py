@@ -125,6 +125,13 @@ class Canvas:
         """Width and height of the film."""
         return self.still.shape[1], self.still.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        lookups = (self.flow, self.near_flow, self.paint, self.near_paint)
+        parts = [*vars(self).values(), *(a for lookup in lookups for a in vars(lookup).values())]
+        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+
     def reference(self, device: torch.device) -> Tensor:
         """The upright square as the decoder wants it, [1, 3, 2S, 2S] within -1..1."""
         return to_signal(torch.from_numpy(self.square).to(device).permute(2, 0, 1)[None])
@@ -171,7 +178,8 @@ def prepare(
 ) -> Canvas:
     """Lay out the film of uint8 RGB [H, W, 3] whose `crop` is animated.
 
-    square: the side 2S of the decoder's reference. Raises ValueError for a crop outside the picture.
+    square: the side 2S of the decoder's reference. Raises ValueError, in one sentence, for a crop whose face
+    lies outside the picture or is too small in a film of this size.
     """
     width, height = film_size(picture.shape, crop, framing, size)
     to_picture = crop.side / 2 * _rotation(crop.angle)  # from the square
@@ -184,6 +192,7 @@ def prepare(
         scale = np.diag(np.array(picture.shape[1::-1]) / (width, height))
         corner = np.diag(scale) / 2
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    _check_place(picture.shape, crop)
     within = (grid @ scale.T + corner - middle) @ np.linalg.inv(to_picture).T
     part = _extent(np.abs(within).max(-1) < 1)
     within = within[part].astype(np.float32)
@@ -211,6 +220,12 @@ def prepare(
         paint=_Lookup.of(fractions, square // FINE),
         near_paint=_Lookup.of(detail[near], square // FINE),
     )
+
+
+def _check_place(shape: tuple[int, ...], crop: FaceCrop) -> None:
+    """Raise ValueError unless the middle of the crop, where eyes and mouth are, lies in the picture."""
+    if not (0 <= crop.x <= shape[1] and 0 <= crop.y <= shape[0]):
+        raise ValueError("The face that is to be animated lies outside the picture.")
 
 
 def _pictures(
@@ -312,7 +327,9 @@ def _extent(inside: np.ndarray) -> tuple[slice, slice]:
     """
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not len(rows):
-        raise ValueError("The face that is to be animated lies outside the picture.")
+        raise ValueError(
+            "The face is too small in a film of this size; ask for a larger one, or for the face alone."
+        )
     first, last = (np.array([line[place] // 2 for line in (rows, columns)]) for place in (0, -1))
     return tuple(
         slice(2 * a, 2 * b + 2) for a, b in zip(first.tolist(), last.tolist(), strict=True)

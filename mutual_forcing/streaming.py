@@ -243,12 +243,13 @@ class StreamingGenerator:
         assert latents.video is not None
         clock = BlinkClock(state.request.seed)
         # What is shown is mended, what is remembered is not: a model that sees few blinks wants more.
-        shown, state.blinks = mend_blinks(
+        shown, blinks = mend_blinks(
             self.system.video_autoencoder, latents.video, clock, state.blinks
         )
         frames = self._decode_video(state, shown)
         audio = self._decode_audio(state, latents)
         remember_chunk(self.system.model, latents, conditions, state.cache, state.sampler)
+        state.blinks = blinks
         state.index += 1
         return AVChunk(
             index=state.index - 1,

@@ -142,7 +142,7 @@ class GenerationRequest:
     """One character, one utterance.
 
     image: uint8 RGB [H, W, 3], any size from 16 to 8192 pixels a side.
-    crop: the square that is animated; None lets `faces.choose_crop` find the largest face.
+    crop: the square that is animated; None lets `faces.place` find the largest face.
     framing: "whole" for a film of the whole picture, "face" for one of the square around the face.
     size: pixels on the film's shorter side, 128 to 1080; a picture is never enlarged beyond its own
     pixels except to reach 256, and the longer side has at most 1920.

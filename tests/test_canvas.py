@@ -154,9 +154,15 @@ def test_frames_of_one_chunk_do_not_depend_on_each_other() -> None:
         assert np.array_equal(canvas.compose(Layers(*parts))[0], together[index])
 
 
-def test_a_square_outside_the_picture_is_refused() -> None:
+@pytest.mark.parametrize("framing", ["whole", "face"])
+def test_a_square_outside_the_picture_is_refused(framing) -> None:
     with pytest.raises(ValueError, match="outside the picture"):
-        prepare(photograph(64, 64), FaceCrop(500, 500, 50), 2 * S)
+        prepare(photograph(64, 64), FaceCrop(500, 500, 50), 2 * S, framing)
+
+
+def test_a_face_that_is_nothing_in_the_film_is_refused() -> None:
+    with pytest.raises(ValueError, match="too small in a film of this size"):
+        prepare(photograph(2048, 2048), FaceCrop(1024, 1024, 16, 0.3), 2 * S, "whole", 128)
 
 
 def test_a_square_may_reach_beyond_the_border() -> None:

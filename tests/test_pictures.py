@@ -97,15 +97,17 @@ def test_the_preview_shows_the_square_and_numbers_only_where_there_is_a_choice(u
 
 def test_faces_are_looked_for_once(uploads, monkeypatch, warned, random_generator):
     path, looked = uploads(portraits.landscape()), []
-    real = pictures.place
-    monkeypatch.setattr(pictures, "place", lambda *a: (looked.append(a), real(*a))[1])
-    monkeypatch.setattr(pictures, "find_faces", lambda *a: pytest.fail("a second search"))
+    real = pictures.find_faces
+    monkeypatch.setattr(pictures, "find_faces", lambda *a: (looked.append(a), real(*a))[1])
     studio = Studio(random_generator)
     threads = [threading.Thread(target=framing._seen, args=(path, 1)) for _ in range(3)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     framing.poster(studio, path, 256, "face", 1)
     random_generator.start(form(path, size=256).request())
     form(path).planned()
+    for number in (99, -7):
+        with pytest.raises(ValueError, match="no face number"):
+            place_face(path, number)
     assert len(looked) == 1 and not warned
     uploads(portraits.portrait())  # another picture under the same name
     assert form(path).request().image.shape == (640, 360, 3) and len(looked) == 2

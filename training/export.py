@@ -36,8 +36,8 @@ synthetic talking heads by `python -m training.reproduce --preset {name}`; the e
 began from, is in `record.json`.
 
 It has seen rendered and drawn heads and {voices} synthetic English voices, nothing else: photographs are
-animated though none was ever seen; other languages, singing and bodies are outside what it knows. Do not use it to make real people
-appear to say what they did not say. Everything it makes is AI-generated.
+animated though none was ever seen; other languages, singing and bodies are outside what it knows. Do not
+use it to make real people appear to say what they did not say. Everything it makes is AI-generated.
 """
 
 

@@ -144,7 +144,7 @@ class VideoAutoencoderObjective:
         lids = truth.motion[:, BLINK]
         opened = np.flatnonzero(lids <= 0.5)
         reference = int(rng.choice(opened if len(opened) and rng.random() < 0.93 else FACES))
-        # Frames mostly move as streams do; the mixed faces, which come after, move two or three times as much.
+        # Frames mostly move as streams do; the mixed faces, which come after, move two or three times more.
         spoken = rng.random() < SPOKEN
         chosen = np.arange(FACES // 2 if spoken else FACES)
         closed = chosen[lids[chosen] > 0.5] if spoken else np.flatnonzero(lids > 0.5)
