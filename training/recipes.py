@@ -60,7 +60,7 @@ SCALES = {
         portraits=1500,
         portrait_size=512,
         steps={
-            "video_autoencoder": 2800,
+            "video_autoencoder": 8000,
             "audio_autoencoder": 1400,
             "duration": 600,
             "audio_pretrain": 800,
