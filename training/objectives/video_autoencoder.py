@@ -5,7 +5,7 @@ decoder learns from pictures (L1 and gradients, eyes and mouth counted as viewer
 ways of points: a flow that is learnt from pictures alone squeezes the face to hedge. It is told the true
 motion of the frame, since a decoder that is told what the encoder saw blurs what it cannot rely on; but of
 the reference it is told what the encoder will tell it of a stranger's photograph: something uncertain, or
-nothing (docs/decisions.md).
+nothing (training/README.md, Decisions).
 """
 
 from __future__ import annotations
