@@ -11,6 +11,7 @@ animated square, upright).
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from .models.video_autoencoder import (
     VideoAutoencoder,
     cut_detail,
     detail_window,
+    smooth,
 )
 from .pixels import to_signal
 from .types import FaceCrop, Framing
@@ -213,7 +215,7 @@ def prepare(
         dense=dense,
         turn=(2 * np.linalg.inv(scale) @ to_picture).astype(np.float32),
         base=base,
-        share=share * share * (3 - 2 * share),
+        share=smooth(share),
         inside=((near_halves > 0) & (near_halves < 1)).all(-1, keepdims=True),
         flow=_Lookup.of(halves, square // FINE // PATCH),
         near_flow=_Lookup.of(near_halves, square // FINE // 2),
@@ -273,19 +275,22 @@ def _weighted_paint(layers: Layers) -> tuple[np.ndarray, np.ndarray]:
 
     They add up: where the detail is, the rest is left out.
     """
-    size = layers.painted.shape[-1]
-    line = torch.linspace(
-        -1, 1, size
-    ).abs()  # the outermost cells count as the rim: they go on beyond it
+    painted = layers.painted
+    rest, detail = (share.to(painted.device) for share in _paint_shares(painted.shape[-1]))
+    whole = _paint(painted, layers.mask, rest)
+    return whole, _paint(layers.detail_painted, layers.detail_mask, detail)
+
+
+@functools.cache
+def _paint_shares(size: int) -> tuple[Tensor, Tensor]:
+    """How much of the paint shows, of all but the detail and of the detail: both [1, 1, size, size]."""
+    # The outermost cells count as the rim: beyond it they go on.
+    line = torch.linspace(-1, 1, size).abs()
     rim = ((1 - line) / RIM).clamp(0, 1)
-    share = torch.minimum(rim[:, None], rim)
-    share = share * share * (3 - 2 * share)
-    window = detail_window(layers.detail_painted.float())
-    inside = F.interpolate(window, scale_factor=DETAIL_SIDE, mode="area")
-    share = share.to(window.device)[None, None].clone()
-    cut_detail(share).mul_(1 - inside)
-    whole = _paint(layers.painted, layers.mask, share)
-    return whole, _paint(layers.detail_painted, layers.detail_mask, window)
+    rest = smooth(torch.minimum(rim[:, None], rim))[None, None]
+    detail = detail_window(rest)
+    cut_detail(rest).mul_(1 - F.interpolate(detail, scale_factor=DETAIL_SIDE, mode="area"))
+    return rest, detail
 
 
 def _paint(painted: Tensor, mask: Tensor, share: Tensor) -> np.ndarray:

@@ -123,9 +123,8 @@ def place(picture: np.ndarray, index: int = 0, faces: tuple[Face, ...] | None = 
     """Return what is animated in uint8 RGB [H, W, 3]: face `index`, 0 being the largest.
 
     faces: those that `find_faces` has found, if it was asked before. Without any face the square is a guess
-    and the note says so. Raises ValueError, in one sentence that says
-    what to do, for a face that is too small, cut off, too large or seen from the side, and for an index that
-    does not exist.
+    and the note says so. Raises ValueError, in one sentence that says what to do, for a face that is too
+    small, cut off, too large or seen from the side, and for an index that does not exist.
     """
     faces = find_faces(picture) if faces is None else faces
     if not faces:

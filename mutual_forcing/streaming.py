@@ -30,7 +30,7 @@ from .listening import Listener
 from .models.audio_autoencoder import AudioDecoderState
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences, Laid
-from .models.video_autoencoder import FINE, ReferenceFeatures
+from .models.video_autoencoder import ReferenceFeatures
 from .precision import mixed_precision
 from .sampling import Sampler, remember_chunk, remember_still, sample_chunk
 from .timing import read_until, text_tokens, time_text
@@ -115,7 +115,7 @@ class StreamingGenerator:
     @property
     def square_size(self) -> int:
         """Pixels on each side of the square around the face, as the decoder sees and paints it."""
-        return FINE * self.config.video_autoencoder.size
+        return self.system.video_autoencoder.square_size
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""

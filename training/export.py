@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from mutual_forcing.checkpoint import save_checkpoint
-from mutual_forcing.models.video_autoencoder import FINE
 
 from .command import run
 from .recipes import SCALES, recipe
@@ -112,7 +111,7 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     system = workspace.system(stage)
     save_checkpoint(system, out, training_record(workspace, stage))
     card = CARD.format(
-        name=workspace.scale, size=FINE * system.config.video_autoencoder.size, voices=len(VOICES)
+        name=workspace.scale, size=system.video_autoencoder.square_size, voices=len(VOICES)
     )
     (out / "README.md").write_text(card, encoding="utf-8")
 

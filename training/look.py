@@ -19,7 +19,6 @@ from mutual_forcing.chunks import (
 )
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.kv_cache import KVCache
-from mutual_forcing.models.video_autoencoder import FINE
 from mutual_forcing.sampling import Sampler, remember_still
 from mutual_forcing.types import AVLatents, FaceCrop
 
@@ -82,11 +81,8 @@ def write_look(
         spread.append(_difference(ours, others))
         picture = data.corpus.sibling(clip, rng).read_frames(0, 1)[0]
         side = len(picture)
-        crop, square = (
-            FaceCrop(side / 2, side / 2, side),
-            FINE * system.config.video_autoencoder.size,
-        )
-        canvas = prepare(picture, crop, square)  # the corpus frames heads much as faces.py does
+        crop = FaceCrop(side / 2, side / 2, side)  # the corpus frames heads much as faces.py does
+        canvas = prepare(picture, crop, system.video_autoencoder.square_size)
         stills.append(canvas.still)
         real.append(_material(system, batch.clean(branches), canvas))
         made.append(_material(system, ours, canvas))

@@ -56,10 +56,8 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
         path = corpus / "corpus.json"
         return path.exists() and "statistics" in json.loads(path.read_text(encoding="utf-8"))
 
-    people, folder = (
-        PortraitOptions(scale.portraits, seed, scale.portrait_size),
-        workspace.portraits_folder,
-    )
+    people = PortraitOptions(scale.portraits, seed, scale.portrait_size)
+    folder = workspace.portraits_folder
 
     def portraits_done() -> bool:
         return people.done(folder) == people.identities

@@ -302,9 +302,13 @@ def detail_places(like: Tensor, times: int = 1) -> Tensor:
 def detail_window(like: Tensor) -> Tensor:
     """1 inside the detail's square, smoothly 0 at its rim, drawn as large as [B, W, H, H]: [1, 1, H, H]."""
     line = _line(like.shape[-1], like.device).abs()
-    line = ((1 - line) / (2 * DETAIL_EDGE)).clamp(0, 1)
-    line = line * line * (3 - 2 * line)
+    line = smooth(((1 - line) / (2 * DETAIL_EDGE)).clamp(0, 1))
     return (line[:, None] * line)[None, None]
+
+
+def smooth(x: Tensor) -> Tensor:
+    """From 0 to 1 as x does, but level at both ends; arrays as well."""
+    return x * x * (3 - 2 * x)
 
 
 def cut_detail(x: Tensor, margin: int = 0) -> Tensor:
@@ -392,6 +396,11 @@ class VideoAutoencoder(nn.Module):
         """What the frames of standardised latents [B, C, T] are made of; their B is B * T."""
         rows = reference.repeated(latents.shape[2])
         return self.animator(latents.transpose(1, 2).flatten(0, 1), rows)
+
+    @property
+    def square_size(self) -> int:
+        """Pixels on each side of the square that `encode_reference` takes, 2S."""
+        return FINE * self.config.size
 
     @property
     def has_statistics(self) -> bool:

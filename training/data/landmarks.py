@@ -73,22 +73,25 @@ def project(
 
     vertices [T, V, 3] before the head turns, matrix [4, 4] the camera's; as the vertex shader does it.
     """
-    share = load_head_model().weight[chosen]
-    turn = rotation_matrices(pose.rotation[:, None] * share[:, None])
-    points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - PIVOT) + PIVOT
-    return on_screen(points + pose.translation[:, None], matrix).astype(np.float32)
+    return on_screen(_posed(vertices, pose, chosen)[1], matrix).astype(np.float32)
 
 
 def facing(
     normals: np.ndarray, vertices: np.ndarray, pose: _Pose, camera: np.ndarray, chosen: np.ndarray
 ) -> np.ndarray:
     """Cosine between the normals [T, V, 3] of the `chosen` vertices and the way to the camera [3]: [T, N]."""
+    turn, points = _posed(vertices, pose, chosen)
+    view = camera - points
+    view /= np.linalg.norm(view, axis=-1, keepdims=True)
+    return (np.einsum("tvij,tvj->tvi", turn, normals[:, chosen]) * view).sum(-1)
+
+
+def _posed(vertices: np.ndarray, pose: _Pose, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How the `chosen` vertices are turned [T, N, 3, 3] and where they then are [T, N, 3]."""
     share = load_head_model().weight[chosen]
     turn = rotation_matrices(pose.rotation[:, None] * share[:, None])
     points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - PIVOT) + PIVOT
-    view = camera - points - pose.translation[:, None]
-    view /= np.linalg.norm(view, axis=-1, keepdims=True)
-    return (np.einsum("tvij,tvj->tvi", turn, normals[:, chosen]) * view).sum(-1)
+    return turn, points + pose.translation[:, None]
 
 
 def motion(performance: Performance) -> np.ndarray:

@@ -173,15 +173,17 @@ def _set_mouth(
 
 def _add(units: np.ndarray, name: str, values: np.ndarray | float) -> None:
     """Add to a unit, or to its left and right halves."""
-    names = [n for n in (name, f"{name}Left", f"{name}Right") if n in UNIT_NAMES]
-    for found in names:
-        units[:, UNIT_NAMES.index(found)] += values
+    units.T[_columns(name)] += values
 
 
 def set_unit(row: np.ndarray, name: str, value: float) -> None:
     """Set a unit of [52], or its left and right halves."""
-    for found in (n for n in (name, f"{name}Left", f"{name}Right") if n in UNIT_NAMES):
-        row[UNIT_NAMES.index(found)] = value
+    row[_columns(name)] = value
+
+
+def _columns(name: str) -> list[int]:
+    names = (name, f"{name}Left", f"{name}Right")
+    return [UNIT_NAMES.index(found) for found in names if found in UNIT_NAMES]
 
 
 def _set_emotion(

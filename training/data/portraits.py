@@ -12,7 +12,6 @@ Person n depends on (seed, n) alone; an interrupted run goes on where it stopped
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -206,9 +205,8 @@ def make_portrait(options: PortraitOptions, number: int, out: Path) -> None:
         _CACHE[options.size] = Renderer(options.size, samples=1)
     made = _CACHE[options.size].render(look, faces)
     for index, pixels in enumerate(made.frames):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
-        (out / f"{number:06d}-{index:02d}.jpg").write_bytes(file.getvalue())
+        path = out / f"{number:06d}-{index:02d}.jpg"
+        Image.fromarray(pixels).save(path, quality=QUALITY, subsampling=0)
     truth = {
         "motion": motion(faces),
         "landmarks": made.landmarks,
