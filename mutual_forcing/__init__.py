@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from .streaming import StreamingGenerator, StreamState
     from .types import AVChunk, GenerationRequest
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AVChunk", "GenerationRequest", "StreamState", "StreamingGenerator"]
 
 

@@ -13,15 +13,8 @@ import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from .chunks import latents_to_tokens, tokens_to_latents
 from .config import FPS
-from .models.video_autoencoder import VideoAutoencoder
-from .motion import MOTION
-
-BLINK = MOTION.index("eyeBlink")
 
 SHORTEST_GAP, MEAN_GAP, LONGEST_GAP = 1.2, 3.5, 8.0
 """Seconds from one blink's beginning to the next one's: 17 blinks a minute, as people do in talk."""
@@ -174,24 +167,3 @@ class BlinkClock:
         latest = state.frame + (LONGEST_GAP - LATE) * FPS
         due = min(max(state.due, state.frame) + draw_gap(rng) * FPS, latest)
         return replace(state, began=state.frame, due=due, drawn=state.drawn + 1)
-
-
-def mend_blinks(
-    autoencoder: VideoAutoencoder, tokens: Tensor, clock: BlinkClock, state: BlinkState
-) -> tuple[Tensor, BlinkState]:
-    """Mend the blinks of a stream's next chunks [1, K, 16, C]: these video tokens, and the clock after them.
-
-    What the clock leaves as it is stays bit by bit. Raises ValueError for more than one stream.
-    """
-    if len(tokens) != 1:
-        raise ValueError(f"A clock belongs to one stream, not to {len(tokens)}.")
-    latents = tokens_to_latents(tokens)
-    motion = autoencoder.read_motion(latents)
-    closed = motion[0, :, BLINK].float().cpu().numpy()
-    mended, state = clock.mend(closed, state)
-    motion = motion.clone()
-    motion[0, :, BLINK] = torch.from_numpy(mended).to(motion)
-    touched = torch.zeros_like(latents, dtype=torch.bool)
-    touched[0, BLINK] = torch.from_numpy(mended != closed).to(latents.device)
-    mixed = torch.where(touched, autoencoder.encode_motion(motion), latents)
-    return latents_to_tokens(mixed), state

@@ -1,7 +1,7 @@
 """From the square that the model animates to the film's picture: the uploaded pixels, moved.
 
 The decoder works small and says where pixels go (its flow), what it paints, and where
-(models/video_autoencoder.py, `Layers`). A flow is smooth, so it is enlarged to the film's size and the
+(codecs/motion_codec.py, `Layers`). A flow is smooth, so it is enlarged to the film's size and the
 upload's own pixels are fetched along it. Towards the square's rim everything fades to stillness, so the
 square lies in the whole picture without a seam.
 
@@ -12,8 +12,7 @@ animated square, upright).
 from __future__ import annotations
 
 import functools
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,15 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .models.video_autoencoder import (
+from .codecs.motion_codec import (
     DETAIL_SIDE,
     DETAIL_X,
     DETAIL_Y,
     FINE,
     PATCH,
     Layers,
-    ReferenceFeatures,
-    VideoAutoencoder,
     cut_detail,
     detail_window,
     smooth,
@@ -45,8 +42,6 @@ SPARE = 1.5
 """The upload is reduced to no less than so much denser than the film, where it is: moving pixels by
 fractions of a pixel softens them.
 """
-AT_ONCE = 4
-"""Frames that are decoded together: more no longer fit the caches of a CPU."""
 RIM = 0.12
 """Half-widths of the square over which motion fades to stillness at its rim."""
 
@@ -184,11 +179,11 @@ def prepare(
     lies outside the picture or is too small in a film of this size.
     """
     width, height = film_size(picture.shape, crop, framing, size)
-    to_picture = crop.side / 2 * _rotation(crop.angle)  # from the square
+    to_picture = crop.to_picture
     middle = np.array([crop.x, crop.y])
     # Pixel p of the film shows the picture's place p @ scale.T + corner.
     if framing == "face":
-        scale = to_picture * (2 / width)
+        scale = replace(crop, tall=1.0).to_picture * (2 / width)
         corner = middle + scale @ np.full(2, (1 - width) / 2)
     else:
         scale = np.diag(np.array(picture.shape[1::-1]) / (width, height))
@@ -262,14 +257,6 @@ def _every_other(places: np.ndarray) -> np.ndarray:
     return cv2.resize(places, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
 
 
-def animate(
-    autoencoder: VideoAutoencoder, latents: Tensor, canvas: Canvas, reference: ReferenceFeatures
-) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] of standardised latents [1, C, T], a few at a time."""
-    parts = latents.split(AT_ONCE, 2)
-    return np.concatenate([canvas.compose(autoencoder.layers(p, reference)) for p in parts])
-
-
 def _weighted_paint(layers: Layers) -> tuple[np.ndarray, np.ndarray]:
     """Paint weighted by how much it covers, and that, of all and of the detail: uint8 [T, S, S, 4].
 
@@ -314,16 +301,10 @@ def cut_square(picture: np.ndarray, crop: FaceCrop, side: int) -> np.ndarray:
     source, scale = _reduced(picture, side / crop.side)
     line = (np.arange(side, dtype=np.float32) * 2 + 1) / side - 1
     grid = np.stack(np.meshgrid(line, line), -1)
-    turn = crop.side / 2 * _rotation(crop.angle)
-    places = (grid @ turn.T + np.array([crop.x, crop.y])) * scale - 0.5
+    places = (grid @ crop.to_picture.T + np.array([crop.x, crop.y])) * scale - 0.5
     return cv2.remap(
         source, places.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-
-
-def _rotation(angle: float) -> np.ndarray:
-    cos, sin = math.cos(angle), math.sin(angle)
-    return np.array([[cos, -sin], [sin, cos]])
 
 
 def _extent(inside: np.ndarray) -> tuple[slice, slice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .codecs.motion_codec import MotionCodec
+from .codecs.stft_codec import StftCodec
 from .config import SystemConfig
-from .models.audio_autoencoder import AudioAutoencoder
 from .models.duration import DurationPredictor
 from .models.transformer import AVTransformer
-from .models.video_autoencoder import VideoAutoencoder
 
 SHARD_BYTES = 9_500_000
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -30,8 +31,8 @@ class System:
 
     config: SystemConfig
     model: AVTransformer
-    video_autoencoder: VideoAutoencoder
-    audio_autoencoder: AudioAutoencoder
+    video_codec: MotionCodec
+    audio_codec: StftCodec
     duration: DurationPredictor
     digest: str = ""
     folder: Path | None = None
@@ -42,8 +43,8 @@ class System:
         return System(
             config,
             AVTransformer(config.model),
-            VideoAutoencoder(config.video_autoencoder),
-            AudioAutoencoder(config.audio_autoencoder),
+            MotionCodec(config.video_codec),
+            StftCodec(config.audio_codec),
             DurationPredictor(config.duration),
         )
 
@@ -52,8 +53,8 @@ class System:
         """The networks by the names they have in a checkpoint."""
         return {
             "model": self.model,
-            "video_autoencoder": self.video_autoencoder,
-            "audio_autoencoder": self.audio_autoencoder,
+            "video_codec": self.video_codec,
+            "audio_codec": self.audio_codec,
             "duration": self.duration,
         }
 
@@ -102,7 +103,7 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} holds no readable config.json: {error}.") from error
     system = System.build(SystemConfig.from_dict(values))
-    tensors = _read_shards(folder)
+    tensors = upgrade_keys(_read_shards(folder))
     for name, module in system.modules.items():
         start = f"{name}."
         own = {k[len(start) :]: v.float() for k, v in tensors.items() if k.startswith(start)}
@@ -114,6 +115,36 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
     digest = _digest(folder)
     system = System(system.config, *system.modules.values(), digest=digest, folder=folder)
     return system.to(torch.device(device))
+
+
+_OLD_KEYS = (
+    (r"(branches\.\w+)\.underlays\.before\.", r"\1.contexts.last."),
+    (r"(branches\.\w+)\.underlays\.", r"\1.contexts."),
+    (r"(branches\.\w+)\.noise\.", r"\1.modulation."),
+    (r"(branches\.\w+)\.out_noise\.", r"\1.out_modulation."),
+    (r"(branches\.\w+)\.layers\.(\d+)\.table$", r"blocks.\2.\1.modulation"),
+    (r"(branches\.\w+)\.layers\.(\d+)\.(?:head|tail)\.", r"blocks.\2.\1."),
+)
+"""What weights of the transformer were called before there were joint blocks, and are called now."""
+_OLD_NETWORKS = {"video_autoencoder": "video_codec", "audio_autoencoder": "audio_codec"}
+
+
+def upgrade_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a whole checkpoint under the names of this version; those that have them already stay."""
+    upgraded: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        network, _, name = key.partition(".")
+        network = _OLD_NETWORKS.get(network, network)
+        if network == "model" and name.startswith("coupling."):
+            branch = name.removeprefix("coupling.")
+            for layer, bias in enumerate(value):
+                upgraded[f"model.blocks.{layer}.coupling.{branch}"] = bias
+            continue
+        if network == "model":
+            for old, new in _OLD_KEYS:
+                name = re.sub(old, new, name)
+        upgraded[f"{network}.{name}"] = value
+    return upgraded
 
 
 def find_checkpoint(source: str | Path) -> Path:

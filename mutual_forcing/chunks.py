@@ -1,8 +1,9 @@
 """All arithmetic of frames, latents, tokens, samples and seconds. Nothing else computes these.
 
-A chunk is 0.64 s: 16 frames and 10,240 samples. Both autoencoders make 25 latents a second, one for every
-frame and one for every 640 samples, and a latent is a token: 16 of each branch in a chunk. Shape letters:
-B batch, K chunks, N tokens of a chunk, C channels of a latent, T latents in time.
+A chunk is 0.64 s: 16 frames of film and 10,240 samples of sound. How many tokens a branch makes of it, and
+where they lie in time and in the picture, its grid says (config.TokenGrid). Shape letters: B batch, K chunks,
+N tokens of a chunk, C channels of a latent, T latent frames in time, H and W a latent frame's height and
+width.
 """
 
 from __future__ import annotations
@@ -13,16 +14,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .config import FPS, SAMPLE_RATE
+from .config import FPS, SAMPLE_RATE, TokenGrid
 
-LATENTS_PER_SECOND = FPS
-TOKENS_PER_CHUNK = 16
-"""Of each branch."""
-CHUNK_SECONDS = TOKENS_PER_CHUNK / LATENTS_PER_SECOND
-
-FRAMES_PER_CHUNK = TOKENS_PER_CHUNK
-SAMPLES_PER_LATENT = SAMPLE_RATE // LATENTS_PER_SECOND
-SAMPLES_PER_CHUNK = TOKENS_PER_CHUNK * SAMPLES_PER_LATENT
+FRAMES_PER_CHUNK = 16
+"""Of film."""
+CHUNK_SECONDS = FRAMES_PER_CHUNK / FPS
+SAMPLES_PER_CHUNK = FRAMES_PER_CHUNK * SAMPLE_RATE // FPS
 
 POSITIONS_PER_SECOND = 25.0
 """One unit of rotary time is 1/25 s, for every modality."""
@@ -38,42 +35,56 @@ def chunks_for_samples(samples: int) -> int:
     return max(1, -(-samples // SAMPLES_PER_CHUNK))
 
 
-def latents_to_tokens(latents: Tensor) -> Tensor:
-    """Split latents [B, C, T] into tokens of whole chunks [B, K, 16, C].
+def latents_to_tokens(latents: Tensor, grid: TokenGrid) -> Tensor:
+    """Split latents [B, C, T] or [B, C, T, H, W] into tokens of whole chunks [B, K, N, C].
 
-    Raises ValueError unless T is a whole number of chunks.
+    Raises ValueError unless T is a whole number of chunks and H x W the grid's.
     """
-    batch, channels, time = latents.shape
-    if time % TOKENS_PER_CHUNK:
-        raise ValueError(f"{time} latents are no whole number of chunks.")
-    return latents.transpose(1, 2).reshape(batch, -1, TOKENS_PER_CHUNK, channels)
+    if latents.ndim == 3:
+        latents = latents[..., None, None]
+    if latents.shape[3:] != (grid.height, grid.width):
+        raise ValueError(f"Latents of {tuple(latents.shape[3:])} do not lie on {grid}.")
+    if latents.shape[2] % grid.frames:
+        raise ValueError(f"{latents.shape[2]} latents are no whole number of chunks.")
+    return latents.permute(0, 2, 3, 4, 1).flatten(1, 3).unflatten(1, (-1, grid.tokens))
 
 
-def tokens_to_latents(tokens: Tensor) -> Tensor:
-    """Undo `latents_to_tokens`: [B, K, 16, C] to [B, C, T]."""
-    return tokens.flatten(1, 2).transpose(1, 2)
+def tokens_to_latents(tokens: Tensor, grid: TokenGrid) -> Tensor:
+    """Undo `latents_to_tokens`; on a grid of 1 x 1 the result has no H and W."""
+    latents = tokens.flatten(1, 2).unflatten(1, (-1, grid.height, grid.width))
+    latents = latents.permute(0, 4, 1, 2, 3)
+    return latents[..., 0, 0] if grid.frame_tokens == 1 else latents
 
 
-def last_tokens(tokens: Tensor, count: int = 1) -> Tensor:
-    """The last tokens of each chunk: [B, K, 16, C] to [B, K, count, C]."""
-    return tokens[:, :, -count:]
+def last_frames(tokens: Tensor, grid: TokenGrid, count: int = 1) -> Tensor:
+    """The last latent frames of each chunk: [B, K, N, C] to [B, K, count * H * W, C]."""
+    return tokens[:, :, -count * grid.frame_tokens :]
 
 
-def held_still(token: Tensor) -> Tensor:
-    """A token [..., 1, C] for the length of a chunk: [..., 16, C]."""
-    return token.expand(*token.shape[:-2], TOKENS_PER_CHUNK, -1)
+def repeat_static(frame: Tensor, grid: TokenGrid) -> Tensor:
+    """One latent frame [..., H * W, C] for the length of a chunk: [..., N, C]."""
+    whole = frame.unsqueeze(-3).expand(*frame.shape[:-2], grid.frames, -1, -1)
+    return whole.flatten(-3, -2)
 
 
-def token_seconds() -> Tensor:
-    """Start and end of each token of a chunk, seconds from its start: float32 [2, 16]."""
-    edges = torch.arange(TOKENS_PER_CHUNK + 1, dtype=torch.float32) / LATENTS_PER_SECOND
-    return torch.stack([edges[:-1], edges[1:]])
+def token_spans(grid: TokenGrid) -> Tensor:
+    """Start and end of each token of a chunk, seconds from its start: float32 [2, N]."""
+    edges = torch.arange(grid.frames + 1, dtype=torch.float32) / grid.rate
+    return torch.stack([edges[:-1], edges[1:]]).repeat_interleave(grid.frame_tokens, 1)
 
 
-def token_positions(count: int = TOKENS_PER_CHUNK) -> Tensor:
-    """Rotary times (token midpoints) of consecutive tokens from the chunk's start, float64 [count]."""
-    step = POSITIONS_PER_SECOND / LATENTS_PER_SECOND
-    return (torch.arange(count, dtype=torch.float64) + 0.5) * step
+def token_positions(grid: TokenGrid, frames: int | None = None) -> Tensor:
+    """Rotary positions of consecutive tokens from the chunk's start on, of `frames` latent frames (default:
+    a chunk): time of the middle x 25, y, x; float64 [frames * H * W, 3].
+    """
+    count = grid.frames if frames is None else frames
+    middle = (torch.arange(count, dtype=torch.float64) + 0.5) / grid.rate
+    axes = (
+        middle * POSITIONS_PER_SECOND,
+        torch.arange(grid.height, dtype=torch.float64),
+        torch.arange(grid.width, dtype=torch.float64),
+    )
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)
 
 
 def history_mask(chunks: int, offsets: Sequence[int]) -> Tensor:

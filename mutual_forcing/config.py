@@ -14,7 +14,7 @@ FPS = 25
 
 
 @dataclass(frozen=True)
-class VideoAutoencoderConfig:
+class MotionCodecConfig:
     """Faces seen in `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
 
     `encoder_widths` are the channels at size/8, size/16 and so on; `animator_widths` those of the
@@ -30,7 +30,7 @@ class VideoAutoencoderConfig:
 
 
 @dataclass(frozen=True)
-class AudioAutoencoderConfig:
+class StftCodecConfig:
     """16 kHz audio; 640 samples become one latent of `latent_channels` (25 a second)."""
 
     latent_channels: int = 32
@@ -42,19 +42,55 @@ class AudioAutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class TokenGrid:
+    """The tokens of one branch in a chunk: latent frames x height x width, `rate` latent frames a second.
+
+    Tokens are in this order, the last index fastest. A sound's grid, and that of video whose latent is one
+    vector a frame, is 1 x 1. Raises ValueError for a grid without tokens.
+    """
+
+    frames: int
+    height: int = 1
+    width: int = 1
+    rate: float = float(FPS)
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.height, self.width) < 1 or self.rate <= 0:
+            raise ValueError(f"A grid needs tokens and a rate above 0: {self}.")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a chunk."""
+        return self.frames * self.frame_tokens
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of a latent frame."""
+        return self.height * self.width
+
+    @property
+    def seconds(self) -> float:
+        """Length of a chunk."""
+        return self.frames / self.rate
+
+
+@dataclass(frozen=True)
 class BranchConfig:
     """One modality's half of the transformer. `token_dim`: numbers a token carries."""
 
     width: int
     token_dim: int
     ffn_multiple: int = 4
+    grid: TokenGrid = TokenGrid(16)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The audio-video transformer. Inner width of the attention is `heads * head_dim`.
 
-    `window` is the number of past chunks a chunk may see; the references are seen always.
+    `window` is the number of past chunks a chunk may see; the references are seen always. `coupling_bias` is
+    the logit with which the other branch's tokens begin, were there as many as own ones. Raises ValueError
+    for branches whose chunks are not equally long.
     """
 
     video: BranchConfig
@@ -67,6 +103,21 @@ class ModelConfig:
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
+
+    def __post_init__(self) -> None:
+        lengths = [branch.grid.seconds for branch in self.branches.values()]
+        if max(lengths) - min(lengths) > 1e-6:
+            raise ValueError(f"The branches' chunks must last equally long, not {lengths} seconds.")
+
+    @property
+    def branches(self) -> dict[str, BranchConfig]:
+        """Both branches by name, video first."""
+        return {"video": self.video, "audio": self.audio}
+
+    @property
+    def grids(self) -> dict[str, TokenGrid]:
+        """The branches' grids by name."""
+        return {name: branch.grid for name, branch in self.branches.items()}
 
 
 @dataclass(frozen=True)
@@ -82,8 +133,8 @@ class SystemConfig:
     """Everything that a checkpoint needs to be rebuilt."""
 
     name: str
-    video_autoencoder: VideoAutoencoderConfig
-    audio_autoencoder: AudioAutoencoderConfig
+    video_codec: MotionCodecConfig
+    audio_codec: StftCodecConfig
     model: ModelConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
 
@@ -96,16 +147,19 @@ class SystemConfig:
         """Rebuild from `to_dict` output; raises ValueError when a key is missing or unknown."""
         try:
             model = dict(values["model"])
-            model["video"] = BranchConfig(**model["video"])
-            model["audio"] = BranchConfig(**model["audio"])
-            video = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values["video_autoencoder"].items()
-            }
+            for name in ("video", "audio"):
+                branch = dict(model[name])
+                if "grid" in branch:  # checkpoints from before there were grids have none
+                    branch["grid"] = TokenGrid(**branch["grid"])
+                model[name] = BranchConfig(**branch)
+            # Their names in checkpoints from before there was a protocol of codecs.
+            video = values.get("video_codec") or values["video_autoencoder"]
+            audio = values.get("audio_codec") or values["audio_autoencoder"]
+            video = {k: tuple(v) if isinstance(v, list) else v for k, v in video.items()}
             return SystemConfig(
                 name=values["name"],
-                video_autoencoder=VideoAutoencoderConfig(**video),
-                audio_autoencoder=AudioAutoencoderConfig(**values["audio_autoencoder"]),
+                video_codec=MotionCodecConfig(**video),
+                audio_codec=StftCodecConfig(**audio),
                 model=ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
             )
@@ -118,8 +172,8 @@ class SystemConfig:
 def _tiny() -> SystemConfig:
     return SystemConfig(
         name="tiny",
-        video_autoencoder=VideoAutoencoderConfig(),
-        audio_autoencoder=AudioAutoencoderConfig(),
+        video_codec=MotionCodecConfig(),
+        audio_codec=StftCodecConfig(),
         model=ModelConfig(
             video=BranchConfig(width=192, token_dim=len(MOTION)),
             audio=BranchConfig(width=128, token_dim=32),
@@ -130,10 +184,10 @@ def _tiny() -> SystemConfig:
 def _small() -> SystemConfig:
     return SystemConfig(
         name="small",
-        video_autoencoder=VideoAutoencoderConfig(
+        video_codec=MotionCodecConfig(
             size=512, encoder_widths=(48, 96, 128, 160), animator_widths=(32, 64, 96, 128)
         ),
-        audio_autoencoder=AudioAutoencoderConfig(decoder_width=384, decoder_blocks=8),
+        audio_codec=StftCodecConfig(decoder_width=384, decoder_blocks=8),
         model=ModelConfig(
             video=BranchConfig(width=384, token_dim=len(MOTION)),
             audio=BranchConfig(width=256, token_dim=32),
@@ -148,13 +202,13 @@ def _paper_14b() -> SystemConfig:
     """The paper's scale (2 x 7B, section Model), for planning: no such checkpoint is trained here."""
     return SystemConfig(
         name="paper_14b",
-        video_autoencoder=VideoAutoencoderConfig(
+        video_codec=MotionCodecConfig(
             size=512,
             encoder_widths=(64, 128, 256, 512),
             animator_widths=(64, 128, 256, 384),
             detail_width=32,
         ),
-        audio_autoencoder=AudioAutoencoderConfig(decoder_width=512, decoder_blocks=8),
+        audio_codec=StftCodecConfig(decoder_width=512, decoder_blocks=8),
         model=ModelConfig(
             video=BranchConfig(width=3584, token_dim=len(MOTION)),
             audio=BranchConfig(width=3584, token_dim=32),
@@ -171,14 +225,14 @@ def _smoke() -> SystemConfig:
     """As small as it gets, for tests: it learns nothing worth seeing."""
     return SystemConfig(
         name="smoke",
-        video_autoencoder=VideoAutoencoderConfig(
+        video_codec=MotionCodecConfig(
             size=64,
             encoder_widths=(16, 24),
             animator_widths=(16, 24),
             detail_width=8,
             code_width=32,
         ),
-        audio_autoencoder=AudioAutoencoderConfig(
+        audio_codec=StftCodecConfig(
             encoder_width=48, encoder_blocks=1, decoder_width=64, decoder_blocks=1
         ),
         model=ModelConfig(

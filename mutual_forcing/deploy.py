@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_FOLDERS = ("demo", "examples", "mutual_forcing")
+_FOLDERS = ("docs", "examples", "mutual_forcing")
 _FILES = ("app.py", "README.md", "LICENSE", "NOTICE", "requirements.txt", "packages.txt")
 _LEFT_OUT = ("__pycache__", ".DS_Store")
 MAX_BYTES = 10_000_000

@@ -26,6 +26,10 @@ SIDE_IN_UNITS = 5.0
 """The animated square's side in eye distances."""
 EYES_AT = 0.43
 """How far down the square the eyes lie, of its height."""
+USUAL, SHORTEST = 0.85, 0.5
+"""Mouths that lie closer to the eyes than so much of the usual way, as drawn ones do, are drawn away from
+them for the model, at most to twice the way.
+"""
 MIN_UNIT = 8.0
 """Pixels between the eyes below which too little of a face is left to animate."""
 
@@ -114,9 +118,11 @@ def find_faces(picture: np.ndarray) -> tuple[Face, ...]:
 def crop_of(face: Face) -> FaceCrop:
     """Return the square around a face, turned as the face is, so that the cropped face is upright."""
     side, angle = SIDE_IN_UNITS * face.unit, face.angle
-    down = (0.5 - EYES_AT) * side
+    below = math.dist(face.middle, face.mouth) / (_MOUTH_BELOW_EYES * face.unit)
+    tall = min(1.0, max(SHORTEST, below / USUAL))
+    down = (0.5 - EYES_AT) * side * tall
     x, y = face.middle
-    return FaceCrop(x - math.sin(angle) * down, y + math.cos(angle) * down, side, angle)
+    return FaceCrop(x - math.sin(angle) * down, y + math.cos(angle) * down, side, angle, tall)
 
 
 def place(picture: np.ndarray, index: int = 0, faces: tuple[Face, ...] | None = None) -> Placement:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .chunks import held_still
+from .chunks import repeat_static
 from .flow import euler_step, guide, sigma_schedule
 from .models.kv_cache import KVCache, LayerKeyValues, ParallelHistory
 from .models.transformer import AVTransformer, Conditions
@@ -54,30 +54,30 @@ def sample_chunk(
     conditions: Conditions,
     history: KVCache | ParallelHistory,
     sampler: Sampler,
-    given: dict[str, Tensor] | None = None,
+    fixed: dict[str, Tensor] | None = None,
     watch: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> AVLatents:
-    """Denoise `noise` (branch name to [B, K, N, D]) to clean latents, `given` branches held clean.
+    """Denoise `noise` (branch name to [B, K, N, D]) to clean latents, `fixed` branches held clean.
 
     With guidance, conditions and history have 2 B rows and the result has B. `watch` is shown the
     number of each step and what it starts from.
     """
-    given = given or {}
+    fixed = fixed or {}
     x = dict(noise)
     levels = sigma_schedule(sampler.steps)
     for step, (sigma, following) in enumerate(itertools.pairwise(levels)):
         if watch is not None:
             watch(step, x)
         delta = sigma - following
-        velocity = predict_velocity(model, x, given, conditions, history, sampler, sigma, delta)
-        x = {name: euler_step(part, velocity[name], delta) for name, part in x.items()}
-    return AVLatents.of({**given, **x})
+        velocity = predict_velocity(model, x, fixed, conditions, history, sampler, sigma, delta)
+        x = {name: euler_step(tokens, velocity[name], delta) for name, tokens in x.items()}
+    return AVLatents.of({**fixed, **x})
 
 
 def predict_velocity(
     model: AVTransformer,
     x: dict[str, Tensor],
-    given: dict[str, Tensor],
+    fixed: dict[str, Tensor],
     conditions: Conditions,
     history: KVCache | ParallelHistory,
     sampler: Sampler,
@@ -85,13 +85,16 @@ def predict_velocity(
     delta: float,
 ) -> dict[str, Tensor]:
     """One network evaluation (two rows per sample when guided) of the branches in `x`."""
-    parts = {**given, **x}
-    if sampler.guided:
-        parts = {name: torch.cat([part, part]) for name, part in parts.items()}
+    latents = _with_guidance_rows(AVLatents.of({**fixed, **x}), sampler)
     interval = delta if sampler.mode == "few" else 0.0
-    levels = {n: _level(p, sigma if n in x else 0.0) for n, p in parts.items()}
-    deltas = {n: _level(p, interval if n in x else 0.0) for n, p in parts.items()}
-    out = model(AVLatents.of(parts), levels, deltas, conditions, history).parts
+
+    def levels(value: float) -> dict[str, Tensor]:
+        return {
+            name: tokens.new_full(latents.shape, value if name in x else 0.0)
+            for name, tokens in latents.modalities.items()
+        }
+
+    out = model(latents, levels(sigma), levels(interval), conditions, history).modalities
     if not sampler.guided:
         return {name: out[name].float() for name in x}
     halves = {name: out[name].float().chunk(2) for name in x}
@@ -100,11 +103,7 @@ def predict_velocity(
     }
 
 
-def _level(part: Tensor, value: float) -> Tensor:
-    return part.new_full(part.shape[:2], value)
-
-
-def remember_chunk(
+def write_cache(
     model: AVTransformer,
     clean: AVLatents,
     conditions: Conditions,
@@ -112,16 +111,13 @@ def remember_chunk(
     sampler: Sampler,
 ) -> list[LayerKeyValues]:
     """The clean pass: append the finished chunk to the cache (both rows of guidance)."""
-    parts = clean.parts
-    if sampler.guided:
-        parts = {name: torch.cat([part, part]) for name, part in parts.items()}
-    latents = AVLatents.of(parts)
-    stored = model.remember(latents, conditions, history)
+    latents = _with_guidance_rows(clean, sampler)
+    stored = model.prefill(latents, conditions, history)
     history.append(stored, latents)
     return stored
 
 
-def remember_still(
+def prefill_static(
     model: AVTransformer,
     picture: Tensor,
     silence: Tensor,
@@ -130,13 +126,18 @@ def remember_still(
     history: KVCache,
     sampler: Sampler,
 ) -> None:
-    """Begin a stream: what came before it is the reference picture standing still in silence.
+    """Begin a stream: what came before it is the reference picture, static, in silence.
 
-    picture [B, 1, Dv] and silence [B, 1, 16, Da], either ignored when its branch is absent. The
+    picture [B, H * W, Dv] and silence [B, 1, N, Da], either ignored when its branch is absent. The
     character so starts as it looks in its picture, instead of in a pose of which nothing is known.
     """
-    still = AVLatents(
-        held_still(picture)[:, None] if "video" in branches else None,
-        silence if "audio" in branches else None,
-    )
-    remember_chunk(model, still, conditions, history, sampler)
+    prefix: dict[str, Tensor] = {}
+    if "video" in branches:
+        prefix["video"] = repeat_static(picture, model.config.video.grid)[:, None]
+    if "audio" in branches:
+        prefix["audio"] = silence
+    write_cache(model, AVLatents.of(prefix), conditions, history, sampler)
+
+
+def _with_guidance_rows(latents: AVLatents, sampler: Sampler) -> AVLatents:
+    return latents.map(lambda x: torch.cat([x, x])) if sampler.guided else latents

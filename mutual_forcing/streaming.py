@@ -6,33 +6,31 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .blinks import BlinkClock, BlinkState, mend_blinks
-from .canvas import Canvas, animate, prepare
+from .canvas import Canvas, prepare
 from .checkpoint import System, load_checkpoint
 from .chunks import (
     CHUNK_SECONDS,
     SAMPLES_PER_CHUNK,
-    SAMPLES_PER_LATENT,
-    TOKENS_PER_CHUNK,
     chunks_for_samples,
     chunks_for_seconds,
     latents_to_tokens,
     tokens_to_latents,
 )
-from .config import SystemConfig, preset
+from .codecs.protocol import EncodedPicture
+from .config import SAMPLE_RATE, SystemConfig, preset
 from .faces import place
-from .listening import Listener
-from .models.audio_autoencoder import AudioDecoderState
+from .models.branch import EmbeddedContext
 from .models.kv_cache import KVCache, LayerKeyValues
-from .models.transformer import Conditions, EncodedReferences, Laid
-from .models.video_autoencoder import ReferenceFeatures
+from .models.transformer import Conditions, EncodedReferences
 from .precision import mixed_precision
-from .sampling import Sampler, remember_chunk, remember_still, sample_chunk
+from .recognition import PhonemeRecogniser
+from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .timing import read_until, text_tokens, time_text
 from .types import (
     MAX_SECONDS,
@@ -59,14 +57,14 @@ class StreamState:
     transcript: Transcript | None
     references: EncodedReferences
     canvas: Canvas
-    reference_features: ReferenceFeatures
+    reference: EncodedPicture
     driving: Tensor | None
     cache: KVCache
-    blinks: BlinkState
+    video_decoder: Any
     total: int
-    listener: Listener | None = None
+    recogniser: PhonemeRecogniser | None = None
     index: int = 0
-    audio_decoder: AudioDecoderState | None = None
+    audio_decoder: Any = None
 
     @property
     def seconds(self) -> float:
@@ -87,7 +85,7 @@ class StreamingGenerator:
     def __init__(self, system: System, device: torch.device) -> None:
         self.system, self.device = system, device
         # A convolution is a third faster so, on a CPU and on a GPU.
-        system.video_autoencoder.to(memory_format=torch.channels_last)
+        system.video_codec.to(memory_format=torch.channels_last)
 
     @staticmethod
     def from_pretrained(
@@ -115,7 +113,7 @@ class StreamingGenerator:
     @property
     def square_size(self) -> int:
         """Pixels on each side of the square around the face, as the decoder sees and paints it."""
-        return self.system.video_autoencoder.square_size
+        return self.system.video_codec.square_size
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""
@@ -142,26 +140,26 @@ class StreamingGenerator:
         total = self._length(request, transcript)
         canvas = self.canvas(request)
         picture = canvas.reference(self.device)
-        reference = self.system.video_autoencoder.encode_reference(picture)
-        still = reference.latent[:, None]
+        reference = self.system.video_codec.encode_reference(picture)
+        static = reference.tokens
         state = StreamState(
             request=request,
             sampler=sampler,
             transcript=transcript,
-            references=self._references(still, request.voice, 2 if sampler.guided else 1),
+            references=self._references(static, request.voice, 2 if sampler.guided else 1),
             canvas=canvas,
-            reference_features=reference,
+            reference=reference,
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=KVCache(request.window or self.config.model.window),
-            blinks=BlinkClock(request.seed).begin(),
+            video_decoder=self.system.video_codec.begin(request.seed),
             total=total,
-            listener=_listener(request),
+            recogniser=_recogniser(request),
         )
         silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=self.device)
-        silent = latents_to_tokens(self.system.audio_autoencoder.encode(silence))
-        before = self._conditions(state, -1)
         model = self.system.model
-        remember_still(model, still, silent, BRANCHES, before, state.cache, sampler)
+        silent = latents_to_tokens(self.system.audio_codec.encode(silence), model.config.audio.grid)
+        conditions = self._conditions(state, -1)
+        prefill_static(model, static, silent, BRANCHES, conditions, state.cache, sampler)
         return state
 
     def stream(
@@ -227,7 +225,7 @@ class StreamingGenerator:
             assert picture is not None
             state.references = EncodedReferences(
                 _with_rows(references.layers, rows),
-                Laid(_rows(picture.hidden, rows), _rows(picture.trend, rows)),
+                EmbeddedContext(_rows(picture.hidden, rows), _rows(picture.trend, rows)),
             )
         state.request, state.sampler = request, sampler
 
@@ -235,21 +233,16 @@ class StreamingGenerator:
     def _next_chunk(self, state: StreamState) -> AVChunk:
         began = time.perf_counter()
         conditions = self._conditions(state, state.index)
-        given = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
-        noise = {name: part for name, part in self._noise(state).items() if name not in given}
+        fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
+        noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
         latents = sample_chunk(
-            self.system.model, noise, conditions, state.cache, state.sampler, given
+            self.system.model, noise, conditions, state.cache, state.sampler, fixed
         )
-        assert latents.video is not None
-        clock = BlinkClock(state.request.seed)
-        # What is shown is mended, what is remembered is not: a model that sees few blinks wants more.
-        shown, blinks = mend_blinks(
-            self.system.video_autoencoder, latents.video, clock, state.blinks
-        )
-        frames = self._decode_video(state, shown)
+        # What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
+        # more of them.
+        frames = self._decode_video(state, latents)
         audio = self._decode_audio(state, latents)
-        remember_chunk(self.system.model, latents, conditions, state.cache, state.sampler)
-        state.blinks = blinks
+        write_cache(self.system.model, latents, conditions, state.cache, state.sampler)
         state.index += 1
         return AVChunk(
             index=state.index - 1,
@@ -262,10 +255,10 @@ class StreamingGenerator:
         )
 
     def _conditions(self, state: StreamState, chunk: int) -> Conditions:
-        """Of one chunk; -1 is the still one before the stream."""
+        """Of one chunk; -1 is the static one before the stream."""
         caption = state.request.caption
-        if state.listener is not None:
-            state.transcript = state.listener.until(read_until(chunk))
+        if state.recogniser is not None:
+            state.transcript = state.recogniser.until(read_until(chunk))
         text = text_tokens(state.transcript, caption, chunk, 1, self.device)
         if state.sampler.guided:
             text = stack_conditions(text, text_tokens(None, "", chunk, 1, self.device))
@@ -273,21 +266,24 @@ class StreamingGenerator:
 
     def _noise(self, state: StreamState) -> dict[str, Tensor]:
         """Noise of one chunk: depends on the seed and the chunk's number alone, on any device."""
-        config = self.config.model
         generator = torch.Generator().manual_seed(state.request.seed)
         seed = torch.randint(2**62, (1,), generator=generator).item() ^ (state.index * 0x9E3779B9)
         generator.manual_seed(seed)
-        shapes = {
-            "video": (1, 1, TOKENS_PER_CHUNK, config.video.token_dim),
-            "audio": (1, 1, TOKENS_PER_CHUNK, config.audio.token_dim),
+        return {
+            name: torch.randn(1, 1, branch.grid.tokens, branch.token_dim, generator=generator).to(
+                self.device
+            )
+            for name, branch in self.config.model.branches.items()
         }
-        return {n: torch.randn(shapes[n], generator=generator).to(self.device) for n in BRANCHES}
 
-    def _decode_video(self, state: StreamState, shown: Tensor) -> np.ndarray:
-        tokens = tokens_to_latents(shown)
-        autoencoder = self.system.video_autoencoder
+    def _decode_video(self, state: StreamState, latents: AVLatents) -> np.ndarray:
+        assert latents.video is not None
+        video = tokens_to_latents(latents.video, self.config.model.video.grid)
         with mixed_precision(self.device):
-            return animate(autoencoder, tokens, state.canvas, state.reference_features)
+            frames, state.video_decoder = self.system.video_codec.animate(
+                video, state.canvas, state.reference, state.video_decoder
+            )
+        return frames
 
     def _decode_audio(self, state: StreamState, latents: AVLatents) -> np.ndarray:
         if state.request.audio is not None:
@@ -295,8 +291,8 @@ class StreamingGenerator:
             part = state.request.audio[begin : begin + SAMPLES_PER_CHUNK].astype(np.float32)
             return np.pad(part, (0, SAMPLES_PER_CHUNK - len(part)))
         assert latents.audio is not None
-        audio, state.audio_decoder = self.system.audio_autoencoder.decode(
-            tokens_to_latents(latents.audio), state.audio_decoder
+        audio, state.audio_decoder = self.system.audio_codec.decode(
+            tokens_to_latents(latents.audio, self.config.model.audio.grid), state.audio_decoder
         )
         return audio[0].clamp(-1, 1).cpu().numpy()
 
@@ -313,7 +309,7 @@ class StreamingGenerator:
         assert transcript is not None
         return chunks_for_seconds(min(transcript.seconds, MAX_SECONDS))
 
-    def _references(self, still: Tensor, voice: np.ndarray | None, rows: int) -> EncodedReferences:
+    def _references(self, static: Tensor, voice: np.ndarray | None, rows: int) -> EncodedReferences:
         count = self.config.model.voice_latents
         if voice is None:
             tokens = torch.zeros(1, count, self.config.model.audio.token_dim, device=self.device)
@@ -321,7 +317,7 @@ class StreamingGenerator:
             tokens = self._voice(voice, count)
         present = torch.full((rows,), voice is not None, device=self.device)
         references = References(
-            picture=still.expand(rows, -1, -1),
+            picture=static.expand(rows, -1, -1),
             voice=tokens.expand(rows, -1, -1),
             has_picture=torch.ones_like(present),
             has_voice=present,
@@ -330,24 +326,24 @@ class StreamingGenerator:
 
     def _voice(self, voice: np.ndarray, latents: int) -> Tensor:
         """The first seconds of the voice sample, repeated if it is short: [1, latents, C]."""
-        length = latents * SAMPLES_PER_LATENT
+        length = round(latents / self.config.model.audio.grid.rate * SAMPLE_RATE)
         samples = torch.from_numpy(np.resize(voice.astype(np.float32), length)).to(self.device)
-        return self.system.audio_autoencoder.encode(samples[None]).transpose(1, 2)
+        return self.system.audio_codec.encode(samples[None]).transpose(1, 2)
 
     def _driving(self, audio: np.ndarray, chunks: int) -> Tensor:
-        """Latents of the driving audio [1, K, 16, C], padded with silence or cut to K chunks."""
+        """Latents of the driving audio [1, K, N, C], padded with silence or cut to K chunks."""
         samples = torch.zeros(chunks * SAMPLES_PER_CHUNK)
         count = min(len(audio), len(samples))
         samples[:count] = torch.from_numpy(audio[:count].astype(np.float32))
-        encoded = self.system.audio_autoencoder.encode(samples[None].to(self.device))
-        return latents_to_tokens(encoded)
+        encoded = self.system.audio_codec.encode(samples[None].to(self.device))
+        return latents_to_tokens(encoded, self.config.model.audio.grid)
 
 
-def _listener(request: GenerationRequest) -> Listener | None:
+def _recogniser(request: GenerationRequest) -> PhonemeRecogniser | None:
     # Text beside driving audio has no known times, so the audio alone moves the lips.
     if request.audio is None or request.transcript is not None:
         return None
-    return Listener(request.audio)
+    return PhonemeRecogniser(request.audio)
 
 
 def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:

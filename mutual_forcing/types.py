@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -67,7 +68,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class AVLatents:
-    """Tokens of whole chunks: video [B, K, 16, Dv] and audio [B, K, 16, Da]; None = branch absent."""
+    """Tokens of whole chunks: video [B, K, Nv, Dv] and audio [B, K, Na, Da]; None = branch absent."""
 
     video: Tensor | None
     audio: Tensor | None
@@ -77,15 +78,31 @@ class AVLatents:
             raise ValueError("Latents need video, audio or both.")
 
     @property
-    def parts(self) -> dict[str, Tensor]:
+    def modalities(self) -> dict[str, Tensor]:
         """The branches that are present, video first."""
         both = {"video": self.video, "audio": self.audio}
-        return {name: part for name, part in both.items() if part is not None}
+        return {name: tokens for name, tokens in both.items() if tokens is not None}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Batch and chunks, [B, K]."""
+        tokens = self.audio if self.video is None else self.video
+        assert tokens is not None, "checked when made"
+        return tokens.shape[0], tokens.shape[1]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> AVLatents:
+        """The same branches, each changed."""
+        return AVLatents.of({name: change(x) for name, x in self.modalities.items()})
+
+    def zip(self, other: AVLatents, join: Callable[[Tensor, Tensor], Tensor]) -> AVLatents:
+        """These branches, each joined with that of `other`."""
+        both = other.modalities
+        return AVLatents.of({name: join(x, both[name]) for name, x in self.modalities.items()})
 
     @staticmethod
-    def of(parts: dict[str, Tensor]) -> AVLatents:
+    def of(modalities: Mapping[str, Tensor]) -> AVLatents:
         """Build from a mapping of branch name to tensor."""
-        return AVLatents(parts.get("video"), parts.get("audio"))
+        return AVLatents(modalities.get("video"), modalities.get("audio"))
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ class TextTokens:
 
 @dataclass(frozen=True)
 class References:
-    """Timeless references: the picture's token [B, 1, Dv], voice tokens [B, V, Da].
+    """Timeless references: the picture's latent frame [B, H * W, Dv], voice tokens [B, V, Da].
 
     `has_picture` and `has_voice` (bool [B]) say which rows are real; the others become a learned
     null reference.
@@ -118,23 +135,35 @@ class References:
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """The square of a picture that is animated: its middle (x, y) and its side in pixels, and by how many
-    radians it is turned clockwise as seen in the picture (the angle of the line from eye to eye).
+    """The part of a picture that is animated: its middle (x, y) and its width in pixels (side), by how many
+    radians it is turned clockwise as seen in the picture (the angle of the line from eye to eye), and its
+    height over its width (tall).
 
     The side is five eye distances, the eyes lie at 0.43 of its height (faces.py). It may reach beyond the
-    picture's border.
+    picture's border. The model sees it as a square, so a drawn face whose mouth lies close to its eyes
+    looks to the model like any other; 1 leaves the face as it is.
     """
 
     x: float
     y: float
     side: float
     angle: float = 0.0
+    tall: float = 1.0
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(value) for value in (self.x, self.y, self.side, self.angle)):
+        if not all(math.isfinite(value) for value in vars(self).values()):
             raise ValueError("The place of the face must be given in finite numbers.")
         if self.side < 16:
             raise ValueError("The square around the face must have at least 16 pixels.")
+        if not 0.25 <= self.tall <= 4:
+            raise ValueError("The square around the face must not be stretched more than fourfold.")
+
+    @property
+    def to_picture(self) -> np.ndarray:
+        """From the square's coordinates, -1..1 from edge to edge, to pixels around its middle: [2, 2]."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        turn = np.array([[cos, -sin], [sin, cos]])
+        return self.side / 2 * turn * (1.0, self.tall)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import urllib.request
 from collections.abc import Callable
 
 
-def wait_for(url: str, process: subprocess.Popen, told: Callable[[], str]) -> None:
-    """Return once `url` answers; AssertionError with what it `told` when it ends, or after two minutes."""
+def wait_for(url: str, process: subprocess.Popen, output: Callable[[], str]) -> None:
+    """Return once `url` answers; AssertionError with its `output` when it ends or after two minutes."""
     for _ in range(240):
         if process.poll() is not None:
-            raise AssertionError(f"app.py ended: {told()}")
+            raise AssertionError(f"app.py ended: {output()}")
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except (urllib.error.URLError, OSError):

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from demo import about
 from mutual_forcing.checkpoint import load_checkpoint, save_checkpoint
+from mutual_forcing.demo import about
 
 CARD = "---\nlicense: mit\ntags: [a, b]\n---\n# A card\n\nIt has seen nothing.\n"
 

@@ -10,7 +10,6 @@ import torch
 
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.blinks import (
-    BLINK,
     LONGEST_GAP,
     OPEN,
     RISE,
@@ -19,9 +18,9 @@ from mutual_forcing.blinks import (
     Lid,
     draw_gap,
     find_blinks,
-    mend_blinks,
 )
-from mutual_forcing.chunks import TOKENS_PER_CHUNK
+from mutual_forcing.chunks import FRAMES_PER_CHUNK
+from mutual_forcing.codecs.motion_codec import BLINK
 from mutual_forcing.config import FPS
 
 MINUTES = 10
@@ -82,14 +81,14 @@ def test_eyes_that_stay_shut_are_opened() -> None:
 
 
 def test_chunk_by_chunk_is_the_same_as_the_whole() -> None:
-    raw, clock = made(40, 3, 900 * TOKENS_PER_CHUNK), BlinkClock(7)
+    raw, clock = made(40, 3, 900 * FRAMES_PER_CHUNK), BlinkClock(7)
     whole, end = clock.mend(raw, clock.begin())
     state, parts = clock.begin(), []
-    for chunk in raw.reshape(900, TOKENS_PER_CHUNK):
+    for chunk in raw.reshape(900, FRAMES_PER_CHUNK):
         part, state = BlinkClock(7).mend(chunk, state)  # a clock holds nothing but its seed
         parts.append(part)
     assert np.array_equal(np.concatenate(parts), whole) and state == end
-    crossing = [b for b in find_blinks(whole) if b.first % TOKENS_PER_CHUNK >= TOKENS_PER_CHUNK - 3]
+    crossing = [b for b in find_blinks(whole) if b.first % FRAMES_PER_CHUNK >= FRAMES_PER_CHUNK - 3]
     assert len(crossing) > 10  # blinks do lie across borders, and are whole
     assert all(blink.peak == 1 and blink.frames >= 3 for blink in crossing)
 
@@ -118,25 +117,23 @@ def test_gaps_are_those_of_people() -> None:
 
 
 def test_only_the_lids_of_the_latents_change(random_generator: StreamingGenerator) -> None:
-    autoencoder = random_generator.system.video_autoencoder
+    codec = random_generator.system.video_codec
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(1, 6, TOKENS_PER_CHUNK, 28, generator=generator)
-    after, state = mend_blinks(autoencoder, tokens, BlinkClock(0), BlinkClock(0).begin())
-    assert state.frame == 6 * TOKENS_PER_CHUNK
+    latents = torch.randn(1, 28, 6 * FRAMES_PER_CHUNK, generator=generator)
+    after, state = codec.mend_blinks(latents, codec.begin(0))
+    assert state.blinks.frame == 6 * FRAMES_PER_CHUNK
     others = [channel for channel in range(28) if channel != BLINK]
-    assert torch.equal(after[..., others], tokens[..., others])
-    expected = mended(tokens[0, :, :, BLINK].flatten().numpy())
-    # A random autoencoder's latents are the motion itself.
-    assert np.allclose(after[0, :, :, BLINK].flatten().numpy(), expected, atol=1e-6)
-    parts, at = [], BlinkClock(0).begin()
-    for chunk in tokens.split(1, 1):
-        part, at = mend_blinks(autoencoder, chunk, BlinkClock(0), at)
+    assert torch.equal(after[:, others], latents[:, others])
+    # A random codec's latents are the motion itself.
+    assert np.allclose(after[0, BLINK].numpy(), mended(latents[0, BLINK].numpy()), atol=1e-6)
+    parts, at = [], codec.begin(0)
+    for chunk in latents.split(FRAMES_PER_CHUNK, 2):
+        part, at = codec.mend_blinks(chunk, at)
         parts.append(part)
-    assert torch.equal(torch.cat(parts, 1), after) and at == state
+    assert torch.equal(torch.cat(parts, 2), after) and at.blinks == state.blinks
 
 
 def test_a_clock_belongs_to_one_stream(random_generator: StreamingGenerator) -> None:
-    two = torch.zeros(2, 1, TOKENS_PER_CHUNK, 28)
-    autoencoder = random_generator.system.video_autoencoder
+    codec = random_generator.system.video_codec
     with pytest.raises(ValueError, match="one stream"):
-        mend_blinks(autoencoder, two, BlinkClock(0), BlinkClock(0).begin())
+        codec.mend_blinks(torch.zeros(2, 28, FRAMES_PER_CHUNK), codec.begin(0))

@@ -9,8 +9,16 @@ import pytest
 import torch
 
 from training import compare
-from training.compare import METHODS, Comparison, begin, jobs, prepare, with_needed, write
-from training.evaluation.compared import differences
+from training.compare import (
+    METHODS,
+    MethodComparison,
+    begin,
+    comparison_jobs,
+    prepare,
+    with_needed,
+    write,
+)
+from training.evaluation.comparison_tables import differences
 from training.evaluation.judge import ENDS
 from training.stages import Workspace
 
@@ -28,8 +36,8 @@ def finished(root: Path, *stages: str) -> Workspace:
     return workspace
 
 
-def comparison(base: Workspace, folder: Path, seeds: tuple[int, ...] = (0,)) -> Comparison:
-    return Comparison(base, folder, 10, ("mutual_forcing",), 3, "4", 0, seeds)
+def comparison(base: Workspace, folder: Path, seeds: tuple[int, ...] = (0,)) -> MethodComparison:
+    return MethodComparison(base, folder, 10, ("mutual_forcing",), 3, "4", 0, seeds)
 
 
 def figures(mouth: float) -> dict[str, object]:
@@ -80,7 +88,7 @@ def test_what_is_missing_is_made_and_a_corpus_that_is_named_is_used(
 
 
 def test_seeds_train_apart_and_share_what_came_before(tmp_path: Path) -> None:
-    base = finished(tmp_path / "base", "video_autoencoder", "joint")
+    base = finished(tmp_path / "base", "video_codec", "joint")
     both = comparison(base, tmp_path / "out", (0, 1))
     for _ in range(2):  # resumed
         first, second = (prepare(both, seed) for seed in both.seeds)
@@ -96,7 +104,7 @@ def test_a_method_that_was_trained_otherwise_is_not_taken(tmp_path: Path) -> Non
     workspace = prepare(both, 0)
     plan = workspace.plan("mutual_forcing", both.steps, 0)
     folder = finished(workspace.root, "mutual_forcing").stage_folder("mutual_forcing")
-    train = next(part for part in jobs(both) if part.name == "train mutual_forcing")
+    train = next(job for job in comparison_jobs(both) if job.name == "train mutual_forcing")
     for change, message in (
         ({}, ""), ({"steps": 3}, "has 3 steps in"), ({"options": {}}, "with other options in"),
     ):  # fmt: skip
@@ -133,7 +141,7 @@ def test_the_tables_tell_costs_spread_and_drift(tmp_path: Path) -> None:
     assert "| bidirectional, does not stream | 2.00 | 1.50 |" in text
     assert "| mutual_forcing, few 4 | 2 | 0.50 (0.40 to 0.60) |" in text, "mean and range of seeds"
     assert "| joint, few 4 | 0.50 to 0.10 |" in text and "| ground truth | 0.90 to 0.80 |" in text
-    assert "adopted from tiny (abc, joint)" in text and "0.02 hours" in text
+    assert "imported from tiny (abc, joint)" in text and "0.02 hours" in text
     alone = write(rows, comparison(base, tmp_path / "out"), {})
     assert "Over seeds" not in alone
 

@@ -15,8 +15,8 @@ pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt
 pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
 
 from training.data.head_model import UNIT_NAMES
-from training.data.motion import animate
 from training.data.sentences import SentenceMaker
+from training.data.speech_motion import animate
 from training.data.synthesize import CorpusOptions, _single_threaded, synthesize
 from training.data.voices import VOICES, Speech, speak
 

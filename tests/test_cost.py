@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import app
-from demo.inputs import DRIVES
-from demo.studio import Studio
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import PRETRAINED
+from mutual_forcing.demo.inputs import DRIVES
+from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.media import read_image
 
 FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
@@ -64,16 +64,16 @@ def test_the_page_costs_less_than_a_tenth_of_a_chunk(made):
     CPU time, not the clock: other programs on the machine do not count.
     """
     replay, model = made
-    studio = Studio(replay)
-    demo = app.build_demo(replay, studio)
+    sessions = SessionManager(replay)
+    demo = app.build_demo(replay, sessions)
     talk = next(fn.fn for fn in demo.fns.values() if fn.name == "talk")
-    visitor = gr.Request(session_hash="cost")
+    request = gr.Request(session_hash="cost")
     asked = (str(FACE), TEXT, None, DRIVES, "neutral", "calm", STEPS, 0, 0, 0.64 * CHUNKS, 0)
     messages, marks = [], []
-    for message, *_ in talk(visitor, *asked):
+    for message, *_ in talk(request, *asked):
         messages.append(message)
         marks.append(time.process_time())
-    film = studio.shelf._films[json.loads(messages[0])["id"]]
+    film = sessions.videos._videos[json.loads(messages[0])["id"]]
 
     async def watch() -> int:
         return sum([len(part) async for part in film.read()])
@@ -81,7 +81,7 @@ def test_the_page_costs_less_than_a_tenth_of_a_chunk(made):
     before = time.process_time()
     size = asyncio.run(watch())
     viewer = (time.process_time() - before) / CHUNKS
-    studio.close()
+    sessions.close()
 
     assert size > 1000 * CHUNKS and len(marks) == 1 + CHUNKS + 1, "everything was made"
     share = (float(np.median(np.diff(marks[:-1]))) + viewer) / model

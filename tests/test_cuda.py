@@ -14,11 +14,11 @@ from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.precision import mixed_precision
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
-from training.config import OptimizerConfig
 from training.data.latents import LatentBatch, join_batches
 from training.objectives.mutual_forcing import MutualForcingObjective
 from training.objectives.self_forcing import SelfForcingObjective
 from training.optim import Optimizers
+from training.stage_config import OptimizerConfig
 from training.trainer import step_generator
 
 pytestmark = [
@@ -92,11 +92,11 @@ def test_the_method_takes_steps(method: type[MutualForcingObjective]) -> None:
         options["teacher"] = copy.deepcopy(system.model)
     objective = method(system, Data(system.config.model), **options)
     ema = copy.deepcopy(objective.model).requires_grad_(False)
-    optimizers = {n: Optimizers(m, OptimizerConfig(lr=1e-4)) for n, m in objective.players.items()}
+    optimizers = {n: Optimizers(m, OptimizerConfig(lr=1e-4)) for n, m in objective.networks.items()}
     before = [p.detach().clone() for p in objective.model.parameters()]
     for step in range(2):
         batch = objective.batch(step)
-        for name, module in objective.players.items():
+        for name, module in objective.networks.items():
             generator = step_generator(0, step, name, device)
             with mixed_precision(device):
                 losses = objective.losses(name, batch, ema, generator, step)

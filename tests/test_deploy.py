@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_dry_run_lists_what_a_space_needs(capsys):
     assert deploy.main(["owner/name", "--dry-run"]) == 0
     listed = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()]
-    assert {"app.py", "README.md", "requirements.txt", "demo/page.py"} <= set(listed)
+    assert {"app.py", "README.md", "requirements.txt", "mutual_forcing/demo/page.py"} <= set(listed)
     assert any(name.endswith("weights-001.safetensors") for name in listed)
     assert not any("__pycache__" in name or name.startswith(("tests/", ".")) for name in listed)
 
@@ -103,7 +103,7 @@ def test_the_client_in_the_examples(random_generator, monkeypatch, capsys):
     finally:
         gr.close_all()
     running = {thread.name for thread in threading.enumerate()}
-    assert "pace" not in running, "closing the page ends the thread that measures"
+    assert "latency" not in running, "closing the page ends the thread that measures"
     with av.open(path) as film:
         assert "AI-generated" in film.metadata["title"]
     lines = (ROOT / "examples" / "client.py").read_text().split('"""')[2].splitlines()

@@ -11,6 +11,8 @@ import torch
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.checkpoint import PRETRAINED
 from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.metrics import frechet
+from mutual_forcing.metrics.words import normalise
 from training.data.dataset import Corpus
 from training.data.synthesize import SECONDS_PER_CLIP, CorpusOptions
 from training.evaluate import evaluate, options_of, suite_of
@@ -26,9 +28,14 @@ from training.evaluation.long import mean, write_script, write_scripts
 from training.evaluation.memory import peak_of
 from training.evaluation.results import Results, write
 from training.evaluation.suites import SUITES, Suite, pool
-from training.evaluation.systems import Material, Setting, System, generate, request_for, truth
-from training.metrics import frechet
-from training.metrics.words import normalise
+from training.evaluation.systems import (
+    ClipSample,
+    MeasuredSystem,
+    Setting,
+    generate,
+    request_for,
+    truth,
+)
 
 SMALL = Suite(
     clips=2, multi_clips=1, slow_clips=1, steps=("1", "m2"), long_seconds=5.12, long_steps=("1",),
@@ -89,7 +96,7 @@ def test_few_mode_is_paired_with_the_slowest_multi_mode() -> None:
     row = {"index": 1, "errors": 1, "closed_errors": 1, "words": 2}
     row |= dict.fromkeys(("mouth", "sync", "similarity"), 0.5)
     nfe = {"few 4": 4, "few 4 before": 4, "multi 50": 100, "multi 16": 32, "multi 50 before": 100}
-    found = Results([System(name, truth, n, "", ()) for name, n in nfe.items()], "notes")
+    found = Results([MeasuredSystem(name, truth, n, "", ()) for name, n in nfe.items()], "notes")
     found.rows = {"few 4": [(row, {})]}
     assert not found.differences()
     found.rows = {name: [(row, {})] for name in nfe}
@@ -168,13 +175,13 @@ def test_damage_is_caught(judge: Judge, served: StreamingGenerator, source: str)
         good, _ = judge.measure(clip, real)
 
         frozen, _ = judge.measure(
-            clip, Material(real.frames[:1].repeat(len(real.frames), 0), real.audio)
+            clip, ClipSample(real.frames[:1].repeat(len(real.frames), 0), real.audio)
         )
         assert frozen["motion"] == 0 < good["motion"]
         assert frozen["mouth"] == 0 and good["mouth"] > 0.5
         assert frozen["sync"] == 0
 
-        silent, _ = judge.measure(clip, Material(real.frames, np.zeros_like(real.audio)))
+        silent, _ = judge.measure(clip, ClipSample(real.frames, np.zeros_like(real.audio)))
         assert silent["silence"] == 1 > good["silence"]
         assert silent["errors"] == silent["words"]
 
@@ -182,7 +189,7 @@ def test_damage_is_caught(judge: Judge, served: StreamingGenerator, source: str)
     rows = [
         (
             judge.measure(c, made[c.index])[0],
-            judge.measure(c, Material(made[c.index].frames, a))[0],
+            judge.measure(c, ClipSample(made[c.index].frames, a))[0],
         )
         for c, a in zip(clips, late, strict=True)
     ]

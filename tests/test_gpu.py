@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from demo import live_tab
-from demo.gpu import MOST_SECONDS, lease, leased
-from demo.studio import Studio
-from demo.texts import english
 from mutual_forcing import GenerationRequest
+from mutual_forcing.demo import live_tab
+from mutual_forcing.demo.gpu import MOST_SECONDS, lease, leased
+from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.demo.texts import english
 
 REQUEST = GenerationRequest(np.full((64, 48, 3), 128, np.uint8), "Hello.", steps=1, seconds=1.28)
 VISITOR = contextvars.ContextVar("VISITOR", default="nobody")
@@ -98,24 +98,24 @@ def test_one_lease_holds_the_whole_stream(random_generator, spaces):
 
 
 def test_a_talk_in_a_lease_is_whole_and_cannot_be_continued(random_generator, spaces):
-    studio = Studio(random_generator)
-    studio.measure_in_background()
+    sessions = SessionManager(random_generator)
+    sessions.measure_in_background()
     VISITOR.set("me")
-    messages = list(studio.begin("visitor", REQUEST))
+    messages = list(sessions.begin("visitor", REQUEST))
     assert messages[-1].done and messages[-1].made == pytest.approx(1.28)
     assert [who for _, who in spaces.leases] == ["me"], "lent to the visitor, and not to measure"
-    assert studio.pace.known, "the stream itself was timed"
-    assert studio.save(studio.talk_of("visitor")).stat().st_size > 1000
+    assert sessions.latency.known, "the stream itself was timed"
+    assert sessions.save(sessions.session_of("visitor")).stat().st_size > 1000
     with pytest.raises(ValueError, match="nothing to continue"):
-        list(studio.proceed("visitor", "More."))
+        list(sessions.proceed("visitor", "More."))
 
 
 def test_stop_gives_the_gpu_back(random_generator, spaces):
-    studio = Studio(random_generator)
+    sessions = SessionManager(random_generator)
     request = GenerationRequest(REQUEST.image, "Hello.", steps=1, seconds=60)
-    for progress in studio.begin("visitor", request):
+    for progress in sessions.begin("visitor", request):
         if progress.made:
-            studio.stop("visitor")
+            sessions.stop("visitor")
     assert progress.done and progress.made < 20
     spaces.workers[-1].join(20)
     assert not spaces.workers[-1].is_alive()
@@ -123,7 +123,7 @@ def test_stop_gives_the_gpu_back(random_generator, spaces):
 
 def test_live_says_that_it_needs_its_own_machine(random_generator, spaces):
     with gr.Blocks() as demo:
-        live_tab.build(demo, Studio(random_generator))
+        live_tab.build(demo, SessionManager(random_generator))
     said = [b.value for b in demo.blocks.values() if isinstance(b, gr.Markdown)]
     assert len(said) == 1 and "machine of its own" in english(said[0])
     assert not demo.fns, "no event that could not be answered"

@@ -16,8 +16,8 @@ from hostile import COUNT, FIELDS, Case, Upload, _file, cases
 from PIL import Image
 
 import app
-from demo.guard import RefusedError, check
-from demo.inputs import DRIVES
+from mutual_forcing.demo.inputs import DRIVES
+from mutual_forcing.demo.validation import RefusedError, check
 
 GOOD = {
     "picture": None, "text": "Hello.", "sound": None, "sound_use": DRIVES, "emotion": "happy",

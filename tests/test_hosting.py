@@ -21,16 +21,16 @@ from PIL import Image
 from serving import wait_for
 
 import app
-from demo.films import ROUTE
-from demo.inputs import DRIVES
-from demo.limits import Limits
-from demo.model import ClosedError
-from demo.pace import Pace
-from demo.progress import failure
-from demo.studio import Studio
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.demo.inputs import DRIVES
+from mutual_forcing.demo.latency import LatencyModel
+from mutual_forcing.demo.limits import Limits
+from mutual_forcing.demo.model import ClosedError
+from mutual_forcing.demo.progress import failure
+from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.demo.video_store import ROUTE
 
 ROOT = Path(__file__).parents[1]
 PICTURE = np.full((64, 48, 3), 128, np.uint8)
@@ -38,7 +38,7 @@ FAILS = 666
 """The seed at which a Failing generator fails."""
 
 
-class Failing(StreamingGenerator):
+class FailsForOneSeed(StreamingGenerator):
     """A generator that really runs out of memory at its third chunk, for one seed."""
 
     def stream(self, request=None, state=None) -> Iterator[AVChunk]:
@@ -49,9 +49,9 @@ class Failing(StreamingGenerator):
 
 
 @pytest.fixture(scope="module")
-def generator() -> Failing:
+def generator() -> FailsForOneSeed:
     other = StreamingGenerator.random("tiny")
-    return Failing(other.system, other.device)
+    return FailsForOneSeed(other.system, other.device)
 
 
 @pytest.fixture(scope="module")
@@ -149,59 +149,61 @@ def _settings(path: Path) -> dict:
 
 
 def test_a_refused_request_leaves_the_last_talk_alone(generator):
-    studio = Studio(generator, Limits(seconds=5))
-    list(studio.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=1.28)))
-    talk = studio.talk_of("visitor")
+    sessions = SessionManager(generator, Limits(seconds=5))
+    list(sessions.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=1.28)))
+    session = sessions.session_of("visitor")
     with pytest.raises(ValueError, match="longer than 5 seconds"):
-        list(studio.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=9)))
+        list(sessions.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=9)))
     with pytest.raises(ValueError, match="longer than 5 seconds"):
-        list(studio.proceed("visitor", "One two three four five six seven eight nine ten. " * 5))
-    assert studio.talk_of("visitor") is talk and talk.state.total == 2
-    assert talk.said == ["Hello."]
-    list(studio.proceed("visitor", "More."))
-    assert talk.said == ["Hello.", "More."]
+        list(sessions.proceed("visitor", "One two three four five six seven eight nine ten. " * 5))
+    assert sessions.session_of("visitor") is session and session.state.total == 2
+    assert session.said == ["Hello."]
+    list(sessions.proceed("visitor", "More."))
+    assert session.said == ["Hello.", "More."]
 
 
 def test_clips_are_removed(generator):
-    studio = Studio(generator)
+    sessions = SessionManager(generator)
     paths = []
     for number in range(18):
         request = GenerationRequest(PICTURE, "Hello.", steps=1, seconds=0.64)
-        list(studio.begin(f"api-{number}", request))
-        paths.append(studio.save(studio.talk_of(f"api-{number}")))
-        studio.release(f"api-{number}")
-        assert studio.talk_of(f"api-{number}") is None
+        list(sessions.begin(f"api-{number}", request))
+        paths.append(sessions.save(sessions.session_of(f"api-{number}")))
+        sessions.release(f"api-{number}")
+        assert sessions.session_of(f"api-{number}") is None
     assert [path.exists() for path in paths] == [False] * 2 + [True] * 16
-    list(studio.begin("visitor", request))
-    path = studio.save(studio.talk_of("visitor"))
-    studio.forget("visitor")
+    list(sessions.begin("visitor", request))
+    path = sessions.save(sessions.session_of("visitor"))
+    sessions.forget("visitor")
     assert not path.exists()
-    studio.close()
+    sessions.close()
     assert not paths[-1].parent.exists()
 
 
 def test_work_is_bounded_and_what_was_made_is_kept(generator):
-    studio = Studio(generator, Limits(minutes=1e-6))
+    sessions = SessionManager(generator, Limits(minutes=1e-6))
     request = GenerationRequest(PICTURE, "Hello.", steps=1, seconds=6.4)
-    last = list(studio.begin("visitor", request))[-1]
+    last = list(sessions.begin("visitor", request))[-1]
     assert last.done and CHUNK_SECONDS <= last.made <= 5 * CHUNK_SECONDS
     assert "minutes of work for one request" in last.status
-    talk = studio.talk_of("visitor")
-    assert "minutes of work" in _settings(studio.save(talk))["ended_early"]
-    studio.limits = Limits()
-    again = list(studio.proceed("visitor", ""))[-1]
-    assert again.made == pytest.approx(6.4) and "ended_early" not in _settings(studio.save(talk))
-    studio.close()
+    session = sessions.session_of("visitor")
+    assert "minutes of work" in _settings(sessions.save(session))["ended_early"]
+    sessions.limits = Limits()
+    again = list(sessions.proceed("visitor", ""))[-1]
+    assert again.made == pytest.approx(6.4) and "ended_early" not in _settings(
+        sessions.save(session)
+    )
+    sessions.close()
 
 
 def test_what_would_take_too_long_is_refused_before_it_starts(generator):
-    studio = Studio(generator, Limits(minutes=2))
-    studio.pace = Pace(base=1.0, few_step=1.0, guided_step=2.0, overhead=0.0)
+    sessions = SessionManager(generator, Limits(minutes=2))
+    sessions.latency = LatencyModel(base=1.0, few_step=1.0, guided_step=2.0, overhead=0.0)
     request = GenerationRequest(PICTURE, "Hello.", steps=1, seconds=64)
-    for refused in (lambda: studio.plan(request), lambda: list(studio.begin("x", request))):
+    for refused in (lambda: sessions.plan(request), lambda: list(sessions.begin("x", request))):
         with pytest.raises(ValueError, match=r"^This would take about 3 minutes here.*2: choose"):
             refused()
-    assert studio.plan(GenerationRequest(PICTURE, "Hello.", steps=1, seconds=6.4)).chunks == 10
+    assert sessions.plan(GenerationRequest(PICTURE, "Hello.", steps=1, seconds=6.4)).chunks == 10
 
 
 @pytest.mark.parametrize(
@@ -218,26 +220,26 @@ def test_a_lack_of_memory_is_called_by_its_name(error):
 
 
 def test_closing_ends_who_measures_and_who_streams(generator):
-    studio = Studio(generator)
-    studio.measure_in_background()
-    stream = studio.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=60))
+    sessions = SessionManager(generator)
+    sessions.measure_in_background()
+    stream = sessions.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=60))
     next(stream), next(stream)  # nobody reads on: the producer waits for room
-    talk = studio.talk_of("visitor")
-    studio.close()
-    assert not studio._measuring.is_alive() and not studio._talks
-    with pytest.raises(ClosedError), studio.model.alone():
+    session = sessions.session_of("visitor")
+    sessions.close()
+    assert not sessions._measuring.is_alive() and not sessions._sessions.items()
+    with pytest.raises(ClosedError), sessions.model.alone():
         pass
     assert sum(1 for _ in stream) < 10, "what was waiting, and the end"
-    assert talk.state.index < talk.state.total
-    studio.close()  # a second time does no harm
+    assert session.state.index < session.state.total
+    sessions.close()  # a second time does no harm
 
 
 def test_a_program_that_ends_while_it_measures_ends_quietly():
     """A thread inside torch would abort: "terminate called without an active exception"."""
     code = (
         "import time; from mutual_forcing import StreamingGenerator;"
-        "from demo.studio import Studio;"
-        "Studio(StreamingGenerator.random('tiny')).measure_in_background(); time.sleep(0.5)"
+        "from mutual_forcing.demo.sessions import SessionManager;"
+        "SessionManager(StreamingGenerator.random('tiny')).measure_in_background(); time.sleep(0.5)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

@@ -16,9 +16,9 @@ from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult
 
 import app
-from demo.limits import Limits
-from demo.settings import from_file
 from mutual_forcing import StreamingGenerator
+from mutual_forcing.demo.limits import Limits
+from mutual_forcing.demo.settings import from_file
 
 ROOT = Path(__file__).parents[1]
 FACE = ROOT / "examples" / "characters" / "01-blond-bob.png"

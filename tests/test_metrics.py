@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mutual_forcing.types import TimedWord
-from training.metrics import frechet
-from training.metrics import sync as pair
-from training.metrics.drift import (
+from mutual_forcing.metrics import frechet
+from mutual_forcing.metrics import sync as pair
+from mutual_forcing.metrics.drift import (
     by_window,
     changes,
     describe,
@@ -19,18 +18,19 @@ from training.metrics.drift import (
     sharpness,
     standing,
 )
-from training.metrics.identity import middle, signature, similarity
-from training.metrics.mouth import sync
-from training.metrics.report import compare, speed, summarise, table
-from training.metrics.words import (
-    hear,
+from mutual_forcing.metrics.identity import middle, signature, similarity
+from mutual_forcing.metrics.mouth import sync
+from mutual_forcing.metrics.report import compare, speed, summarise, table
+from mutual_forcing.metrics.words import (
     normalise,
     onset_errors,
     plain,
+    recognise,
     recognised,
     transcribe,
     word_error_rate,
 )
+from mutual_forcing.types import TimedWord
 
 
 def test_word_error_rate_counts_edits() -> None:
@@ -124,11 +124,11 @@ def test_a_closed_vocabulary_hears_nothing_else() -> None:
     text = "Did you see my brother in the garden yesterday?"
     audio = speak(text, "slt", np.random.default_rng(0)).audio
     right, wrong = normalise(text), ["lemon", "paper", "whistle", "unknownword"]
-    heard = plain(hear(audio, right))
+    heard = plain(recognise(audio, right))
     assert heard and set(heard) <= set(right)
     assert len(set(heard)) >= 6, "the words are found without a language model"
-    assert set(plain(hear(audio, wrong))) <= set(wrong[:3])
-    assert hear(np.zeros(32_000, np.float32), right) == ()
+    assert set(plain(recognise(audio, wrong))) <= set(wrong[:3])
+    assert recognise(np.zeros(32_000, np.float32), right) == ()
 
 
 def _rows(mouth: float, errors: int, count: int = 12) -> list[dict[str, float]]:
@@ -196,8 +196,8 @@ def test_heard_words_move_with_the_sound() -> None:
     from training.data.voices import speak
 
     audio = speak("Hello my friend, the house is old.", "slt", np.random.default_rng(0)).audio
-    words = hear(audio)
-    later = hear(np.concatenate([np.zeros(8000, np.float32), audio]))
+    words = recognise(audio)
+    later = recognise(np.concatenate([np.zeros(8000, np.float32), audio]))
     errors = onset_errors(words, later)
     assert len(errors) > 3 and np.median(errors) == pytest.approx(500, abs=40)
 

@@ -1,31 +1,34 @@
 """The losses say what they should, and the optimisers move what they should."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from mutual_forcing.config import preset
+from mutual_forcing.chunks import POSITIONS_PER_SECOND
+from mutual_forcing.config import TokenGrid, preset
 from mutual_forcing.flow import sigma_schedule
+from mutual_forcing.models.attention import RotaryTables
 from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer
-from mutual_forcing.sampling import Sampler, remember_still
+from mutual_forcing.sampling import Sampler, prefill_static
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References
-from training.config import OptimizerConfig
 from training.data.latents import LatentBatch, autocorrelation, join_batches
 from training.objectives.dmd import distribution_matching, fake_flow_matching
-from training.objectives.folding import folded_guidance
+from training.objectives.guidance_distillation import distilled_share
 from training.objectives.intervals import FINEST, draw_intervals
 from training.objectives.losses import GUIDANCE, Context, guided_teacher, split_target, spread
-from training.objectives.monitors import Material, figures, raise_alarms
+from training.objectives.monitors import Excerpt, figures, raise_alarms
 from training.objectives.mutual_forcing import MutualForcingObjective
-from training.objectives.rollout import FARTHEST, draw_span, follow_on, roll_out
+from training.objectives.rollout import FARTHEST, Rollout, draw_span, follow_on, roll_out
 from training.objectives.self_consistency import self_consistency
 from training.objectives.self_forcing import SelfForcingObjective
 from training.optim import Optimizers, as_matrix, hidden_matrices
+from training.stage_config import OptimizerConfig
 
 
 def points(mean: float):
@@ -65,15 +68,29 @@ def test_the_fake_score_has_no_loss_when_it_is_right() -> None:
 
 
 def test_the_intervals_are_those_that_are_served_and_those_that_dmd_needs() -> None:
-    start, end = draw_intervals((64, 64), torch.Generator().manual_seed(0))
+    start, end = draw_intervals((128, 128), torch.Generator().manual_seed(0))
     assert (start <= 1).all() and (end >= 0).all() and (start > end).all()
-    drawn = set(zip(start.flatten().tolist(), end.flatten().tolist(), strict=True))
-    for steps in (4, 8):
-        levels = sigma_schedule(steps)
-        assert set(itertools.pairwise(levels)) <= drawn, "every step that is served"
-    assert {(1.0, 0.0), (0.75, 0.0), (0.5, 0.0), (0.25, 0.0)} <= drawn, "clean estimates of DMD"
-    to_zero = (end == 0).float().mean()
-    assert 0.35 < to_zero < 0.65, "a quarter on purpose, the rest by chance"
+    drawn = torch.stack([start.flatten(), end.flatten()], 1)
+    for steps in range(1, 9):
+        for level in itertools.pairwise(sigma_schedule(steps)):
+            exact = (drawn - torch.tensor(level)).abs().amax(1) < 1e-6
+            assert exact.float().mean() > 0.003, f"a step of {steps} that is served: {level}"
+    for level in (1.0, 0.75, 0.5, 0.25):
+        assert ((drawn - torch.tensor([level, 0.0])).abs().amax(1) < 1e-6).any(), "DMD's estimates"
+
+
+def test_what_a_teacher_is_asked_for_is_trained() -> None:
+    """Of every drawn interval the target asks for both halves: near them there are drawn ones, or they are
+    short enough for Multi mode."""
+    start, end = draw_intervals((96, 96), torch.Generator().manual_seed(0))
+    drawn = torch.stack([start.flatten(), end.flatten()], 1)
+    middle = drawn.mean(1)
+    halves = torch.cat(
+        [torch.stack([drawn[:, 0], middle], 1), torch.stack([middle, drawn[:, 1]], 1)]
+    )
+    asked = halves[(halves[:, 0] - halves[:, 1]) > FINEST + 1e-6]
+    nearest = torch.cat([torch.cdist(part, drawn).amin(1) for part in asked.split(1024)])
+    assert (nearest < 0.03).float().mean() > 0.995
 
 
 def test_two_exact_halves_make_an_exact_whole() -> None:
@@ -81,7 +98,7 @@ def test_two_exact_halves_make_an_exact_whole() -> None:
     torch.manual_seed(0)
     x, s = {"audio": torch.randn(2, 3, 4, 5)}, torch.rand(2, 3) * 0.5 + 0.5
 
-    def exact(x, sigma, delta, given=None):
+    def exact(x, sigma, delta, audio_mask=None):
         return points(0.3)(x, sigma)
 
     r = s * torch.rand(2, 3) * 0.9
@@ -96,9 +113,9 @@ class Recorder:
         self.answers, self.asked = answers, []
 
     def __call__(self, latents, sigma, delta, conditions, history) -> AVLatents:
-        self.asked.append((latents.parts, sigma, delta, conditions))
+        self.asked.append((latents.modalities, sigma, delta, conditions))
         answer = self.answers[conditions]
-        return AVLatents.of({n: torch.full_like(p, answer) for n, p in latents.parts.items()})
+        return AVLatents.of({n: torch.full_like(p, answer) for n, p in latents.modalities.items()})
 
 
 def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
@@ -114,16 +131,16 @@ def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
     assert multi["video"].tolist() == [[0, 0]]
 
 
-def test_given_audio_stays_clean_in_self_consistency_and_is_not_learned() -> None:
+def test_masked_audio_stays_clean_in_self_consistency_and_is_not_learned() -> None:
     """As in a stream that sound drives: the audio has sigma = delta = 0, the video alone is denoised."""
     generator = torch.Generator().manual_seed(0)
     clean = {name: torch.randn(2, 3, 4, 5, generator=generator) for name in ("video", "audio")}
     weights = {name: torch.ones(2, 3, 4) for name in clean}
-    given = torch.tensor([True, False])
+    audio_mask = torch.tensor([True, False])
     ema, model = Recorder({"said": 1.0, "unsaid": 0.0}), Recorder({"said": 0.2})
     said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
     teacher = guided_teacher(ema, said, unsaid, GUIDANCE)
-    held = self_consistency(model, said, teacher, clean, weights, generator, given)
+    held = self_consistency(model, said, teacher, clean, weights, generator, audio_mask)
     for x, sigma, delta, _ in [*ema.asked, *model.asked]:
         assert torch.equal(x["audio"][0], clean["audio"][0])
         assert not sigma["audio"][0].any() and not delta["audio"][0].any()
@@ -155,7 +172,7 @@ class Partly:
     def condition(self, text, references) -> bool:
         return bool(text.caption.any())
 
-    def remember(self, clean, conditions, history) -> list:
+    def prefill(self, clean, conditions, history) -> list:
         return []
 
     def __call__(self, latents, sigma, delta, said, history) -> AVLatents:
@@ -163,7 +180,7 @@ class Partly:
         return AVLatents.of(
             {
                 n: torch.where(spread(delta[n]) > 0, few, float(said)).expand_as(p)
-                for n, p in latents.parts.items()
+                for n, p in latents.modalities.items()
             }
         )
 
@@ -173,9 +190,50 @@ def test_the_share_of_guidance_that_few_mode_holds_is_measured(share: float) -> 
     branches, generator = ("video", "audio"), torch.Generator().manual_seed(0)
     batch = _batch(3, 2, preset("smoke").model)
     guidance = {"video": 1.0, "audio": 3.0}
-    found = folded_guidance(Partly(share), batch, branches, guidance, generator)
+    found = distilled_share(Partly(share), batch, branches, guidance, generator)
     assert found["video"] == 0, "there is none to hold"
     assert abs(found["audio"] - share) < 1e-3
+
+
+def test_a_noisy_past_tells_nothing_of_how_the_motion_goes_on() -> None:
+    """The differences of noisy latents are noise, enlarged: the model must not be told them."""
+    config = preset("smoke").model
+    torch.manual_seed(0)
+    model = AVTransformer(config).eval().requires_grad_(False)
+    batch = _batch(3, 2, config)
+    clean, conditions = batch.clean(("video",)), batch.conditions(model, ("video",))
+    alone, after = ParallelHistory(2), ParallelHistory(2, both_ways=True)
+    for history in (alone, after):
+        contexts = model._contexts(clean, conditions, history.previous(None))
+        assert not contexts["video"]["last"].trend.any()
+    known = ParallelHistory(2, model.prefill(clean, conditions, alone), clean)
+    contexts = model._contexts(clean, conditions, known.previous(None))
+    assert contexts["video"]["last"].trend[:, 1:].any()
+
+
+def test_self_consistency_takes_from_a_rollout_only_what_it_made() -> None:
+    objective = MutualForcingObjective.__new__(MutualForcingObjective)
+    objective.system = None
+    objective.device = lambda: torch.device("cpu")
+    target = AVLatents(torch.zeros(64, 3, 4, 2), None)
+    clip = AVLatents(torch.ones(64, 3, 4, 2), None)
+    made = torch.zeros(64, 3, dtype=torch.bool)
+    made[:, 1] = True
+    rollout = Rollout(clip, clip, made, {}, 1.0)
+    mask = torch.zeros(64, dtype=torch.bool)
+    found = objective._chunks_to_noise(target, rollout, torch.Generator().manual_seed(0), mask)[
+        "video"
+    ]
+    assert not found[:, [0, 2]].any(), "a chunk that nothing made stays the shifted real one"
+    assert 0.3 < found[:, 1].mean() < 0.7
+
+
+def test_references_lie_before_all_of_the_past() -> None:
+    for window in (3, 16):
+        config = replace(preset("smoke").model, window=window)
+        tables = RotaryTables.build(config, torch.device("cpu"))
+        earliest = -window * config.video.grid.seconds * POSITIONS_PER_SECOND
+        assert tables.reference_end < earliest
 
 
 def test_a_rollout_replaces_its_span_alone() -> None:
@@ -192,10 +250,10 @@ def test_a_rollout_replaces_its_span_alone() -> None:
     inside = torch.zeros(3, 5, dtype=torch.bool)
     inside[:2, span.first : span.first + span.length] = True
     assert torch.equal(made.made, inside) and made.sigma in sigma_schedule(4)[:4]
-    for name, part in made.clip.parts.items():
-        same = (part == clean.parts[name]).flatten(2).all(2)
+    for name, part in made.clip.modalities.items():
+        same = (part == clean.modalities[name]).flatten(2).all(2)
         assert torch.equal(same, ~inside), name
-        assert torch.equal(made.past.parts[name], part)
+        assert torch.equal(made.past.modalities[name], part)
         x = made.x[name][inside]
         if made.sigma == 1:
             assert abs(float(x.std()) - 1) < 0.1, "the exit is noise before the first step"
@@ -211,9 +269,9 @@ def test_self_forcing_makes_all_but_the_first_chunk_of_every_row() -> None:
     objective.own_history = True
     made = objective._rollout(model, batch, clean, torch.Generator().manual_seed(0), 0)
     assert made.made[:, 1:].all() and not made.made[:, 0].any()
-    estimate = {name: torch.zeros_like(part) for name, part in clean.parts.items()}
+    estimate = {name: torch.zeros_like(part) for name, part in clean.modalities.items()}
     judged = objective._judged(estimate, made)
-    for name, part in clean.parts.items():
+    for name, part in clean.modalities.items():
         assert torch.equal(judged[name][:, 0], part[:, 0]) and not judged[name][:, 1:].any()
 
 
@@ -223,7 +281,7 @@ def test_real_chunks_follow_on_from_another_past_and_forget_it() -> None:
     other[0, 1] += 0.4
     other[1, 1] += 100
     memory = torch.linspace(1, 0, 16)[:, None].expand(16, 4)
-    target = follow_on(clean, AVLatents(other, clean.audio), memory)
+    target = follow_on(clean, AVLatents(other, clean.audio), memory, TokenGrid(16))
     assert torch.equal(target.audio, clean.audio)
     assert torch.equal(target.video[:, :2], clean.video[:, :2]), "their past is the real one"
     assert torch.allclose(target.video[0, 2, 0], clean.video[0, 2, 0] + 0.4)
@@ -248,11 +306,11 @@ def test_audio_is_given_only_where_the_history_is_real() -> None:
     objective.real_share, objective.own_history, objective.audio_driven = 0.4, True, 0.15
     objective.device = lambda: torch.device("cpu")
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([objective._given(10, generator) for _ in range(400)])
+    drawn = torch.stack([objective._draw_audio_mask(10, generator) for _ in range(400)])
     assert not drawn[:, : objective._generated(10)].any()
     assert abs(drawn.float().mean() - 0.15) < 0.03
     objective.own_history = False
-    drawn = torch.stack([objective._given(10, generator) for _ in range(400)])
+    drawn = torch.stack([objective._draw_audio_mask(10, generator) for _ in range(400)])
     assert drawn[:, 0].any() and abs(drawn.float().mean() - 0.15) < 0.03
 
 
@@ -270,7 +328,7 @@ def test_a_still_before_the_stream_needs_only_the_branches_that_take_part() -> N
         cache = KVCache(config.window)
         still = torch.zeros(1, 0, 0) if picture is None else picture
         silence = torch.zeros(1, 1, 16, config.audio.token_dim)
-        remember_still(model, still, silence, branches, conditions, cache, sampler)
+        prefill_static(model, still, silence, branches, conditions, cache, sampler)
         assert cache.length == 1 and set(cache.layers[0]) == set(branches)
 
 
@@ -321,21 +379,21 @@ def test_monitors_raise_an_alarm_for_each_unwanted_outcome() -> None:
     rng = np.random.default_rng(0)
     drift = np.linspace(0, 60, 48)[:, None, None, None]
     frames = (90 + drift + rng.normal(0, 3, (48, 16, 16, 3))).astype(np.uint8)
-    real = Material(frames, rng.normal(0, 0.1, 30_720))
+    real = Excerpt(frames, rng.normal(0, 0.1, 30_720))
     jumping = frames.copy()
     jumping[16:32] += 80
     damaged = {
-        "fading": Material(frames, real.audio * 0.01),
-        "black or white": Material(np.where(frames > 120, 255, 0).astype(np.uint8), real.audio),
-        "freezes": Material(np.repeat(frames[:1], 48, 0), real.audio),
-        "jumps": Material(jumping, real.audio),
+        "fading": Excerpt(frames, real.audio * 0.01),
+        "black or white": Excerpt(np.where(frames > 120, 255, 0).astype(np.uint8), real.audio),
+        "freezes": Excerpt(np.repeat(frames[:1], 48, 0), real.audio),
+        "jumps": Excerpt(jumping, real.audio),
     }
     assert not raise_alarms({**figures([real], [real]), "diversity": 0.5}, 0)
     for meaning, made in damaged.items():
         lines = raise_alarms(figures([made], [real]), 7)
         assert any(meaning in line and "step 7" in line for line in lines), (meaning, lines)
-    poses = Material(None, None, rng.normal(0, 0.1, (48, 4)).cumsum(0))
-    still = Material(None, None, np.repeat(poses.latents[:1], 48, 0))
+    poses = Excerpt(None, None, rng.normal(0, 0.1, (48, 4)).cumsum(0))
+    still = Excerpt(None, None, np.repeat(poses.latents[:1], 48, 0))
     assert not raise_alarms(figures([poses], [poses]), 0)
     assert "freezes" in raise_alarms(figures([still], [poses]), 0)[0], "before there is a decoder"
     assert "same clip" in raise_alarms({"diversity": 0.0}, 0)[0]

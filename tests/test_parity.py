@@ -6,15 +6,17 @@ import torch
 from mutual_forcing.chunks import (
     CHUNK_SECONDS,
     POSITIONS_PER_SECOND,
-    TOKENS_PER_CHUNK,
     block_causal_mask,
     token_positions,
 )
+from mutual_forcing.codecs.motion_codec import MotionCodec
+from mutual_forcing.codecs.stft_codec import StftCodec
 from mutual_forcing.config import (
-    AudioAutoencoderConfig,
     BranchConfig,
     ModelConfig,
-    VideoAutoencoderConfig,
+    MotionCodecConfig,
+    StftCodecConfig,
+    TokenGrid,
 )
 from mutual_forcing.models.attention import (
     BRANCHES,
@@ -24,47 +26,63 @@ from mutual_forcing.models.attention import (
     attend,
     past_keys,
 )
-from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
-from mutual_forcing.models.kv_cache import LATENTS_BEFORE, KVCache, ParallelHistory
-from mutual_forcing.models.layers import rotary_frequencies, rotary_table, rotate
+from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
+from mutual_forcing.models.layers import at_time, rotary_frequencies, rotary_table, rotate
 from mutual_forcing.models.transformer import AVTransformer
-from mutual_forcing.models.video_autoencoder import VideoAutoencoder
 from mutual_forcing.motion import MOTION
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens, TimedPhoneme, Transcript
 
 CHUNKS, WINDOW = 6, 3
-CONFIG = ModelConfig(
-    video=BranchConfig(width=48, token_dim=16),
-    audio=BranchConfig(width=32, token_dim=8),
-    layers=2,
-    heads=2,
-    head_dim=32,
-    text_width=24,
-    window=WINDOW,
-    voice_latents=5,
-)
+SECONDS = 0.64
+GRIDS = {
+    "16x1x1": (TokenGrid(16), TokenGrid(16)),
+    "4x3x5": (TokenGrid(4, 3, 5, rate=4 / SECONDS), TokenGrid(11, rate=11 / SECONDS)),
+}
+
+
+@pytest.fixture(params=GRIDS)
+def config(request) -> ModelConfig:
+    """Equal branches, and a video of 60 tokens a chunk beside a sound of 11."""
+    video, audio = GRIDS[request.param]
+    return ModelConfig(
+        video=BranchConfig(width=48, token_dim=16, grid=video),
+        audio=BranchConfig(width=32, token_dim=8, grid=audio),
+        layers=2,
+        heads=2,
+        head_dim=32,
+        text_width=24,
+        window=WINDOW,
+        voice_latents=5,
+    )
 
 
 @pytest.fixture
-def model() -> AVTransformer:
+def model(config) -> AVTransformer:
     torch.manual_seed(0)
-    model = AVTransformer(CONFIG).eval().requires_grad_(False)
+    model = AVTransformer(config).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         # Zero-initialised gates would hide every mistake. The trend of noise is large, that of motion small.
-        scale = 1.0 if name.startswith("coupling") else 0.05 if "underlays" in name else 0.2
+        scale = 1.0 if "coupling" in name else 0.05 if "contexts" in name else 0.2
         parameter.add_(torch.randn(parameter.shape) * scale)
     return model
 
 
-def make_latents(names: tuple[str, ...], batch: int = 2) -> AVLatents:
-    widths = {"video": 16, "audio": 8}
-    return AVLatents.of({n: torch.randn(batch, CHUNKS, TOKENS_PER_CHUNK, widths[n]) for n in names})
+def make_latents(config: ModelConfig, names: tuple[str, ...], batch: int = 2) -> AVLatents:
+    branches = {name: config.branches[name] for name in names}
+    return AVLatents.of(
+        {n: torch.randn(batch, CHUNKS, b.grid.tokens, b.token_dim) for n, b in branches.items()}
+    )
 
 
-def make_references(names: tuple[str, ...], batch: int = 2) -> References:
+def chunk_of(latents: AVLatents, k: int) -> AVLatents:
+    return latents.map(lambda tokens: tokens[:, k : k + 1])
+
+
+def make_references(config: ModelConfig, names: tuple[str, ...], batch: int = 2) -> References:
+    frame = config.video.grid.frame_tokens
     return References(
-        picture=torch.randn(batch, 1, 16) if "video" in names else None,
+        picture=torch.randn(batch, frame, 16) if "video" in names else None,
         voice=torch.randn(batch, 5, 8) if "audio" in names else None,
         has_picture=torch.tensor([True] * batch),
         has_voice=torch.tensor([True] + [False] * (batch - 1)),
@@ -96,12 +114,12 @@ def one_chunk(text: TextTokens, k: int) -> TextTokens:
 def test_cache_equals_parallel_pass(model, names, conditional, first) -> None:
     """Across eviction (6 chunks, window 3), at two clock offsets, conditional and not."""
     torch.manual_seed(1)
-    clean, noisy = make_latents(names), make_latents(names)
-    references, text = make_references(names), make_text(first, conditional)
+    clean, noisy = make_latents(model.config, names), make_latents(model.config, names)
+    references, text = make_references(model.config, names), make_text(first, conditional)
     sigma = {n: torch.rand(2, CHUNKS) for n in names}
     delta = {n: torch.rand(2, CHUNKS) * sigma[n] for n in names}
     conditions = model.condition(text, references)
-    stored = model.remember(clean, conditions, ParallelHistory(WINDOW))
+    stored = model.prefill(clean, conditions, ParallelHistory(WINDOW))
     parallel = model(noisy, sigma, delta, conditions, ParallelHistory(WINDOW, stored, clean))
 
     cache = KVCache(WINDOW)
@@ -109,28 +127,30 @@ def test_cache_equals_parallel_pass(model, names, conditional, first) -> None:
         here = model.condition(one_chunk(text, k), references)
         part = slice(k, k + 1)
         levels = [{n: v[:, part] for n, v in level.items()} for level in (sigma, delta)]
-        chunk = AVLatents.of({n: p[:, part] for n, p in noisy.parts.items()})
+        chunk, done = chunk_of(noisy, k), chunk_of(clean, k)
         out = model(chunk, *levels, here, cache)
         for n in names:
-            error = (out.parts[n] - parallel.parts[n][:, part]).abs().max()
+            error = (out.modalities[n] - parallel.modalities[n][:, part]).abs().max()
             assert error < 1e-4, f"{n}, chunk {k}: {error}"
-            assert parallel.parts[n].abs().max() > 0.1
-        done = AVLatents.of({n: p[:, part] for n, p in clean.parts.items()})
-        cache.append(model.remember(done, here, cache), done)
+            assert parallel.modalities[n].abs().max() > 0.1
+        cache.append(model.prefill(done, here, cache), done)
     assert cache.length == WINDOW
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1234.56])
-def test_attention_by_unfolding_equals_one_dense_mask(seconds: float) -> None:
+def test_attention_by_unfolding_equals_one_dense_mask(config, seconds: float) -> None:
     """Clean and noisy chunks in one sequence, at the times of a clock, under one block-causal mask."""
     torch.manual_seed(0)
-    heads, content = 2, 32
-    width = content + COUPLING_DIMS
-    tables = RotaryTables.build(content, 5, torch.device("cpu"))
+    heads, width = 2, config.head_dim
+    content = width - COUPLING_DIMS
+    tables = RotaryTables.build(config, torch.device("cpu"))
     coupling = {name: torch.randn(heads) for name in BRANCHES}
-    shape = (1, CHUNKS, TOKENS_PER_CHUNK, heads)
+    counts = {name: grid.tokens for name, grid in config.grids.items()}
     q, k, v = (
-        {side: {n: torch.randn(*shape, size) for n in BRANCHES} for side in ("clean", "noisy")}
+        {
+            side: {n: torch.randn(1, CHUNKS, counts[n], heads, size) for n in BRANCHES}
+            for side in ("clean", "noisy")
+        }
         for size in (content, content, width)
     )
     stored = {n: (k["clean"][n], v["clean"][n]) for n in BRANCHES}
@@ -143,16 +163,17 @@ def test_attention_by_unfolding_equals_one_dense_mask(seconds: float) -> None:
         ours.append(torch.cat([out[n] for n in BRANCHES], 2).flatten(1, 2))
 
     clock = seconds + torch.arange(CHUNKS, dtype=torch.float64) * CHUNK_SECONDS
-    times = clock[:, None] * POSITIONS_PER_SECOND + token_positions()
-    table = rotary_table(times.repeat(1, 2).flatten().repeat(2), rotary_frequencies(content))
+    positions = torch.cat([token_positions(config.grids[n]) for n in BRANCHES])
+    positions = at_time(clock * POSITIONS_PER_SECOND)[:, None] + positions
+    table = rotary_table(positions.flatten(0, 1).repeat(2, 1), rotary_frequencies(content))
 
     def sequence(parts: dict[str, dict[str, torch.Tensor]]) -> torch.Tensor:
         return torch.cat([torch.cat(list(p.values()), 2).flatten(1, 2) for p in parts.values()], 1)
 
-    branch = (torch.arange(2) > 0).repeat_interleave(TOKENS_PER_CHUNK).repeat(2 * CHUNKS)
+    branch = torch.tensor([False] * counts["video"] + [True] * counts["audio"]).repeat(2 * CHUNKS)
     bias = torch.where(branch[:, None], coupling["audio"], coupling["video"]).T[:, :, None]
     bias = bias * (branch[:, None] != branch[None])
-    seen = block_causal_mask(CHUNKS, 2 * TOKENS_PER_CHUNK, WINDOW)
+    seen = block_causal_mask(CHUNKS, sum(counts.values()), WINDOW)
     dense = torch.nn.functional.scaled_dot_product_attention(
         *(rotate(sequence(x), table).transpose(1, 2) for x in (q, k)),
         sequence(v).transpose(1, 2),
@@ -162,22 +183,21 @@ def test_attention_by_unfolding_equals_one_dense_mask(seconds: float) -> None:
     assert (torch.cat(ours, 1) - dense.transpose(1, 2).flatten(2)).abs().max() < 1e-4
 
 
-def test_the_latent_before_a_chunk_is_its_past_s_last(model) -> None:
-    """What lies under the video tokens, in a parallel pass and in a stream."""
-    clean = make_latents(("video", "audio"))
-    parallel = ParallelHistory(WINDOW).before(clean)
+def test_the_chunk_before_a_chunk_is_its_past_s_last(model) -> None:
+    """What the video tokens are told of it, in a parallel pass and in a stream."""
+    clean = make_latents(model.config, ("video", "audio"))
+    parallel = ParallelHistory(WINDOW).previous(clean)
     assert parallel.present.tolist() == [False] + [True] * (CHUNKS - 1)
     assert not parallel.tokens[:, 0].any()
     cache = KVCache(WINDOW)
-    assert cache.before(clean) is None
+    assert cache.previous(clean) is None
     text = one_chunk(make_text(0, True), 0)
-    conditions = model.condition(text, make_references(("video", "audio")))
+    conditions = model.condition(text, make_references(model.config, ("video", "audio")))
     for k in range(CHUNKS - 1):
-        part = AVLatents.of({n: p[:, k : k + 1] for n, p in clean.parts.items()})
-        cache.append(model.remember(part, conditions, cache), part)
-        last = cache.before(part).tokens
-        assert torch.equal(last[:, 0], clean.video[:, k, -LATENTS_BEFORE:])
-        assert torch.equal(last[:, 0], parallel.tokens[:, k + 1])
+        part = chunk_of(clean, k)
+        cache.append(model.prefill(part, conditions, cache), part)
+        assert torch.equal(cache.previous(part).tokens[:, 0], clean.video[:, k])
+        assert torch.equal(clean.video[:, k], parallel.tokens[:, k + 1])
 
 
 def test_text_is_relative_to_the_chunk(model) -> None:
@@ -189,32 +209,38 @@ def test_text_is_relative_to_the_chunk(model) -> None:
 def test_history_and_text_matter(model) -> None:
     """The parity test would also pass for a model that ignores its past."""
     torch.manual_seed(1)
-    clean, noisy = make_latents(("video", "audio")), make_latents(("video", "audio"))
-    level = {n: torch.full((2, CHUNKS), 0.5) for n in noisy.parts}
+    clean, noisy = (
+        make_latents(model.config, ("video", "audio")),
+        make_latents(model.config, ("video", "audio")),
+    )
+    level = {n: torch.full((2, CHUNKS), 0.5) for n in noisy.modalities}
     outs = []
     for conditional in (True, False):
-        conditions = model.condition(make_text(0, conditional), make_references(("video", "audio")))
-        stored = model.remember(clean, conditions, ParallelHistory(WINDOW))
+        conditions = model.condition(
+            make_text(0, conditional), make_references(model.config, ("video", "audio"))
+        )
+        stored = model.prefill(clean, conditions, ParallelHistory(WINDOW))
         outs.append(model(noisy, level, level, conditions, ParallelHistory(WINDOW, stored, clean)))
         outs.append(model(noisy, level, level, conditions, KVCache(WINDOW)))
     for name in ("video", "audio"):
-        assert (outs[0].parts[name] - outs[1].parts[name])[:, 1:].abs().max() > 1e-2
-        assert (outs[0].parts[name] - outs[2].parts[name]).abs().max() > 1e-2
+        assert (outs[0].modalities[name] - outs[1].modalities[name])[:, 1:].abs().max() > 1e-2
+        assert (outs[0].modalities[name] - outs[2].modalities[name]).abs().max() > 1e-2
 
 
-def test_coupling_starts_gently() -> None:
-    """At the initial coupling bias a branch's output hardly changes when the other one joins."""
+def test_coupling_starts_gently(config) -> None:
+    """At the initial coupling bias a branch's output hardly changes when the other one joins, however many
+    tokens that one has."""
     torch.manual_seed(0)
-    model = AVTransformer(CONFIG).eval().requires_grad_(False)
+    model = AVTransformer(config).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
-        if not name.startswith("coupling"):
+        if "coupling" not in name:
             parameter.add_(torch.randn(parameter.shape) * 0.05)
-    both = make_latents(("video", "audio"))
+    both = make_latents(model.config, ("video", "audio"))
     text = make_text(0, True)
-    references = make_references(("video", "audio"))
-    level = {n: torch.full((2, CHUNKS), 0.5) for n in both.parts}
+    references = make_references(model.config, ("video", "audio"))
+    level = {n: torch.full((2, CHUNKS), 0.5) for n in both.modalities}
     joint = model(both, level, level, model.condition(text, references), KVCache(WINDOW))
-    for name, part in both.parts.items():
+    for name, part in both.modalities.items():
         alone = References(
             references.picture if name == "video" else None,
             references.voice if name == "audio" else None,
@@ -225,16 +251,17 @@ def test_coupling_starts_gently() -> None:
         single = model(
             AVLatents.of({name: part}), own, own, model.condition(text, alone), KVCache(WINDOW)
         )
-        change = (joint.parts[name] - single.parts[name]).norm() / single.parts[name].norm()
+        without = single.modalities[name]
+        change = (joint.modalities[name] - without).norm() / without.norm()
         assert change < 0.05, f"{name}: {change}"
 
 
 def test_video_streaming_decode_equals_full() -> None:
     torch.manual_seed(0)
-    config = VideoAutoencoderConfig(
+    config = MotionCodecConfig(
         size=64, encoder_widths=(16, 16), animator_widths=(16, 24), code_width=16
     )
-    model = VideoAutoencoder(config).eval().requires_grad_(False)
+    model = MotionCodec(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape) * 0.05)
     pictures = torch.rand(2, 3, 128, 128) * 2 - 1
@@ -243,7 +270,7 @@ def test_video_streaming_decode_equals_full() -> None:
     full = model.decode(latents, reference)
     assert full.shape == (2, 3, 8, 128, 128)
     parts = [model.decode(part, reference) for part in latents.split([1, 4, 3], 2)]
-    assert (torch.cat(parts, 2) - full).abs().max() < 1e-5
+    assert (torch.cat(parts, 2) - full).abs().max() < 5e-5
     other = model.decode(latents, model.encode_reference(pictures.flip(0)))
     assert (other - full).abs().max() > 1e-2, "the reference must matter"
     assert (full[:, :, :-1] - full[:, :, 1:]).abs().max() > 1e-2, "the latents must matter"
@@ -251,8 +278,8 @@ def test_video_streaming_decode_equals_full() -> None:
 
 def test_audio_streaming_decode_equals_full() -> None:
     torch.manual_seed(0)
-    config = AudioAutoencoderConfig(latent_channels=8, decoder_width=32, decoder_blocks=4)
-    model = AudioAutoencoder(config).eval().requires_grad_(False)
+    config = StftCodecConfig(latent_channels=8, decoder_width=32, decoder_blocks=4)
+    model = StftCodec(config).eval().requires_grad_(False)
     latents = torch.randn(2, 8, 48)
     full, _ = model.decode(latents)
     state, parts = None, []
@@ -265,7 +292,7 @@ def test_audio_streaming_decode_equals_full() -> None:
 
 def test_statistics_do_not_change_reconstructions() -> None:
     torch.manual_seed(0)
-    model = AudioAutoencoder(AudioAutoencoderConfig(decoder_width=32)).eval().requires_grad_(False)
+    model = StftCodec(StftCodecConfig(decoder_width=32)).eval().requires_grad_(False)
     audio = torch.randn(1, 6400) * 0.1
     before, _ = model.decode(model.encode(audio))
     model.set_statistics(torch.randn(32), torch.rand(32) + 0.5)

@@ -13,10 +13,10 @@ import portraits
 import pytest
 from PIL import Image
 
-from demo import framing, pictures
-from demo.inputs import DRIVES, Form, read_character
-from demo.pictures import Once, faces_of, nearest_face, outlined, place_face
-from demo.studio import Studio
+from mutual_forcing.demo import framing, pictures
+from mutual_forcing.demo.inputs import DRIVES, Form, read_character
+from mutual_forcing.demo.pictures import ResultCache, faces_of, nearest_face, outlined, place_face
+from mutual_forcing.demo.sessions import SessionManager
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def form(path: str, **changes) -> Form:
 @pytest.fixture
 def warned(monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr("demo.framing.gr.Warning", said.append)
+    monkeypatch.setattr("mutual_forcing.demo.framing.gr.Warning", said.append)
     return said
 
 
@@ -99,10 +99,10 @@ def test_faces_are_looked_for_once(uploads, monkeypatch, warned, random_generato
     path, looked = uploads(portraits.landscape()), []
     real = pictures.find_faces
     monkeypatch.setattr(pictures, "find_faces", lambda *a: (looked.append(a), real(*a))[1])
-    studio = Studio(random_generator)
+    sessions = SessionManager(random_generator)
     threads = [threading.Thread(target=framing._seen, args=(path, 1)) for _ in range(3)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
-    framing.poster(studio, path, 256, "face", 1)
+    framing.poster(sessions, path, 256, "face", 1)
     random_generator.start(form(path, size=256).request())
     form(path).planned()
     for number in (99, -7):
@@ -119,7 +119,9 @@ def test_without_a_face_there_is_a_note_and_a_film(uploads, warned, random_gener
     assert shown["visible"] and face == 1 and not which["visible"]
     assert len(warned) == 1 and warned[0].startswith("No face was found in this picture")
     assert form(path).request().crop == place_face(path).crop
-    assert still_of(framing.poster(Studio(random_generator), path, 512, "whole", 1)).size == (
+    assert still_of(
+        framing.poster(SessionManager(random_generator), path, 512, "whole", 1)
+    ).size == (
         500,
         300,
     )
@@ -139,7 +141,7 @@ def test_a_face_that_cannot_be_used_is_one_sentence(
     for ask in (form(path).request, form(path).planned):
         with pytest.raises(ValueError, match=sentence):
             ask()
-    assert json.loads(framing.poster(Studio(random_generator), path, 512, "whole", 1)) == {
+    assert json.loads(framing.poster(SessionManager(random_generator), path, 512, "whole", 1)) == {
         "poster": ""
     }
 
@@ -167,7 +169,7 @@ def test_several_faces_can_be_chosen_and_a_choice_is_kept_while_it_exists(upload
 )
 def test_the_poster_is_how_the_film_begins(uploads, random_generator, size, kind, expected):
     path = uploads(portraits.landscape())
-    still = still_of(framing.poster(Studio(random_generator), path, size, kind, 1))
+    still = still_of(framing.poster(SessionManager(random_generator), path, size, kind, 1))
     state = random_generator.start(form(path, size=size, framing=kind).request())
     assert still.size == state.film_size == expected
     difference = np.abs(np.asarray(still).astype(int) - state.canvas.still)
@@ -187,18 +189,18 @@ def test_what_is_remembered_is_bounded_and_made_once():
             raise KeyError("broken")
         return -key
 
-    once, results = Once(make, 3), []
-    threads = [threading.Thread(target=lambda: results.append(once(0))) for _ in range(4)]
+    cache, results = ResultCache(make, 3), []
+    threads = [threading.Thread(target=lambda: results.append(cache(0))) for _ in range(4)]
     [thread.start() for thread in threads]
     go.set()
     [thread.join() for thread in threads]
     assert results == [0] * 4 and made == [0]
     for _ in range(2):
         with pytest.raises(ValueError, match=r"^Not this one\.$"):
-            once(7)
+            cache(7)
         with pytest.raises(KeyError):
-            once(8)
+            cache(8)
     assert made == [0, 7, 8, 8], "a refusal is remembered, an accident is not"
-    assert [once(key) for key in (1, 2, 3, 1)] == [-1, -2, -3, -1] and len(once._made) == 3
-    assert once(0) == 0 and made[-1] == 0, "the oldest had gone"
+    assert [cache(key) for key in (1, 2, 3, 1)] == [-1, -2, -3, -1] and len(cache._made) == 3
+    assert cache(0) == 0 and made[-1] == 0, "the oldest had gone"
     assert pictures._PIXELS._most <= 4

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from training.data.appearance import STYLES, describe, sample_appearance
 from training.data.head_model import UNIT_NAMES, load_head_model
-from training.data.looks import STYLES, describe, sample_look
 from training.data.renderer import Performance, Renderer
 
 SIZE = 64
@@ -34,19 +34,19 @@ def performance(frames=3, **units):
 
 
 def test_same_arguments_give_the_same_picture(renderer):
-    looks = [sample_look(np.random.default_rng(seed)) for seed in (1, 2)]
-    first = renderer.render(looks[0], performance())
-    renderer.render(looks[1], performance())
-    again = renderer.render(looks[0], performance())
+    appearances = [sample_appearance(np.random.default_rng(seed)) for seed in (1, 2)]
+    first = renderer.render(appearances[0], performance())
+    renderer.render(appearances[1], performance())
+    again = renderer.render(appearances[0], performance())
     assert np.array_equal(first.frames, again.frames)
     assert np.array_equal(first.mouth_box, again.mouth_box)
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_shapes_openness_and_mouth_box(renderer, style):
-    look = sample_look(np.random.default_rng(5), style)
+    appearance = sample_appearance(np.random.default_rng(5), style)
     jaw = np.array([0, 0.25, 0.5, 1.0])
-    result = renderer.render(look, performance(4, jawOpen=jaw))
+    result = renderer.render(appearance, performance(4, jawOpen=jaw))
     assert result.frames.shape == (4, SIZE, SIZE, 3)
     assert result.frames.dtype == np.uint8
     assert result.mouth_openness[0] == 0
@@ -58,8 +58,8 @@ def test_shapes_openness_and_mouth_box(renderer, style):
 
 
 def test_the_picture_changes_inside_the_mouth_box(renderer):
-    look = sample_look(np.random.default_rng(7), "natural")
-    result = renderer.render(look, performance(2, jawOpen=np.array([0, 0.8])))
+    appearance = sample_appearance(np.random.default_rng(7), "natural")
+    result = renderer.render(appearance, performance(2, jawOpen=np.array([0, 0.8])))
     change = np.abs(result.frames[1].astype(float) - result.frames[0]).sum(-1)
     x, y, w, h = result.mouth_box[1] * SIZE
     rows = slice(int(y - h / 2), int(y + h / 2) + 1)
@@ -68,44 +68,47 @@ def test_the_picture_changes_inside_the_mouth_box(renderer):
 
 
 def test_shoulders_stay_while_the_head_turns(renderer):
-    look = sample_look(np.random.default_rng(8), "natural")
+    appearance = sample_appearance(np.random.default_rng(8), "natural")
     # A view that surely ends on the shoulders, with no long hair over them.
     view = {"frame_height": 6.3, "frame_center": (0.0, -0.9), "hair_style": "short"}
-    look = dataclasses.replace(look, **view)
+    appearance = dataclasses.replace(appearance, **view)
     still = performance(1)
     turned = dataclasses.replace(still, rotation=np.float32([[0.3, 0.1, 0.0]]))
     change = np.abs(
-        renderer.render(look, turned).frames[0].astype(float) - renderer.render(look, still).frames
+        renderer.render(appearance, turned).frames[0].astype(float)
+        - renderer.render(appearance, still).frames
     )[0].mean((1, 2))
     assert change[: SIZE // 2].mean() > 5 * change[-4:].mean()
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_mouth_is_wide_enough_to_learn_from(renderer, seed):
-    result = renderer.render(sample_look(np.random.default_rng(seed)), performance(1))
+    result = renderer.render(sample_appearance(np.random.default_rng(seed)), performance(1))
     lips_width = result.mouth_box[0, 2] / 1.3 * 128
     assert lips_width > 14
 
 
 def test_looks_are_json_and_reproducible():
-    looks = [sample_look(np.random.default_rng(3)) for _ in range(2)]
-    assert looks[0] == looks[1]
-    assert json.loads(json.dumps(dataclasses.asdict(looks[0])))["style"] == looks[0].style
-    assert describe(looks[0]).split()[0] in ("a", "an")
+    appearances = [sample_appearance(np.random.default_rng(3)) for _ in range(2)]
+    assert appearances[0] == appearances[1]
+    assert (
+        json.loads(json.dumps(dataclasses.asdict(appearances[0])))["style"] == appearances[0].style
+    )
+    assert describe(appearances[0]).split()[0] in ("a", "an")
 
 
 def test_a_third_of_the_looks_is_drawn():
     rng = np.random.default_rng(0)
-    styles = [sample_look(rng).style for _ in range(300)]
+    styles = [sample_appearance(rng).style for _ in range(300)]
     assert 0.25 < np.mean([style != "natural" for style in styles]) < 0.42
 
 
 def test_clear_errors(renderer):
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="Unknown style"):
-        sample_look(rng, "oil")
+        sample_appearance(rng, "oil")
     with pytest.raises(ValueError, match="Unknown style"):
-        renderer.render(dataclasses.replace(sample_look(rng), style="oil"), performance())
+        renderer.render(dataclasses.replace(sample_appearance(rng), style="oil"), performance())
     with pytest.raises(ValueError, match="rotation"):
         dataclasses.replace(performance(), rotation=np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="size"):

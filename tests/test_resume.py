@@ -131,7 +131,7 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
 def test_a_clean_clone_compares_on_a_checkpoint_with_one_command(
     run: Path, corpus_folder: Path, tmp_path: Path
 ) -> None:
-    """It adopts the checkpoint, encodes the corpus, trains what a method needs, and goes on if run again."""
+    """It imports the checkpoint, encodes the corpus, trains what a method needs, and goes on if run again."""
     export(Workspace(run, "smoke", torch.device("cpu")), tmp_path / "checkpoint")
     command = [
         sys.executable, "-m", "training.compare", "--run", tmp_path / "run", "--preset", "smoke",
@@ -152,7 +152,7 @@ def test_a_clean_clone_compares_on_a_checkpoint_with_one_command(
     ]  # fmt: skip
     assert not rows["bidirectional"]["systems"] and rows["bidirectional"]["cost"]
     text = (folder / "comparison.md").read_text(encoding="utf-8")
-    assert "adopted from" in text and "Over seeds of training" in text
+    assert "imported from" in text and "Over seeds of training" in text
     first, second = (
         load_file(folder / f"seed-{seed}" / "stages" / "self_forcing" / "weights.safetensors")
         for seed in (0, 4)

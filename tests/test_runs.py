@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from demo import runs
-from demo.inputs import DRIVES, Form
-from demo.page import build_demo
-from demo.settings import NAMES
+from mutual_forcing.demo import runs
+from mutual_forcing.demo.inputs import DRIVES, Form
+from mutual_forcing.demo.page import build_demo
+from mutual_forcing.demo.settings import NAMES
 
 PATHS = sorted(runs.RUNS.glob("*.json"))
 

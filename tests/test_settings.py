@@ -9,12 +9,12 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from demo import parts, settings
-from demo.inputs import DRIVES, LENDS, Form
-from demo.studio import Studio
 from mutual_forcing import GenerationRequest
+from mutual_forcing.demo import components, settings
+from mutual_forcing.demo.inputs import DRIVES, LENDS, Form
+from mutual_forcing.demo.sessions import SessionManager
 
-FACE, VOICE = parts.CHARACTERS / "04-grandfather.png", parts.VOICES / "rms.flac"
+FACE, VOICE = components.CHARACTERS / "04-grandfather.png", components.VOICES / "rms.flac"
 FORM = Form(
     None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5, 720, "face", 3
 )  # fmt: skip
@@ -58,14 +58,14 @@ def test_what_comes_with_the_page_is_named_and_what_was_uploaded_is_not(tmp_path
 
 
 def test_a_film_restores_its_run(random_generator, tmp_path):
-    studio = Studio(random_generator)
+    sessions = SessionManager(random_generator)
     picture = np.full((64, 48, 3), 128, np.uint8)
     request = GenerationRequest(
         picture, "Hello.", caption="happy, calm", steps=3, seed=9, seconds=1.0, size=384,
         framing="face",
     )  # fmt: skip
-    list(studio.begin("visitor", request, face=2))
-    read = settings.from_file(studio.save(studio.talk_of("visitor")))
+    list(sessions.begin("visitor", request, face=2))
+    read = settings.from_file(sessions.save(sessions.session_of("visitor")))
     assert read.pop("checkpoint") == random_generator.system.digest
     assert read == {
         "text": "Hello.", "emotion": "happy", "motion": "calm", "steps": 3, "seed": 9,
@@ -107,7 +107,7 @@ def test_the_panel_restores_the_fields(random_generator):
             gr.Number(), gr.Number(), gr.Number(), gr.Number(), gr.Radio([512, 720]),
             gr.Radio(["whole", "face"]), gr.Number(),
         ]  # fmt: skip
-        settings.panel(fields, demo, Studio(random_generator))
+        settings.panel(fields, demo, SessionManager(random_generator))
     restore = next(fn for fn in demo.fns.values() if fn.name == "restored")
     updates = restore.fn(settings.to_json(FORM))
     assert updates[:12] == [getattr(FORM, name) for name in settings.NAMES]

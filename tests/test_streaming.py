@@ -74,9 +74,9 @@ def test_outside_of_the_square_the_upload_stays(random_generator) -> None:
 def test_blinks_are_a_stream_s_own_and_go_on_where_it_stopped(random_generator, picture) -> None:
     request = GenerationRequest(picture, text="One two three four five six.", steps=1)
     state = random_generator.start(request)
-    before = state.blinks
+    before = state.video_decoder.blinks
     next(random_generator.stream(state=state))
-    assert state.blinks.frame == before.frame + 16
+    assert state.video_decoder.blinks.frame == before.frame + 16
 
 
 def test_extend_appends_words(random_generator, picture) -> None:

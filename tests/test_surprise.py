@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import parts
-from demo.inputs import read_character
-from demo.page import build_demo
+from mutual_forcing.demo import components
+from mutual_forcing.demo.inputs import read_character
+from mutual_forcing.demo.page import build_demo
 from mutual_forcing.deploy import space_files
 from mutual_forcing.media import read_image
 
 ROOT = Path(__file__).parents[1]
-BUNDLED = sorted(parts.SURPRISES.glob("*.webp"))
+BUNDLED = sorted(components.SURPRISES.glob("*.webp"))
 
 
 def surprise_of(demo: gr.Blocks):
@@ -35,7 +35,7 @@ def test_the_bundled_characters_can_be_read_and_all_differ():
 
 
 def test_they_are_none_of_the_gallery_and_go_to_spaces():
-    examples = {path.read_bytes() for path in parts.CHARACTERS.glob("*.png")}
+    examples = {path.read_bytes() for path in components.CHARACTERS.glob("*.png")}
     assert not examples & {path.read_bytes() for path in BUNDLED}
     assert {path.relative_to(ROOT) for path in BUNDLED} <= set(space_files())
 
@@ -54,14 +54,14 @@ def test_pressing_again_gives_another_character(random_generator):
 
 
 def test_without_the_folder_the_gallery_serves(random_generator, monkeypatch, tmp_path):
-    monkeypatch.setattr(parts, "SURPRISES", tmp_path)
+    monkeypatch.setattr(components, "SURPRISES", tmp_path)
     picture, _ = surprise_of(build_demo(random_generator)).fn("")
-    assert Path(picture).parent == parts.CHARACTERS
+    assert Path(picture).parent == components.CHARACTERS
 
 
 def test_a_single_character_may_come_again():
     only = [Path("a.webp")]
-    assert parts.another(only, "a.webp") == "a.webp"
+    assert components.another(only, "a.webp") == "a.webp"
 
 
 @pytest.fixture(scope="module")

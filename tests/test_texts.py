@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from demo import texts
-from demo.compare import MAX_LANES
-from demo.page import build_demo, launch_options
-from demo.studio import Studio
-from demo.texts import LANGUAGES, Phrase, say, told
-from demo.texts_table import TEXTS
 from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS
+from mutual_forcing.demo import texts
+from mutual_forcing.demo.comparison import MAX_VARIANTS
+from mutual_forcing.demo.page import build_demo, launch_options
+from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.demo.texts import LANGUAGES, Phrase, say, serialised
+from mutual_forcing.demo.texts_table import TEXTS
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, FRAMINGS, MAX_SECONDS
 
 DEMO = Path(texts.__file__).parent
 SOURCES = {
     path.name: path.read_text(encoding="utf-8")
-    for path in DEMO.iterdir()
+    for path in DEMO.rglob("*")
     if path.suffix in (".py", ".js", ".html") and path.name != "texts_table.py"
 }
 FAMILIES = {
@@ -77,7 +77,7 @@ def test_texts_of_gradio_components_need_no_values():
 
 def test_numbers_in_texts_are_those_of_the_code():
     for english, numbers in (
-        (TEXTS["ask.steps-compare"][0], (MAX_LANES, FEW_MODE_MAX_STEPS)),
+        (TEXTS["ask.steps-compare"][0], (MAX_VARIANTS, FEW_MODE_MAX_STEPS)),
         (TEXTS["ask.speech"][0], (f"{MAX_SECONDS / 60:g} minutes",)),
         (TEXTS["player.nfe-info"][0], (CHUNK_SECONDS,)),
         (TEXTS["figure.nfe-info"][0], (CHUNK_SECONDS,)),
@@ -87,8 +87,8 @@ def test_numbers_in_texts_are_those_of_the_code():
 
 
 def test_the_page_carries_the_table_and_asks_for_it_by_key(random_generator):
-    studio = Studio(random_generator)
-    demo, options = build_demo(random_generator, studio), launch_options(studio)
+    sessions = SessionManager(random_generator)
+    demo, options = build_demo(random_generator, sessions), launch_options(sessions)
     delivered = options["i18n"].translations_dict
     assert set(delivered) == set(LANGUAGES)
     assert delivered["en"].keys() == delivered["ja"].keys() == TEXTS.keys()
@@ -109,11 +109,11 @@ def test_a_phrase_is_english_text_and_says_how_to_translate_it():
     phrase = say("stream.badge", mode=mode, count=1)
     assert isinstance(phrase, Phrase) and phrase == "Few mode · 1 step"
     assert say("stream.badge", mode=mode, count=4) == "Few mode · 4 steps"
-    assert told(phrase) == {
+    assert serialised(phrase) == {
         "key": "stream.badge",
         "values": {"mode": {"key": "mode.few", "values": {}}, "count": "1", "s": ""},
     }
-    assert told("as it is") == "as it is"
+    assert serialised("as it is") == "as it is"
     with pytest.raises(KeyError):
         say("no.such-text")
 

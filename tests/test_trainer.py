@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import Recipe
 from training.recipes import BASELINES, STAGES
+from training.stage_config import Recipe
 from training.stages import Workspace
 from training.tracker import Tracker
 from training.trainer import Interrupted, Trainer, differences
@@ -33,7 +33,7 @@ class Toy:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.players = {"model": nn.Linear(3, 3), "critic": nn.Linear(3, 3)}
+        self.networks = {"model": nn.Linear(3, 3), "critic": nn.Linear(3, 3)}
         self.updates = {"critic": 2}
         self.interrupts: dict[int, int] = {}
         self.signal = signal.SIGINT
@@ -41,12 +41,12 @@ class Toy:
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
 
-    def losses(self, player, batch, ema, generator, step) -> dict[str, torch.Tensor]:
-        if player == "critic":  # the model has moved already
+    def losses(self, network, batch, ema, generator, step) -> dict[str, torch.Tensor]:
+        if network == "critic":  # the model has moved already
             for _ in range(self.interrupts.pop(step, 0)):
                 signal.raise_signal(self.signal)
         noise = torch.randn(batch.shape, generator=generator)
-        return {"loss": (self.players[player](batch + noise) - batch.flip(1)).square().mean()}
+        return {"loss": (self.networks[network](batch + noise) - batch.flip(1)).square().mean()}
 
     def write_samples(self, ema, folder: Path, step: int) -> dict[str, float]:
         return {"heldout/step": float(step)}
@@ -61,7 +61,7 @@ def trainer(folder: Path, save_every: int = 100, steps: int = STEPS, seed: int =
 
 
 def weights(one: Trainer) -> list[torch.Tensor]:
-    modules = [one.ema, *one.objective.players.values()]
+    modules = [one.ema, *one.objective.networks.values()]
     return [value for module in modules for value in module.state_dict().values()]
 
 

@@ -55,12 +55,12 @@ def test_stages_leave_records_metrics_and_samples(trained: Workspace) -> None:
     assert list((trained.stage_folder("joint") / "samples").glob("*.wav"))
 
 
-def test_the_transformer_does_not_wait_for_the_video_autoencoder(
+def test_the_transformer_does_not_wait_for_the_video_codec(
     trained: Workspace, tmp_path: Path
 ) -> None:
     """As in training.reproduce, where both learn beside each other: only the pictures are missing."""
     (tmp_path / "stages").mkdir()
-    for name in ("corpus", "latents", "stages/audio_autoencoder", "stages/audio_pretrain"):
+    for name in ("corpus", "latents", "stages/audio_codec", "stages/audio_pretrain"):
         (tmp_path / name).symlink_to(trained.root / name)
     alone = Workspace(tmp_path, "smoke", CPU)
     alone.train("video_pretrain")
@@ -88,7 +88,7 @@ def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) ->
     losses = [row for row in rows if "loss" in row][-1]
     assert all(math.isfinite(value) for value in losses.values()), losses
     moved = [k for k, v in trainer.objective.model.state_dict().items() if not v.equal(before[k])]
-    assert any("layers" in key for key in moved)
+    assert any("blocks" in key for key in moved)
     figures = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["metrics"]
     learns_both = plan.objective == "mutual_forcing"
     assert ("heldout/folded_audio" in figures) == learns_both, "only where Multi mode teaches Few"
@@ -98,11 +98,16 @@ def test_a_clip_without_motion_begins_with_a_still_that_is_not_learned(
     workspace: Workspace,
 ) -> None:
     """What precedes a stream is the reference picture; in training, the latent before the second chunk."""
-    data = LatentDataset(Corpus(workspace.corpus_folder), workspace.latents_folder, 4, BRANCHES)
+    data = LatentDataset(
+        Corpus(workspace.corpus_folder),
+        workspace.latents_folder,
+        workspace.system_config.model,
+        BRANCHES,
+    )
     clip = data.corpus.split("train")[0]
     real = data.item(clip, 0, 3, np.random.default_rng(0))
     still, moving = (
-        data.item(clip, 0, 3, np.random.default_rng(0), Dropout(0, 0, 0, 0, 0, motion))
+        data.item(clip, 0, 3, np.random.default_rng(0), Dropout(0, 0, 0, 0, 0, 0, motion))
         for motion in (1.0, 0.0)
     )
     assert torch.equal(moving.video, real.video) and bool(real.has_motion)
@@ -143,12 +148,12 @@ def test_a_record_holds_the_stages_of_its_own_checkpoint_alone(
 
 
 def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -> None:
-    from training.adopt import adopt
     from training.export import export
+    from training.import_checkpoint import import_checkpoint
 
     export(trained, tmp_path / "checkpoint")
     workspace = Workspace(tmp_path / "run", "smoke", CPU)
-    adopt(tmp_path / "checkpoint", workspace)
+    import_checkpoint(tmp_path / "checkpoint", workspace)
     ours, theirs = workspace.system("joint"), trained.system("mutual_forcing")
     for name, module in theirs.modules.items():
         for key, value in module.state_dict().items():
@@ -159,23 +164,21 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
     told = json.loads((tmp_path / "again/record.json").read_text(encoding="utf-8"))
     assert told["stages"]["joint"]["options"]["guidance"] == {"video": 2, "audio": 2}
     with pytest.raises(ValueError, match="already holds"):
-        adopt(tmp_path / "checkpoint", workspace)
+        import_checkpoint(tmp_path / "checkpoint", workspace)
     weights = workspace.stage_folder("joint") / "weights.safetensors"
     weights.unlink()  # killed before it was all there
-    adopt(tmp_path / "checkpoint", workspace, again=True)
+    import_checkpoint(tmp_path / "checkpoint", workspace, again=True)
     assert weights.exists()
     export(trained, tmp_path / "earlier", "joint")
     with pytest.raises(ValueError, match="already holds"):
-        adopt(tmp_path / "earlier", workspace, again=True)
+        import_checkpoint(tmp_path / "earlier", workspace, again=True)
     with pytest.raises(ValueError, match="preset"):
-        adopt(tmp_path / "checkpoint", Workspace(tmp_path / "other", "tiny", CPU))
+        import_checkpoint(tmp_path / "checkpoint", Workspace(tmp_path / "other", "tiny", CPU))
     with pytest.raises(ValueError, match="Not finished"):
         export(Workspace(tmp_path / "empty", "smoke", CPU), tmp_path / "nothing", "joint")
 
 
-@pytest.mark.parametrize(
-    "name", ["video_autoencoder", "audio_autoencoder", "joint", "mutual_forcing"]
-)
+@pytest.mark.parametrize("name", ["video_codec", "audio_codec", "joint", "mutual_forcing"])
 def test_resumed_training_equals_uninterrupted(
     trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -237,3 +240,32 @@ def test_corpus_rows_are_whole(corpus_folder: Path) -> None:
         assert ends == sorted(ends) and ends[-1] <= row["seconds"] + 1e-3
         voiced = [p for p in clip.transcript.phonemes if p.phoneme != "_"]
         assert len(voiced) > 10 and len(row["words"]) > 3
+
+
+def test_methods_see_the_same_clips_and_no_other_stage_does(workspace: Workspace) -> None:
+    """Compared methods differ in what they learn from, not in what they were shown."""
+
+    def batch(name: str, step: int = 3):
+        return workspace._objective(workspace.plan(name)).batch(step)
+
+    ours, theirs, joint = (batch(n) for n in ("mutual_forcing", "diffusion_forcing", "joint"))
+    assert torch.equal(ours.video, theirs.video) and torch.equal(ours.audio, theirs.audio)
+    rows, chunks = (
+        min(len(ours.video), len(joint.video)),
+        min(ours.video.shape[1], joint.video.shape[1]),
+    )
+    assert not torch.equal(ours.video[:rows, :chunks], joint.video[:rows, :chunks])
+    assert not torch.equal(ours.video, batch("mutual_forcing", 4).video)
+
+
+def test_guidance_s_negative_branch_is_a_tenth_of_the_rows(workspace: Workspace) -> None:
+    """No words and no caption, with picture and voice: what guidance compares with."""
+    config = workspace.system_config.model
+    data = LatentDataset(
+        Corpus(workspace.corpus_folder), workspace.latents_folder, config, BRANCHES
+    )
+    dropped = [data._dropped(np.random.default_rng(n), Dropout()) for n in range(2000)]
+    negative = [
+        d["transcript"] and d["caption"] and not d["picture"] and not d["voice"] for d in dropped
+    ]
+    assert 0.05 < np.mean(negative) < 0.12

@@ -2,9 +2,9 @@
 
 Each recipe starts from the run's joint model and trains the same number of steps in a process of its own,
 so that time and peak memory per step are its own; then all are evaluated with the same seeds. On a CPU two
-methods run beside each other; --lanes says how many, also on a GPU that one small model leaves idle, at the
-price of times that are no method's own. With --checkpoint NAME the run begins as that checkpoint, and corpus
-and latents are made if it has none, so that a clean clone needs this one command:
+methods run at the same time. --workers sets how many, also on a GPU that one small model leaves idle; the
+measured times are then those of methods that share the machine. With --checkpoint NAME the run begins as
+that checkpoint, and corpus and latents are made if it has none, so that a clean clone needs this one command:
 python -m training.compare --checkpoint tiny --run runs/compare. Resumable: run the same command again.
 """
 
@@ -23,18 +23,19 @@ from typing import Any
 
 import torch
 
-from .adopt import adopt
+from mutual_forcing.metrics import report
+
 from .command import run
 from .data.dataset import Corpus
-from .evaluation.compared import Clips, Rows, differences, long_table, modes, spread, table
+from .evaluation.comparison_tables import Clips, Rows, differences, long_table, modes, spread, table
 from .evaluation.rows import read_rows
 from .export import commit
-from .lanes import Part, lanes_of, run_parts
-from .metrics import report
+from .import_checkpoint import ORIGIN, import_checkpoint
 from .recipes import BASELINES, SCALES, STAGES, recipe
-from .reproduce import parts
+from .reproduce import reproduction_jobs
 from .stages import Workspace, pick_device
 from .trainer import differences as recipe_differences
+from .workers import Job, run_jobs, workers_for
 
 log = logging.getLogger(__name__)
 METHODS = (*BASELINES, "mutual_forcing")
@@ -43,16 +44,16 @@ NOT_STREAMING = ("bidirectional",)
 CORPUS_SEED = 0
 """That of training.reproduce: what is held out from a checkpoint is held out here."""
 MADE = ("corpus", "encode_audio", "encode_video")
-"""Parts of training.reproduce that a run begun from a checkpoint still needs."""
+"""Jobs of training.reproduce that a run which began from a checkpoint still needs."""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """Where it happens, how long every method trains, and how it is evaluated.
 
     sampling: step counts as for training.evaluate. seed: of the evaluation. seeds: of the training; every
-    method is trained with each. long_seconds: of one long stream for each method, 0 for none. lanes: how
-    many processes run beside each other.
+    method is trained with each. long_seconds: of one long stream for each method, 0 for none. workers: how
+    many processes run at the same time.
     """
 
     base: Workspace
@@ -64,7 +65,7 @@ class Comparison:
     seed: int
     seeds: tuple[int, ...] = (0,)
     long_seconds: float = 0.0
-    lanes: int = 1
+    workers: int = 1
 
 
 def begin(
@@ -72,11 +73,11 @@ def begin(
 ) -> None:
     """Make what the comparison starts from and the run does not have yet.
 
-    checkpoint: adopted as the joint model. corpus: used instead of one made here. hours: of the one made
+    checkpoint: imported as the joint model. corpus: used instead of one made here. hours: of the one made
     here, if not the preset's. Raises ValueError if there is nothing to start from, or something else.
     """
     if checkpoint:
-        adopt(checkpoint, base, again=True)
+        import_checkpoint(checkpoint, base, again=True)
     if not base.done("joint"):
         raise ValueError(
             f"Stage joint has not finished in {base.root}: train it first, or name a --checkpoint."
@@ -84,11 +85,11 @@ def begin(
     if corpus:
         _take_corpus(base, corpus)
     made = MADE[1:] if corpus else MADE
-    every = parts(base, CORPUS_SEED, base.root, hours)
-    missing = [part for part in every if part.name in made and not part.done()]
-    for part in missing:
-        log.info("%s is missing in %s and is made now", part.name, base.root)
-        part.run()
+    jobs = reproduction_jobs(base, CORPUS_SEED, base.root, hours)
+    missing = [job for job in jobs if job.name in made and not job.done()]
+    for job in missing:
+        log.info("%s is missing in %s and is made now", job.name, base.root)
+        job.run()
 
 
 def _take_corpus(base: Workspace, corpus: Path) -> None:
@@ -103,7 +104,7 @@ def _take_corpus(base: Workspace, corpus: Path) -> None:
         mine.symlink_to(corpus.resolve())
 
 
-def prepare(comparison: Comparison, seed: int) -> Workspace:
+def prepare(comparison: MethodComparison, seed: int) -> Workspace:
     """A workspace for one seed of training that shares everything up to the joint model with the base run."""
     base, folder = comparison.base, comparison.folder / f"seed-{seed}"
     (folder / "stages").mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ class Entry:
     label: str
 
 
-def entries(comparison: Comparison) -> list[Entry]:
+def entries(comparison: MethodComparison) -> list[Entry]:
     """All rows in order; the joint model that every method starts from is the first."""
     found = []
     for seed in comparison.seeds:
@@ -146,8 +147,8 @@ def entries(comparison: Comparison) -> list[Entry]:
     return found
 
 
-def jobs(comparison: Comparison) -> list[Part]:
-    """Everything there is to do: every method is trained, exported and judged."""
+def comparison_jobs(comparison: MethodComparison) -> list[Job]:
+    """All jobs: every method is trained, exported and evaluated."""
     found, rows = [], entries(comparison)
     for entry in rows:
         if entry.name != "joint":
@@ -160,7 +161,7 @@ def jobs(comparison: Comparison) -> list[Part]:
     return found
 
 
-def _training(comparison: Comparison, entry: Entry, after: tuple[str, ...]) -> Part:
+def _training(comparison: MethodComparison, entry: Entry, after: tuple[str, ...]) -> Job:
     workspace, name = entry.workspace, entry.name
 
     def done() -> bool:
@@ -179,11 +180,11 @@ def _training(comparison: Comparison, entry: Entry, after: tuple[str, ...]) -> P
         "training.train", name, run=workspace.root, preset=workspace.scale,
         steps=comparison.steps, seed=entry.seed, device=workspace.device,
     )  # fmt: skip
-    return Part(f"train {entry.label}", done, 1.0, after, command=command)
+    return Job(f"train {entry.label}", done, 1.0, after, command=command)
 
 
-def _judging(comparison: Comparison, entry: Entry) -> list[Part]:
-    """Export one stage, and evaluate the checkpoint: what was measured before is kept."""
+def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
+    """Export one stage and evaluate its checkpoint. Figures that were measured before are kept."""
     root, name = entry.workspace.root, entry.name
     checkpoint = root / "checkpoints" / name
     export = _command(
@@ -198,8 +199,8 @@ def _judging(comparison: Comparison, entry: Entry) -> list[Part]:
     trained = () if name == "joint" else (f"train {entry.label}",)
     made = f"export {entry.label}"
     return [
-        Part(made, lambda: False, 0.01, trained, command=export),
-        Part(f"judge {entry.label}", lambda: False, 0.6, (made,), command=evaluate),
+        Job(made, lambda: False, 0.01, trained, command=export),
+        Job(f"judge {entry.label}", lambda: False, 0.6, (made,), command=evaluate),
     ]
 
 
@@ -209,19 +210,19 @@ def _judged(entry: Entry) -> Path:
 
 def _command(module: str, *arguments: str, **options: object) -> tuple[str, ...]:
     """Arguments of python: `-m module arguments --option value ...`."""
-    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    given = [argument for name, value in options.items() for argument in (f"--{name}", str(value))]
     return ("-m", module, *arguments, *given)
 
 
-def compare(comparison: Comparison) -> str:
+def compare(comparison: MethodComparison) -> str:
     """Train and evaluate every method; write comparison.json and comparison.md; return the Markdown."""
-    run_parts(jobs(comparison), comparison.lanes)
+    run_jobs(comparison_jobs(comparison), comparison.workers)
     rows = rows_of(comparison)
     apart = differences(clips_of(comparison, rows), "mutual_forcing")
     return write(rows, comparison, apart)
 
 
-def clips_of(comparison: Comparison, rows: Rows) -> Clips:
+def clips_of(comparison: MethodComparison, rows: Rows) -> Clips:
     """Every clip that was generated; the joint model's under no seed of training (-1)."""
     found: Clips = {}
     for entry in entries(comparison):
@@ -232,7 +233,7 @@ def clips_of(comparison: Comparison, rows: Rows) -> Clips:
     return found
 
 
-def rows_of(comparison: Comparison) -> Rows:
+def rows_of(comparison: MethodComparison) -> Rows:
     """What was measured of every method."""
     rows: Rows = {}
     for entry in entries(comparison):
@@ -247,7 +248,7 @@ def rows_of(comparison: Comparison) -> Rows:
     return rows
 
 
-def write(rows: Rows, comparison: Comparison, apart: dict[str, report.Figures]) -> str:
+def write(rows: Rows, comparison: MethodComparison, apart: dict[str, report.Figures]) -> str:
     """Write comparison.json and comparison.md; return the Markdown. apart: paired differences."""
     seeds = spread(rows) if len(comparison.seeds) > 1 else ""
     text = table(rows) + seeds + report.comparisons(apart) + long_table(rows)
@@ -258,16 +259,16 @@ def write(rows: Rows, comparison: Comparison, apart: dict[str, report.Figures]) 
     return text
 
 
-def notes(rows: Rows, comparison: Comparison) -> str:
+def notes(rows: Rows, comparison: MethodComparison) -> str:
     """What a reader of the tables has to know."""
     base = comparison.base
     start = base.record("joint")
-    origin = f", adopted from {start['adopted']}" if "adopted" in start else ""
+    origin = f", imported from {start[ORIGIN]}" if ORIGIN in start else ""
     costs = [row["cost"]["seconds_per_step"] for row in rows.values() if row["cost"]]
     hours = sum(costs) * comparison.steps / 3600
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, {base.device}, torch {torch.__version__}, "
-        f"{comparison.lanes} processes beside each other"
+        f"{comparison.workers} processes at the same time"
     )
     return (
         f"\n{comparison.steps} steps each from the same joint model{origin}; {comparison.clips} held-out "
@@ -310,7 +311,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0", help="of the training, such as 0,1,2")
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
     parser.add_argument(
-        "--lanes", type=int, help="processes beside each other; default: 2 on a CPU, 1 on a GPU"
+        "--workers", type=int, help="processes at the same time; default: 2 on a CPU, 1 on a GPU"
     )
     options = parser.parse_args()
     return run(lambda: _compare(options))
@@ -323,10 +324,10 @@ def _compare(options: argparse.Namespace) -> None:
     seeds = options.seeds.split(",")
     if not all(seed.isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError("The seeds of training must be different whole numbers, such as 0,1,2.")
-    if options.lanes is not None and options.lanes < 1:
-        raise ValueError("--lanes must be 1 or more.")
+    if options.workers is not None and options.workers < 1:
+        raise ValueError("--workers must be 1 or more.")
     base = Workspace(options.run, options.preset, pick_device(options.device))
-    comparison = Comparison(
+    comparison = MethodComparison(
         base=base,
         folder=options.out or options.run / "compare",
         steps=options.steps or SCALES[options.preset].steps["mutual_forcing"],
@@ -336,7 +337,7 @@ def _compare(options: argparse.Namespace) -> None:
         seed=options.seed,
         seeds=tuple(map(int, seeds)),
         long_seconds=options.long_seconds,
-        lanes=options.lanes or lanes_of(base.device),
+        workers=options.workers or workers_for(base.device),
     )
     begin(base, options.checkpoint, options.corpus, options.hours)
     sys.stdout.write(compare(comparison))

@@ -1,11 +1,12 @@
 """Held-out evaluation: python -m training.evaluate --checkpoint tiny --out DIR --suite full.
 
-Words, lips, identity, distances, drift, diversity, controls and speed of the truth, of a still, of the
-autoencoders, of the true motion animated, and of every mode on held-out identities saying held-out
-sentences; --before adds another checkpoint. Without --corpus it first makes a few identities that are held
-out from every checkpoint that `reproduce` made with its default seed. results.json and results.md are the
-same for the same seed; what depends on the clock is in timings.json and timings.md. Rows are kept per clip,
-so it resumes; a row is made again when the weights, the seed or the judges changed.
+Words, lips, identity, distances, drift, diversity, controls and speed of the truth, of a static
+reference, of the autoencoders, of the true motion animated, and of every mode, on held-out identities
+that say held-out sentences; --before adds another checkpoint. Without --corpus it first makes a few
+identities that are held out from every checkpoint that `reproduce` made with its default seed.
+results.json and results.md are the same for the same seed; what depends on the clock is in timings.json and
+timings.md. Rows are kept per clip, so it resumes; a row is made again when the weights, the seed or the
+judges changed.
 """
 
 from __future__ import annotations
@@ -112,12 +113,12 @@ def _stream(
 ) -> dict[str, Any]:
     """Figures by stretch and timing of one long stream; without a setting, of the truth."""
     if setting:
-        material = long.long_stream(generator, judge.corpus, script, setting, seed)
+        sample = long.long_stream(generator, judge.corpus, script, setting, seed)
     else:
-        material = long.long_truth(script)
-    latents, timing = encode(generator, material), material.timing
+        sample = long.long_truth(script)
+    latents, timing = encode(generator, sample), sample.timing
     return {
-        "parts": long.judge_stream(name, material, judge, latents, script),
+        "parts": long.judge_stream(name, sample, judge, latents, script),
         "timing": results.stream_timing(timing.chunks, timing.first) if timing else None,
     }
 

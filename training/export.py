@@ -19,6 +19,7 @@ import torch
 from mutual_forcing.checkpoint import save_checkpoint
 
 from .command import run
+from .import_checkpoint import ORIGIN
 from .recipes import SCALES, recipe
 from .stages import FROZEN, Workspace, latest_model_stage
 
@@ -75,10 +76,10 @@ def _line(stage: str, scale: str) -> list[str]:
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:
     kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed")}
-    # Records that were adopted before 2026-11-27 have no options.
+    # Records that were imported before 2026-11-27 have no options.
     kept["options"] = record["recipe"].get("options", {})
     kept |= {name: record[name] for name in ("hours", "metrics")}
-    return kept | {name: record[name] for name in ("adopted",) if name in record}
+    return kept | {name: record[name] for name in (ORIGIN,) if name in record}
 
 
 def _corpus(workspace: Workspace) -> dict[str, Any] | None:
@@ -111,7 +112,7 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     system = workspace.system(stage)
     save_checkpoint(system, out, training_record(workspace, stage))
     card = CARD.format(
-        name=workspace.scale, size=system.video_autoencoder.square_size, voices=len(VOICES)
+        name=workspace.scale, size=system.video_codec.square_size, voices=len(VOICES)
     )
     (out / "README.md").write_text(card, encoding="utf-8")
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .config import OptimizerConfig
+from .stage_config import OptimizerConfig
 from .train_state import optimizer_tensors, prefixed, restore_optimizer, under
 
 EDGES = frozenset(
@@ -16,8 +16,8 @@ EDGES = frozenset(
         "embed",
         "embed_reference",
         "embed_phonemes",
-        "noise",
-        "out_noise",
+        "modulation",
+        "out_modulation",
         "out",
         "skip",
         "gain",

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .config import OptimizerConfig, Recipe
 from .objectives.losses import GUIDANCE
+from .stage_config import OptimizerConfig, Recipe
 
 STAGES = (
-    "video_autoencoder",
-    "audio_autoencoder",
+    "video_codec",
+    "audio_codec",
     "duration",
     "audio_pretrain",
     "video_pretrain",
@@ -37,7 +37,7 @@ BASELINES = (
 class Scale:
     """What differs between presets: corpus, steps and batch sizes. Fewer for the smoke test.
 
-    size: pixels on each side of the corpus's films. portraits: people drawn for the video autoencoder, at
+    size: pixels on each side of the corpus's films. portraits: people drawn for the motion codec, at
     portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last stage,
     its batch counted in the shortest. guidance: by branch, for Few mode to learn in the last stage.
     """
@@ -60,8 +60,8 @@ SCALES = {
         portraits=1500,
         portrait_size=512,
         steps={
-            "video_autoencoder": 8000,
-            "audio_autoencoder": 1400,
+            "video_codec": 8000,
+            "audio_codec": 1400,
             "duration": 600,
             "audio_pretrain": 800,
             "video_pretrain": 600,
@@ -69,8 +69,8 @@ SCALES = {
             "mutual_forcing": 320,
         },
         batch={
-            "video_autoencoder": 12,
-            "audio_autoencoder": 16,
+            "video_codec": 12,
+            "audio_codec": 16,
             "duration": 32,
             "audio_pretrain": 32,
             "video_pretrain": 16,
@@ -79,7 +79,7 @@ SCALES = {
         },
         lengths=(5, 6),
         fake_updates=1,
-        # Few mode then holds 0.6 of it (objectives/folding.py): in sound as much as Multi mode's 2.
+        # Few mode then holds 0.6 of it (guidance_distillation.py): in sound as much as Multi mode's 2.
         guidance={"video": 2.0, "audio": 3.0},
     ),
     "small": Scale(
@@ -88,8 +88,8 @@ SCALES = {
         portraits=6000,
         portrait_size=1024,
         steps={
-            "video_autoencoder": 12_000,
-            "audio_autoencoder": 12_000,
+            "video_codec": 12_000,
+            "audio_codec": 12_000,
             "duration": 3000,
             "audio_pretrain": 10_000,
             "video_pretrain": 8000,
@@ -97,8 +97,8 @@ SCALES = {
             "mutual_forcing": 3000,
         },
         batch={
-            "video_autoencoder": 24,
-            "audio_autoencoder": 64,
+            "video_codec": 24,
+            "audio_codec": 64,
             "duration": 64,
             "audio_pretrain": 64,
             "video_pretrain": 48,
@@ -117,21 +117,21 @@ SCALES = {
 }
 
 
-PAST = {"chunks": 5, "history_noise": 0.02}
+PAST = {"lengths": (5,), "history_noise": 0.02}
 """Of the stages with video: one chunk is mostly the still that streams begin with."""
 
 
-def _video_autoencoder(scale: Scale) -> Recipe:
-    return _recipe(scale, "video_autoencoder", OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0))
+def _video_codec(scale: Scale) -> Recipe:
+    return _recipe(scale, "video_codec", OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0))
 
 
-def _audio_autoencoder(scale: Scale) -> Recipe:
-    steps = scale.steps["audio_autoencoder"]
+def _audio_codec(scale: Scale) -> Recipe:
+    steps = scale.steps["audio_codec"]
     # The critics make a step ten times slower on a CPU, where they are not worth it.
     adversarial = {"adversarial_from": steps // 2} if scale.size > 128 else {}
     return _recipe(
         scale,
-        "audio_autoencoder",
+        "audio_codec",
         OptimizerConfig(lr=1e-3, final_lr=1e-4, clip=1.0, betas=(0.8, 0.95)),
         options=adversarial,
     )
@@ -147,7 +147,7 @@ def _audio_pretrain(scale: Scale) -> Recipe:
         "audio_pretrain",
         OptimizerConfig(lr=1e-3, final_lr=3e-4),
         objective="teacher_forcing",
-        options={"branches": ("audio",), "chunks": 4},
+        options={"branches": ("audio",), "lengths": (4,)},
     )
 
 
@@ -188,25 +188,25 @@ def _fine_tuning(
     def build(scale: Scale) -> Recipe:
         steps = scale.steps["mutual_forcing"]
         forcing = {
-            "lengths": scale.lengths,
             "fake_updates": scale.fake_updates,
             "guidance": scale.guidance,
         }
         extra = {
             "mutual_forcing": {**forcing, "ramp": steps // 2},
             "self_forcing": forcing,
-        }.get(objective, {"chunks": min(scale.lengths)})
+        }.get(objective, {})
+        arguments = {"lengths": scale.lengths, **extra, **options}
         return _recipe(
-            scale, name, FINE_TUNING, objective=objective, options={**extra, **options}, init=init,
-            ema=0.99, like="mutual_forcing",
+            scale, name, FINE_TUNING, objective=objective, options=arguments, init=init, ema=0.99,
+            like="mutual_forcing",
         )  # fmt: skip
 
     return build
 
 
 BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
-    "video_autoencoder": _video_autoencoder,
-    "audio_autoencoder": _audio_autoencoder,
+    "video_codec": _video_codec,
+    "audio_codec": _audio_codec,
     "duration": _duration,
     "audio_pretrain": _audio_pretrain,
     "video_pretrain": _video_pretrain,
@@ -250,6 +250,7 @@ def _recipe(
         sample_every=min(500, max(20, steps // 3)),
         init=init,
         options=options or {},
+        stream=like or name,
     )
 
 

@@ -1,8 +1,8 @@
 """From nothing to a served checkpoint: python -m training.reproduce --preset tiny --run DIR.
 
 Corpus, autoencoders, latents, every stage of the transformer in order, export. Everything is resumable:
-run the same command again after an interruption. On a CPU stages that do not need each other run beside
-each other.
+run the same command again after an interruption. On a CPU stages that do not need each other run at
+the same time.
 """
 
 from __future__ import annotations
@@ -19,32 +19,35 @@ from .command import run
 from .data.portraits import PortraitOptions, make_portraits
 from .data.synthesize import CorpusOptions, synthesize
 from .export import export
-from .lanes import Part, lanes_of, run_parts
 from .recipes import SCALES
 from .stages import Workspace, pick_device
+from .workers import Job, run_jobs, workers_for
 
-PARTS: dict[str, tuple[float, tuple[str, ...]]] = {
+JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "corpus": (0.14, ()),
     "portraits": (0.08, ()),
-    "video_autoencoder": (0.32, ("corpus", "portraits")),
-    "audio_autoencoder": (0.07, ("corpus",)),
+    "video_codec": (0.32, ("corpus", "portraits")),
+    "audio_codec": (0.07, ("corpus",)),
     "duration": (0.01, ("corpus",)),
-    "encode_audio": (0.01, ("audio_autoencoder",)),
+    "encode_audio": (0.01, ("audio_codec",)),
     "encode_video": (0.01, ("corpus",)),
     "audio_pretrain": (0.08, ("encode_audio",)),
     "video_pretrain": (0.08, ("audio_pretrain", "encode_video")),
     "joint": (0.08, ("video_pretrain",)),
-    "mutual_forcing": (0.2, ("joint", "video_autoencoder")),
+    "mutual_forcing": (0.2, ("joint", "video_codec")),
     "export": (0.0, ("mutual_forcing", "duration")),
 }
-"""The whole in order: a part's share of the work, for `tiny` on two cores, and what it waits for.
+"""All jobs in order: each job's share of the work, for `tiny` on two cores, and the jobs that it waits for.
 
-The transformer's line needs the video autoencoder only at its end, where the monitors look at pictures.
+Of the transformer's stages only the last one needs the motion codec, because its monitors look at
+pictures.
 """
 
 
-def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None) -> list[Part]:
-    """The whole run in order; hours: of the corpus, if not the preset's."""
+def reproduction_jobs(
+    workspace: Workspace, seed: int, out: Path, hours: float | None = None
+) -> list[Job]:
+    """The jobs of a whole run in order. hours: the length of the corpus, if not the preset's."""
     scale = SCALES[workspace.scale]
     options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3)
     corpus = workspace.corpus_folder
@@ -65,14 +68,14 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
     def make() -> None:
         make_portraits(people, folder, os.cpu_count() or 1)
 
-    def part(name: str) -> Part:
-        share, after = PARTS[name]
+    def job(name: str) -> Job:
+        share, after = JOBS[name]
         if name == "corpus":
-            return Part(name, corpus_done, share, after, make_corpus)
+            return Job(name, corpus_done, share, after, make_corpus)
         if name == "portraits":
-            return Part(name, portraits_done, share, after, make)
+            return Job(name, portraits_done, share, after, make)
         if name == "export":
-            return Part(name, lambda: False, share, after, lambda: export(workspace, out))
+            return Job(name, lambda: False, share, after, lambda: export(workspace, out))
         where = ("--run", str(workspace.root), "--preset", workspace.scale)
         command = ("-m", "training.train", name, *where, "--device", str(workspace.device))
         if name.startswith("encode_"):
@@ -80,9 +83,9 @@ def parts(workspace: Workspace, seed: int, out: Path, hours: float | None = None
             done, act = lambda: workspace.encoded(branch), lambda: workspace.encode(branch)
         else:
             done, act = lambda: workspace.done(name), lambda: workspace.train(name)
-        return Part(name, done, share, after, act, command)
+        return Job(name, done, share, after, act, command)
 
-    return [part(name) for name in PARTS]
+    return [job(name) for name in JOBS]
 
 
 def main() -> int:
@@ -97,8 +100,8 @@ def main() -> int:
     folder = options.run or Path("runs") / options.preset
     out = options.out or PRETRAINED / options.preset
     workspace = Workspace(folder, options.preset, pick_device(options.device))
-    every = parts(workspace, options.seed, out)
-    return run(lambda: run_parts(every, lanes_of(workspace.device)))
+    jobs = reproduction_jobs(workspace, options.seed, out)
+    return run(lambda: run_jobs(jobs, workers_for(workspace.device)))
 
 
 if __name__ == "__main__":

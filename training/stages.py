@@ -14,28 +14,28 @@ import torch
 from mutual_forcing.checkpoint import System
 from mutual_forcing.config import preset
 
-from .config import Recipe
 from .data.dataset import Corpus
 from .data.latents import LatentDataset
 from .data.portraits import Portraits
 from .data.precompute import audio_encoder, precompute, video_encoder
-from .objectives.audio_autoencoder import AudioAutoencoderObjective
+from .objectives.audio_codec import StftCodecObjective
 from .objectives.bidirectional import BidirectionalObjective
 from .objectives.diffusion_forcing import DiffusionForcingObjective
-from .objectives.duration import DurationObjective
+from .objectives.duration_predictor import DurationObjective
 from .objectives.mutual_forcing import MutualForcingObjective
 from .objectives.self_forcing import SelfForcingObjective
 from .objectives.teacher_forcing import TeacherForcingObjective
-from .objectives.video_autoencoder import VideoAutoencoderObjective
+from .objectives.video_codec import MotionCodecObjective
 from .recipes import BUILDERS, SCALES, STAGES, recipe
+from .stage_config import Recipe
 from .train_state import load_tensors
 from .trainer import Objective, Trainer
 
 log = logging.getLogger(__name__)
 MODEL_STAGES = ("audio_pretrain", "video_pretrain", "joint", "mutual_forcing")
 FROZEN = {
-    "video_autoencoder": "video_autoencoder",
-    "audio_autoencoder": "audio_autoencoder",
+    "video_codec": "video_codec",
+    "audio_codec": "audio_codec",
     "duration": "duration",
 }
 
@@ -60,7 +60,7 @@ class Workspace:
 
     @property
     def portraits_folder(self) -> Path:
-        """Pictures for the video autoencoder."""
+        """Pictures for the motion codec."""
         return self.root / "portraits"
 
     def stage_folder(self, name: str) -> Path:
@@ -106,20 +106,20 @@ class Workspace:
 
     def encode(self, branch: str) -> None:
         """Latents of the corpus's "video", whose motion it knows, or "audio", by its autoencoder."""
-        corpus = Corpus(self.corpus_folder)
+        corpus, grids = Corpus(self.corpus_folder), self.system_config.model.grids
         if branch == "video":
-            encoder = video_encoder(*self._motion_statistics(corpus))
-        elif self.done("audio_autoencoder"):
-            encoder = audio_encoder(self.system().audio_autoencoder, self.device)
+            encoder = video_encoder(*self._motion_statistics(corpus), grids["video"])
+        elif self.done("audio_codec"):
+            encoder = audio_encoder(self.system().audio_codec, grids["audio"], self.device)
         else:
-            raise ValueError("Train audio_autoencoder before encoding with it.")
+            raise ValueError("Train audio_codec before encoding with it.")
         precompute(corpus, branch, encoder, self.latents_folder, self.device)
 
     def _motion_statistics(self, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the video autoencoder, which may be from another corpus, else of this one."""
-        if not self.done("video_autoencoder"):
+        """Those of the motion codec, which may be from another corpus, else of this one."""
+        if not self.done("video_codec"):
             return corpus.motion_statistics
-        autoencoder = self.system().video_autoencoder
+        autoencoder = self.system().video_codec
         return autoencoder.latent_mean.cpu().numpy(), autoencoder.latent_std.cpu().numpy()
 
     def plan(self, name: str, steps: int | None = None, seed: int | None = None) -> Recipe:
@@ -151,18 +151,18 @@ class Workspace:
     def _objective(self, plan: Recipe) -> Objective:
         corpus = Corpus(self.corpus_folder)
         common = {"batch": plan.batch, "seed": plan.seed, **plan.options}
-        if plan.objective == "video_autoencoder":
+        if plan.objective == "video_codec":
             portraits = Portraits(self.portraits_folder)
             statistics = corpus.motion_statistics
-            return VideoAutoencoderObjective(self.system_config, portraits, statistics, **common)
-        if plan.objective == "audio_autoencoder":
-            return AudioAutoencoderObjective(self.system_config, corpus, **common)
+            return MotionCodecObjective(self.system_config, portraits, statistics, **common)
+        if plan.objective == "audio_codec":
+            return StftCodecObjective(self.system_config, corpus, **common)
         system = self.system(plan.init[-1] if plan.init else None)
         if plan.objective == "duration":
             return DurationObjective(system.duration, corpus, **common)
         branches = tuple(plan.options.get("branches", ("video", "audio")))
-        voice_latents = system.config.model.voice_latents
-        data = LatentDataset(corpus, self.latents_folder, voice_latents, branches)
+        common["stream"] = plan.stream
+        data = LatentDataset(corpus, self.latents_folder, system.config.model, branches)
         if plan.objective == "self_forcing":
             teacher = self.system(plan.init[0]).model
             return SelfForcingObjective(system, data, teacher, **common)

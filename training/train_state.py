@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .atomic import written_whole
+
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The moments and step counts of every parameter, by group, position and name."""
@@ -33,10 +35,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
     """Write tensors with JSON metadata; a crash leaves the old file whole."""
-    partial = path.with_suffix(".partial")
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(contiguous, partial, metadata={"record": json.dumps(metadata)})
-    partial.replace(path)
+    with written_whole(path) as partial:
+        save_file(contiguous, partial, metadata={"record": json.dumps(metadata)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

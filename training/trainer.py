@@ -23,25 +23,27 @@ from torch import Tensor, nn
 
 from mutual_forcing.precision import computes_bfloat16, mixed_precision
 
-from .config import Recipe
 from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
+from .stage_config import Recipe
 from .tracker import Tracker
 from .train_state import load_tensors, prefixed, save_tensors, under
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20
 _KEPT = ("step", "seconds", "peak", "validation")
-"""What the state holds of a trainer beside its tensors."""
+"""What the state holds of a trainer besides its tensors."""
+_NETWORK = "player"
+"""Prefix of the networks' tensors in state.safetensors. States of earlier runs have this word."""
 
 
 class Objective(Protocol):
-    """What a stage optimises. `players` are trained in order within a step; the first is exported.
+    """What a stage optimises. `networks` are trained in order within a step; the first one is exported.
 
-    `updates` says how often a player is trained within a step, once if it is not named.
+    `updates` says how often a network is trained within a step: once if it is not named there.
     """
 
-    players: dict[str, nn.Module]
+    networks: dict[str, nn.Module]
     updates: dict[str, int]
 
     def batch(self, step: int) -> Any:
@@ -49,9 +51,9 @@ class Objective(Protocol):
         ...
 
     def losses(
-        self, player: str, batch: Any, ema: nn.Module, generator: torch.Generator, step: int
+        self, network: str, batch: Any, ema: nn.Module, generator: torch.Generator, step: int
     ) -> dict[str, Tensor]:
-        """Return scalars for `player`; "loss" is the one to minimise; empty = skip this step."""
+        """Return scalars for `network`; "loss" is the one to minimise; empty = skip this step."""
         ...
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
@@ -139,12 +141,13 @@ class Trainer:
         self._written = False
         self._whole = True
         self.validation: dict[str, float] = {}
-        self.first = next(iter(objective.players))
-        for module in objective.players.values():
+        self.first = next(iter(objective.networks))
+        for module in objective.networks.values():
             module.to(device)
-        self.ema = copy.deepcopy(objective.players[self.first]).requires_grad_(False).eval()
+        self.ema = copy.deepcopy(objective.networks[self.first]).requires_grad_(False).eval()
         self.optimizers = {
-            name: Optimizers(module, recipe.optimizer) for name, module in objective.players.items()
+            name: Optimizers(module, recipe.optimizer)
+            for name, module in objective.networks.items()
         }
         folder.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
@@ -208,7 +211,7 @@ class Trainer:
         recipe, values = self.recipe, {}
         lr = learning_rate(recipe.optimizer, self.step, recipe.steps)
         for turn, name in enumerate(self._turns()):
-            module = self.objective.players[name].train()
+            module = self.objective.networks[name].train()
             generator = step_generator(recipe.seed, self.step, f"{name}/{turn}", self.device)
             with mixed_precision(self.device):
                 losses = self.objective.losses(name, batch, self.ema, generator, self.step)
@@ -218,13 +221,13 @@ class Trainer:
             prefix = "" if name == self.first else f"{name}/"
             values |= {prefix + key: float(value.detach()) for key, value in losses.items()}
             values[prefix + "gradient_norm"] = norm
-        update_ema(self.ema, self.objective.players[self.first], recipe.ema, self.step)
+        update_ema(self.ema, self.objective.networks[self.first], recipe.ema, self.step)
         values["lr"] = lr
         return values
 
     def _turns(self) -> Iterator[str]:
-        """The players in the order of their updates."""
-        for name in self.objective.players:
+        """The networks in the order of their updates."""
+        for name in self.objective.networks:
             yield from [name] * self.objective.updates.get(name, 1)
 
     def _descend(self, name: str, module: nn.Module, loss: Tensor, lr: float) -> float:
@@ -250,8 +253,8 @@ class Trainer:
         """Write the resumable state."""
         self._written = True
         tensors = prefixed("ema", self.ema.state_dict())
-        for name, module in self.objective.players.items():
-            tensors |= prefixed(f"player.{name}", module.state_dict())
+        for name, module in self.objective.networks.items():
+            tensors |= prefixed(f"{_NETWORK}.{name}", module.state_dict())
             tensors |= prefixed(f"optimizer.{name}", self.optimizers[name].state_tensors())
         figures = {name: getattr(self, name) for name in _KEPT}
         save_tensors(tensors, self._state_path, {**figures, "recipe": asdict(self.recipe)})
@@ -262,8 +265,8 @@ class Trainer:
         for name in _KEPT:
             setattr(self, name, record.get(name, getattr(self, name)))
         self.ema.load_state_dict(under("ema", tensors))
-        for name, module in self.objective.players.items():
-            module.load_state_dict(under(f"player.{name}", tensors))
+        for name, module in self.objective.networks.items():
+            module.load_state_dict(under(f"{_NETWORK}.{name}", tensors))
             self.optimizers[name].restore(under(f"optimizer.{name}", tensors))
         log.info("%s resumes at step %d", self.recipe.name, self.step)
 

@@ -8,16 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..chunks import (
-    CHUNK_SECONDS,
-    POSITIONS_PER_SECOND,
-    token_positions,
-)
+from ..chunks import POSITIONS_PER_SECOND, token_positions
+from ..config import ModelConfig
 from .kv_cache import LayerKeyValues, Past
-from .layers import rotary_frequencies, rotary_table, rotate
+from .layers import at_time, rotary_frequencies, rotary_table, rotate
 
-REFERENCE_TIME = -8.0 * POSITIONS_PER_SECOND
-"""References sit at one fixed time relative to every chunk that reads them: they are timeless."""
+REFERENCE_SECONDS = 8.0
+"""References begin so long before every chunk that reads them, or longer where the window is: they are
+timeless, and lie before all of the past.
+"""
 
 BRANCHES = ("video", "audio")
 COUPLING_DIMS = 8
@@ -34,29 +33,37 @@ class RotaryTables:
     own: dict[str, RotaryTable]
     references: dict[str, RotaryTable]
     positions: dict[str, Tensor]
+    chunk_seconds: float
+    reference_end: float
     frequencies: Tensor
     _past: dict[tuple[str, tuple[int, ...]], RotaryTable] = field(default_factory=dict)
 
     @staticmethod
-    def build(head_dim: int, voice_latents: int, device: torch.device) -> RotaryTables:
+    def build(config: ModelConfig, device: torch.device) -> RotaryTables:
         """Compute on the CPU in float64, then move."""
-        frequencies = rotary_frequencies(head_dim)
-        own = {name: token_positions() for name in BRANCHES}
+        frequencies = rotary_frequencies(config.head_dim - COUPLING_DIMS)
+        video, audio = config.video.grid, config.audio.grid
+        own = {"video": token_positions(video), "audio": token_positions(audio)}
         references = {
-            "video": token_positions(1) + REFERENCE_TIME,
-            "audio": token_positions(voice_latents) + REFERENCE_TIME,
+            "video": token_positions(video, 1),
+            "audio": token_positions(audio, config.voice_latents),
         }
+        longest = max(config.voice_latents / audio.rate, 1 / video.rate)
+        before = max(REFERENCE_SECONDS, config.window * video.seconds + longest)
+        for positions in references.values():
+            positions[:, 0] -= before * POSITIONS_PER_SECOND
 
         def tables(positions: dict[str, Tensor]) -> dict[str, RotaryTable]:
             return {n: rotary_table(p, frequencies).to(device) for n, p in positions.items()}
 
-        return RotaryTables(tables(own), tables(references), own, frequencies)
+        end = max(float(positions[:, 0].max()) for positions in references.values())
+        return RotaryTables(tables(own), tables(references), own, video.seconds, end, frequencies)
 
     def past(self, name: str, offsets: tuple[int, ...]) -> RotaryTable:
         """Rotations of chunks `offsets` after the attending one: [len(offsets), N, D / 2, 2]."""
         if (name, offsets) not in self._past:
-            shift = torch.tensor(offsets, dtype=torch.float64) * CHUNK_SECONDS
-            positions = self.positions[name] + shift[:, None] * POSITIONS_PER_SECOND
+            shift = torch.tensor(offsets, dtype=torch.float64) * self.chunk_seconds
+            positions = self.positions[name] + at_time(shift * POSITIONS_PER_SECOND)[:, None]
             table = rotary_table(positions, self.frequencies)
             self._past[name, offsets] = table.to(self.own[name].device)
         return self._past[name, offsets]
@@ -76,20 +83,20 @@ def reference_keys(references: LayerKeyValues, tables: RotaryTables, chunks: int
     """The reference tokens (kept as one chunk [B, 1, R, H, D]) for every chunk."""
     groups = []
     for name, (key, value) in references.items():
-        turned = rotate(key, tables.references[name])
+        rotated = rotate(key, tables.references[name])
         shape = (-1, chunks, -1, -1, -1)
-        groups.append(KeyGroup(name, turned.expand(shape), value.expand(shape)))
+        groups.append(KeyGroup(name, rotated.expand(shape), value.expand(shape)))
     return groups
 
 
 def past_keys(past: Past, tables: RotaryTables) -> list[KeyGroup]:
-    """The past chunks [B, K, S, N, H, D], turned relative to the chunk that reads them."""
+    """The past chunks [B, K, S, N, H, D], rotated relative to the chunk that reads them."""
     groups = []
     for name, (key, value) in past.branches.items():
         tokens = key.shape[3]
-        turned = rotate(key, tables.past(name, past.offsets))
+        rotated = rotate(key, tables.past(name, past.offsets))
         valid = None if past.valid is None else past.valid.repeat_interleave(tokens, 1)
-        groups.append(KeyGroup(name, turned.flatten(2, 3), value.flatten(2, 3), valid))
+        groups.append(KeyGroup(name, rotated.flatten(2, 3), value.flatten(2, 3), valid))
     return groups
 
 
@@ -116,8 +123,8 @@ def attend(
         query.flatten(0, 1).transpose(1, 2), key, value, attn_mask=mask
     )
     mixed = mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks))
-    parts = mixed.split([q.shape[2] for q in queries.values()], 2)
-    return dict(zip(queries, parts, strict=True))
+    split = mixed.split([q.shape[2] for q in queries.values()], 2)
+    return dict(zip(queries, split, strict=True))
 
 
 def _marked(query: Tensor, name: str) -> Tensor:
@@ -146,10 +153,10 @@ def _validity(groups: list[KeyGroup], chunks: int) -> Tensor | None:
     if all(g.valid is None for g in groups):
         return None
     device = groups[0].key.device
-    parts = [
+    every = (
         g.valid
         if g.valid is not None
         else torch.ones(chunks, g.key.shape[2], dtype=torch.bool, device=device)
         for g in groups
-    ]
-    return torch.cat(parts, 1)
+    )
+    return torch.cat(list(every), 1)

@@ -1,6 +1,6 @@
 """Where a chunk's past comes from: a parallel pass over a whole clip, or a streaming cache.
 
-Keys are kept unrotated and turned relative to the chunk that reads them, so a stream has no clock to
+Keys are kept unrotated and rotated relative to the chunk that reads them, so a stream has no clock to
 overflow and references need no position of their own. Shapes: keys and values of one branch in one
 layer are [B, K, N, H, D] (K chunks of N tokens, H heads of D).
 """
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..chunks import history_mask, last_tokens
+from ..chunks import history_mask
 from ..types import AVLatents
 
 KeyValue = tuple[Tensor, Tensor]
@@ -34,15 +34,11 @@ class Past:
     valid: Tensor | None
 
 
-LATENTS_BEFORE = 3
-"""Of the video: where it is, how fast and how it turns."""
-
-
 @dataclass(frozen=True)
-class Before:
-    """The last video tokens before each chunk of a pass: [B, K, 3, D].
+class PreviousChunks:
+    """The video tokens of the chunk before each chunk of a pass: [B, K, N, D].
 
-    `present` bool [K] says which chunks have them; the others are zero.
+    `present` bool [K] says which chunks have one; the others are zero.
     """
 
     tokens: Tensor
@@ -76,13 +72,16 @@ class ParallelHistory:
         valid = history_mask(first.shape[1], self.offsets).to(first.device)
         return Past(branches, self.offsets, valid)
 
-    def before(self, own: AVLatents) -> Before | None:
-        """See Before; None without video."""
-        video = (self.latents or own).video
-        if video is None:
+    def previous(self, own: AVLatents | None) -> PreviousChunks | None:
+        """See PreviousChunks; own: this pass's latents where they are clean. None without video, and where
+        the past is only known noisy: its differences would drown all else.
+        """
+        known = self.latents or own
+        if known is None or known.video is None:
             return None
-        shifted = F.pad(last_tokens(video, LATENTS_BEFORE)[:, :-1], (0, 0, 0, 0, 1, 0))
-        return Before(shifted, torch.arange(video.shape[1], device=video.device) > 0)
+        video = known.video
+        shifted = F.pad(video[:, :-1], (0, 0, 0, 0, 1, 0))
+        return PreviousChunks(shifted, torch.arange(video.shape[1], device=video.device) > 0)
 
     def _unfold(self, x: Tensor) -> Tensor:
         reach, chunks = self.window, x.shape[1]
@@ -99,7 +98,7 @@ class KVCache:
     window: int
     layers: list[LayerKeyValues] = field(default_factory=list)
     last: Tensor | None = None
-    """The last chunk's last video tokens [B, 1, 3, D]."""
+    """The last chunk's video tokens [B, 1, N, D]."""
 
     def past(self, layer: int, own: LayerKeyValues) -> Past | None:
         """Everything cached, oldest first; None while the stream is empty."""
@@ -111,16 +110,16 @@ class KVCache:
             None,
         )
 
-    def before(self, own: AVLatents) -> Before | None:
-        """See Before; None without video or while the stream is empty."""
+    def previous(self, own: AVLatents | None) -> PreviousChunks | None:
+        """See PreviousChunks; None without video or while the stream is empty."""
         if self.last is None:
             return None
-        return Before(self.last, torch.ones(1, dtype=torch.bool, device=self.last.device))
+        present = torch.ones(1, dtype=torch.bool, device=self.last.device)
+        return PreviousChunks(self.last, present)
 
     def append(self, chunk: list[LayerKeyValues], latents: AVLatents) -> None:
         """Add one chunk and its keys and values [B, 1, N, H, D] per layer and branch; evict the oldest."""
-        video = latents.video
-        self.last = None if video is None else last_tokens(video, LATENTS_BEFORE)
+        self.last = latents.video
         if not self.layers:
             self.layers = chunk
             return

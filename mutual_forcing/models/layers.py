@@ -8,29 +8,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import TOKENS_PER_CHUNK
+from ..config import BranchConfig
 
 TIME_BASE = 256.0
 """Longest rotary period in time is 2 pi * 256 / 25 s, about a minute."""
 TIME_SHARE = 0.42
-"""Share of a head's pairs that time rotates; the others compare content alone."""
+"""Share of a head's pairs that time rotates; half of the others turn with y, half with x."""
+SPACE_BASE = 64.0
+"""Longest rotary period in space is 2 pi * 64 tokens."""
 
 
 def rotary_frequencies(head_dim: int) -> Tensor:
-    """Angular frequency of each pair of a head's dimensions, float64 [head_dim / 2]; 0 = not rotated."""
+    """Angular frequency of each pair of a head's dimensions per unit of time, y and x: float64
+    [3, head_dim / 2], one of the three nonzero.
+    """
     pairs = head_dim // 2
-    rotated = math.ceil(pairs * TIME_SHARE)
-    exponent = torch.arange(rotated, dtype=torch.float64) / rotated
-    return torch.cat([TIME_BASE**-exponent, exponent.new_zeros(pairs - rotated)])
+    counts = [math.ceil(pairs * TIME_SHARE)]
+    counts += [(pairs - counts[0] + 1) // 2, (pairs - counts[0]) // 2]
+    table = torch.zeros(3, pairs, dtype=torch.float64)
+    first = 0
+    for axis, (count, base) in enumerate(
+        zip(counts, (TIME_BASE, SPACE_BASE, SPACE_BASE), strict=True)
+    ):
+        exponent = torch.arange(count, dtype=torch.float64) / max(1, count)
+        table[axis, first : first + count] = base**-exponent
+        first += count
+    return table
 
 
 def rotary_table(positions: Tensor, frequencies: Tensor) -> Tensor:
-    """Cosines and sines, float32 [..., N, head_dim / 2, 2], of times [..., N].
+    """Cosines and sines, float32 [..., N, head_dim / 2, 2], of positions [..., N, 3] (time, y, x).
 
     Angles are computed in float64.
     """
-    angles = positions.double()[..., None] * frequencies
+    angles = positions.double() @ frequencies
     return torch.stack([angles.cos(), angles.sin()], -1).float()
+
+
+def at_time(times: Tensor) -> Tensor:
+    """Positions [..., 3] of what has a time [...] and no place."""
+    return torch.nn.functional.pad(times[..., None], (0, 2))
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -39,8 +56,8 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     One complex product: on a CPU several times faster than sines and cosines apart.
     """
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    turned = pairs * torch.view_as_complex(table.unsqueeze(-3))
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    rotated = pairs * torch.view_as_complex(table.unsqueeze(-3))
+    return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
 
 
 def sinusoidal(values: Tensor, width: int) -> Tensor:
@@ -92,25 +109,30 @@ class FeedForward(nn.Module):
 class SpectralGains(nn.Module):
     """Tokens of a chunk scaled by a gain per noise level, channel and frequency in time; starts as nothing.
 
-    With the gains of a Wiener filter this is the best linear guess of a velocity from noisy tokens: what
+    With the gains of a Wiener filter this is the best linear estimate of a velocity from noisy tokens: what
     changes slowly stands out of the noise. Cosines nearly decorrelate a chunk of which nothing else is
-    known, sines one that `continues` a known token: they vanish where that token is.
+    known, sines one that `continues` a known latent frame: they vanish where that frame is.
     """
 
-    def __init__(self, width: int, token_dim: int, continues: bool = False) -> None:
+    def __init__(self, width: int, branch: BranchConfig, continues: bool = False) -> None:
         super().__init__()
-        self.gain = nn.Linear(width, TOKENS_PER_CHUNK * token_dim)
+        self.frames = branch.grid.frames
+        self.gain = nn.Linear(width, self.frames * branch.token_dim)
         nn.init.zeros_(self.gain.weight)
         nn.init.zeros_(self.gain.bias)
         transform = sine_transform if continues else cosine_transform
-        self.register_buffer("waves", transform(TOKENS_PER_CHUNK), persistent=False)
+        self.register_buffer("waves", transform(self.frames), persistent=False)
 
     def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
-        """Features of the noise level [B, K, W] and tokens [B, K, 16, D] to [B, K, 16, D]."""
-        gain = self.gain(features).unflatten(-1, (TOKENS_PER_CHUNK, -1)).float()
+        """Features of the noise level [B, K, W] and tokens [B, K, N, D] to [B, K, N, D]."""
+        gain = self.gain(features).unflatten(-1, (self.frames, -1)).float()
         with torch.autocast(tokens.device.type, enabled=False):
-            spectrum = self.waves @ tokens.float()
-            return (self.waves.T @ (gain * spectrum)).to(tokens.dtype)
+            # Every place of the latent frame has a course in time of its own.
+            tracks = tokens.float().unflatten(2, (self.frames, -1))
+            gain = gain[:, :, :, None].expand_as(tracks).flatten(3)
+            spectrum = self.waves @ tracks.flatten(3)
+            scaled = (self.waves.T @ (gain * spectrum)).view_as(tracks)
+            return scaled.flatten(2, 3).to(tokens.dtype)
 
 
 def cosine_transform(size: int) -> Tensor:

@@ -59,7 +59,7 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
         settings = json.loads(film.metadata["comment"])
     assert settings["ai_generated"] and "yellow house" in settings["text"]
     if checkpoint == "tiny":
-        from training.metrics.words import normalise, recognised, transcribe
+        from mutual_forcing.metrics.words import normalise, recognised, transcribe
 
         heard = normalise(transcribe(read_audio(clip)))
         understood = recognised(normalise("hello my friend " + NEWS), heard)[3:]

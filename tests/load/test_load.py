@@ -21,10 +21,10 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
-from demo.inputs import DRIVES
-from demo.limits import Limits
-from demo.studio import Studio
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing.demo.inputs import DRIVES
+from mutual_forcing.demo.limits import Limits
+from mutual_forcing.demo.sessions import SessionManager
 
 pytestmark = pytest.mark.slow
 QUEUE = 20
@@ -153,18 +153,18 @@ def test_four_browsers_at_once_watch_and_keep_their_own_films(address, face, tmp
 
 
 def test_memory_after_many_films(generator):
-    studio = Studio(generator)
+    sessions = SessionManager(generator)
     picture = np.full((64, 64, 3), 128, np.uint8)
 
     def make(number: int) -> None:
         request = GenerationRequest(picture, "Hello.", steps=1, seconds=1.28, seed=1)
-        visitor = f"visitor-{number}"
-        list(studio.begin(visitor, request))
-        studio.save(studio.talk_of(visitor))
-        studio.forget(visitor)
+        session_id = f"visitor-{number}"
+        list(sessions.begin(session_id, request))
+        sessions.save(sessions.session_of(session_id))
+        sessions.forget(session_id)
 
     check_memory(make)
-    studio.close()
+    sessions.close()
 
 
 def test_memory_of_the_served_page_after_many_films(address, face):

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .appearance import sample_appearance
 from .head_model import UNIT_NAMES
-from .looks import sample_look
 from .renderer import Performance, Renderer
 
 SEED = 1000
@@ -43,8 +43,8 @@ def portraits(numbers: Sequence[int], seed: int = SEED, size: int = SIZE) -> Ite
     renderer = Renderer(size)
     try:
         for number in numbers:
-            look = sample_look(np.random.default_rng([seed, number]))
-            frontal = dataclasses.replace(look, camera_angles=(0.0, 0.0))
+            appearance = sample_appearance(np.random.default_rng([seed, number]))
+            frontal = dataclasses.replace(appearance, camera_angles=(0.0, 0.0))
             yield renderer.render(frontal, _at_rest()).frames[0]
     finally:
         renderer.close()

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 from mutual_forcing.chunks import FRAMES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
 
+from ..atomic import written_whole
+
 CRF = 10
 FLAC_FRAME = 4096
 
@@ -18,8 +20,7 @@ FLAC_FRAME = 4096
 def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
     """Write frames uint8 [T, S, S, 3] and audio float [N] at 16 kHz; a crash leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.mp4")
-    with av.open(str(partial), "w", format="mp4") as container:
+    with written_whole(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FPS)
         video.width, video.height = frames.shape[2], frames.shape[1]
         video.pix_fmt = "yuv444p"
@@ -38,12 +39,10 @@ def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
             block.sample_rate, block.pts = SAMPLE_RATE, begin
             container.mux(track.encode(block))
         container.mux(track.encode(None))
-    partial.replace(path)
 
 
 def write_motion(path: Path, motion: np.ndarray, landmarks: np.ndarray) -> None:
     """Write the truth of a clip's motion beside it: half precision, see data/landmarks.py."""
-    partial = path.with_suffix(".partial.safetensors")
     parts = {"motion": motion, "landmarks": landmarks}
-    save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)
-    partial.replace(path.with_suffix(".safetensors"))
+    with written_whole(path.with_suffix(".safetensors")) as partial:
+        save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)

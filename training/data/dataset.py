@@ -35,7 +35,7 @@ class Clip:
 
     @property
     def identity(self) -> str:
-        """Same person, look, light, camera and voice."""
+        """Same person, appearance, light, camera and voice."""
         return self.row["identity"]
 
     @property

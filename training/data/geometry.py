@@ -51,6 +51,11 @@ def rotation_matrices(angles: np.ndarray) -> np.ndarray:
 
 def on_screen(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points [T, V, 3] by the camera's matrix [4, 4]: x, y [T, V, 2] in fractions of the picture, y down."""
+    return on_screen_with_depth(points, matrix)[0]
+
+
+def on_screen_with_depth(points: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `on_screen`, and how far before the camera the points lie, [T, V]."""
     homogeneous = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=-1)
     clip = homogeneous @ matrix.T
-    return clip[..., :2] / clip[..., 3:] * (0.5, -0.5) + 0.5
+    return clip[..., :2] / clip[..., 3:] * (0.5, -0.5) + 0.5, clip[..., 3]

@@ -9,7 +9,7 @@ import numpy as np
 
 from mutual_forcing.motion import UNITS
 
-from .geometry import PIVOT, NormalSolver, on_screen, rotation_matrices
+from .geometry import PIVOT, NormalSolver, rotation_matrices
 from .head_model import UNIT_NAMES, HeadModel, load_head_model
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ HALF_WIDTH, LOWEST = 4.0, -6.0
 """Beyond these no camera looks (eye distances)."""
 
 
-TRACKED = 384
-"""Points whose flow the animator is taught; see tracked_vertices."""
-EYE_HALF_WIDTH, EYE_HALF_HEIGHT = 0.36, 0.24
-"""Around an eye: the lid's skin folds away and comes back, so its way says nothing of pixels."""
+SPREAD = 384
+"""Tracked vertices all over the head; those of the face come on top."""
+EYE_RING = ((0.0, 1), (0.5, 6), (1.0, 8), (1.5, 8))
+"""Tracked points of an iris and its pupil: how far from its middle, in iris radii, and how many there."""
+EYE_POINTS = sum(count for _, count in EYE_RING)
+FACE_X, FACE_Y, FACE_Z = 1.3, (-2.2, 0.9), -0.6
+"""What belongs to the face, at rest: half its width, its lowest and highest point, and its rearmost."""
 
 
 @functools.cache
@@ -37,16 +40,21 @@ def landmark_vertices() -> np.ndarray:
 
 
 @functools.cache
-def tracked_vertices() -> np.ndarray:
-    """Numbers of many more vertices, int [384]: as the landmarks, but none at the lids or inside the lips."""
+def tracked_corners() -> np.ndarray:
+    """Vertices whose mean every tracked point of the body is, int [N, 4]: all vertices and quads of the face
+    and its mouth, teeth and tongue, and some of the rest of the head."""
     model = load_head_model()
-    chosen = _spread(3 * TRACKED)
-    x, y = model.mean[chosen, 0], model.mean[chosen, 1]
-    eyes = model.mean[model.part == 1]
-    middle = eyes[eyes[:, 0] > 0].mean(0)
-    lid = np.hypot((np.abs(x) - middle[0]) / EYE_HALF_WIDTH, (y - middle[1]) / EYE_HALF_HEIGHT) < 1
-    hidden = model.occlusion[chosen] < 0.25
-    return chosen[~lid & ~hidden][:TRACKED]
+    x, y, z = model.mean.T
+    face = (np.abs(x) < FACE_X) & (y > FACE_Y[0]) & (y < FACE_Y[1]) & (z > FACE_Z)
+    inside = (model.part == 2) | (model.part == 3)
+    single = np.union1d(np.flatnonzero((face & (model.part == 0)) | inside), _spread(SPREAD))
+    quads = model.quads[(model.quad_part == 0) & face[model.quads].all(1)]
+    return np.concatenate([np.repeat(single[:, None], 4, 1), quads])
+
+
+def tracked_count() -> int:
+    """How many points are tracked: those of the body and of where both eyes look."""
+    return len(tracked_corners()) + 2 * EYE_POINTS
 
 
 def _spread(count: int) -> np.ndarray:
@@ -66,32 +74,33 @@ def _spread(count: int) -> np.ndarray:
     return seen[chosen]
 
 
-def project(
-    vertices: np.ndarray, pose: _Pose, matrix: np.ndarray, chosen: np.ndarray
+def posed(
+    vertices: np.ndarray, pose: _Pose, chosen: np.ndarray, normals: np.ndarray | None = None
 ) -> np.ndarray:
-    """Places of the `chosen` vertices float32 [T, N, 2] in fractions of the picture, y down.
-
-    vertices [T, V, 3] before the head turns, matrix [4, 4] the camera's; as the vertex shader does it.
-    """
-    return on_screen(_posed(vertices, pose, chosen)[1], matrix).astype(np.float32)
-
-
-def facing(
-    normals: np.ndarray, vertices: np.ndarray, pose: _Pose, camera: np.ndarray, chosen: np.ndarray
-) -> np.ndarray:
-    """Cosine between the normals [T, V, 3] of the `chosen` vertices and the way to the camera [3]: [T, N]."""
-    turn, points = _posed(vertices, pose, chosen)
-    view = camera - points
-    view /= np.linalg.norm(view, axis=-1, keepdims=True)
-    return (np.einsum("tvij,tvj->tvi", turn, normals[:, chosen]) * view).sum(-1)
-
-
-def _posed(vertices: np.ndarray, pose: _Pose, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How the `chosen` vertices are turned [T, N, 3, 3] and where they then are [T, N, 3]."""
+    """Where the `chosen` of vertices [T, V, 3] are once the head is turned, [T, N, 3], as the vertex shader
+    does it; with `normals`, these turned instead."""
     share = load_head_model().weight[chosen]
     turn = rotation_matrices(pose.rotation[:, None] * share[:, None])
+    if normals is not None:
+        return np.einsum("tvij,tvj->tvi", turn, normals[:, chosen])
     points = np.einsum("tvij,tvj->tvi", turn, vertices[:, chosen] - PIVOT) + PIVOT
-    return turn, points + pose.translation[:, None]
+    return points + pose.translation[:, None]
+
+
+def iris_points(ball: np.ndarray, gaze: np.ndarray, radius: float) -> np.ndarray:
+    """Points of iris and pupil [T, K, 3] on an eyeball of vertices [T, V, 3] that looks along gaze [T, 3]."""
+    middle = ball.mean(1, keepdims=True)
+    size = np.linalg.norm(ball - middle, axis=-1).mean(1)[:, None, None]
+    across = np.cross([0.0, 1.0, 0.0], gaze)
+    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    up = np.cross(gaze, across)
+    ways = [gaze[:, None]]
+    for far, count in EYE_RING[1:]:
+        angle = np.arange(count) * (2 * np.pi / count)
+        spread = np.cos(angle)[:, None] * across[:, None] + np.sin(angle)[:, None] * up[:, None]
+        ways.append(gaze[:, None] + far * radius * spread)
+    way = np.concatenate(ways, 1)
+    return middle + size * way / np.linalg.norm(way, axis=-1, keepdims=True)
 
 
 def motion(performance: Performance) -> np.ndarray:

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutual_forcing.chunks import TOKENS_PER_CHUNK, held_still, last_tokens
+from mutual_forcing.chunks import last_frames, repeat_static
+from mutual_forcing.config import ModelConfig
 from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
@@ -24,23 +25,26 @@ BatchT = TypeVar("BatchT")
 
 @dataclass(frozen=True)
 class Dropout:
-    """Probability of dropping each condition on its own, and all of them together."""
+    """Probability of dropping each condition on its own; transcript and caption together, which is what
+    guidance compares with; and all of them.
+    """
 
     transcript: float = 0.1
     caption: float = 0.1
     picture: float = 0.05
     voice: float = 0.3
     everything: float = 0.1
+    text: float = 0.1
     motion: float = 0.7
-    """Of letting the first chunk stand still, as streams begin."""
+    """Of a static first chunk, as streams begin."""
 
 
 @dataclass(frozen=True)
 class LatentBatch:
     """Clean latents of K chunks, their text, and references drawn from sibling clips.
 
-    video [B, K, 16, Dv], audio [B, K, 16, Da], picture [B, 1, Dv], voice [B, V, Da], has_* bool [B].
-    Without motion the first chunk shows its last latent all the time: it is a past to continue, not
+    video [B, K, Nv, Dv], audio [B, K, Na, Da], picture [B, H * W, Dv], voice [B, V, Da], has_* bool [B].
+    Without motion the first chunk shows its last latent frame all the time: it is a past to continue, not
     something to learn. The tensors of a branch that the dataset does not hold have no tokens.
     """
 
@@ -76,11 +80,9 @@ class LatentBatch:
         )
 
     def weights(self, branches: tuple[str, ...]) -> dict[str, Tensor]:
-        """How much each token [B, K, N] counts in a loss: a still first chunk's video does not."""
-        parts = self.clean(branches).parts
-        weights = {
-            name: torch.ones(part.shape[:3], device=part.device) for name, part in parts.items()
-        }
+        """How much each token [B, K, N] counts in a loss: a static first chunk's video does not."""
+        ones = self.clean(branches).map(lambda x: torch.ones(x.shape[:3], device=x.device))
+        weights = ones.modalities
         if "video" in weights:
             weights["video"][:, 0] *= self.has_motion[:, None]
         return weights
@@ -117,9 +119,9 @@ class LatentDataset:
     """All latents of a corpus in memory (3 KB a second of clip)."""
 
     def __init__(
-        self, corpus: Corpus, folder: Path, voice_latents: int, branches: tuple[str, ...]
+        self, corpus: Corpus, folder: Path, config: ModelConfig, branches: tuple[str, ...]
     ) -> None:
-        self.corpus, self.voice_latents, self.branches = corpus, voice_latents, branches
+        self.corpus, self.config, self.branches = corpus, config, branches
         self.tensors: dict[str, Tensor] = {}
         for branch in branches:
             paths = sorted(folder.glob(f"{branch}-*.safetensors"))
@@ -143,14 +145,14 @@ class LatentDataset:
         return join_batches(items)
 
     def memory(self) -> Tensor:
-        """How much of a video latent's deviation from its clip's mean is left 1..16 latents later: [16, Dv]
-        within 0..1. A pose is remembered, lips are not.
+        """How much of a video latent's deviation from its clip's mean is left 1..F latent frames later:
+        [F, Dv] within 0..1, F frames in a chunk. A pose is remembered, lips are not.
         """
         tracks = [
             self.tensors[f"{clip.index}.video"].flatten(0, 1).float()
             for clip in self.corpus.split("train")
         ]
-        return autocorrelation(tracks, TOKENS_PER_CHUNK)
+        return autocorrelation(tracks, self.config.video.grid.frames)
 
     def _item(
         self, clip: Clip, rng: np.random.Generator, chunks: int, dropout: Dropout
@@ -173,8 +175,9 @@ class LatentDataset:
         video = self._chunks(clip, "video", part)
         moves = dropout is None or rng.random() >= dropout.motion
         if not moves and "video" in self.branches:
-            still = held_still(last_tokens(video)[:, :1])
-            video = torch.cat([still, video[:, 1:]], 1)
+            grid = self.config.video.grid
+            static = repeat_static(last_frames(video, grid)[:, :1], grid)
+            video = torch.cat([static, video[:, 1:]], 1)
         return LatentBatch(
             video=video,
             audio=self._chunks(clip, "audio", part),
@@ -206,17 +209,19 @@ class LatentDataset:
         if "audio" not in self.branches:
             return torch.zeros(1, 0, 0)
         track = self.tensors[f"{clip.index}.audio"].flatten(0, 1).float()
-        if len(track) < self.voice_latents:
-            track = track.repeat(-(-self.voice_latents // len(track)), 1)
-        start = int(rng.integers(len(track) - self.voice_latents + 1))
-        return track[None, start : start + self.voice_latents]
+        count = self.config.voice_latents
+        if len(track) < count:
+            track = track.repeat(-(-count // len(track)), 1)
+        start = int(rng.integers(len(track) - count + 1))
+        return track[None, start : start + count]
 
     def _dropped(self, rng: np.random.Generator, dropout: Dropout | None) -> dict[str, bool]:
         names = ("transcript", "caption", "picture", "voice")
         if dropout is None:
             return dict.fromkeys(names, False)
-        everything = rng.random() < dropout.everything
-        return {name: everything or rng.random() < getattr(dropout, name) for name in names}
+        everything, text = rng.random() < dropout.everything, rng.random() < dropout.text
+        dropped = {name: everything or rng.random() < getattr(dropout, name) for name in names}
+        return dropped | {name: dropped[name] or text for name in ("transcript", "caption")}
 
 
 def autocorrelation(tracks: list[Tensor], lags: int) -> Tensor:

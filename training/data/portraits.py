@@ -1,11 +1,12 @@
-"""Portraits: many people, a few faces each, sharp and as different as they come, to teach the video
-autoencoder.
+"""Portraits: many people, a few faces each, sharp and as different as they come, to teach the motion
+codec.
 
 python -m training.data.portraits --identities 1500 --out DIR --seed 0
 
 Films of speech show every person for seconds and hardly ever with closed eyes. A portrait is one person,
 one camera and one light with 16 independent expressions: half of them moments of speech, half any mixture
-of units and poses. Written per person: NUMBER-FACE.jpg and NUMBER.safetensors with their motion and places.
+of units and poses; every fourth person is a drawing (drawings.py). Written per person: NUMBER-FACE.jpg and
+NUMBER.safetensors with their motion and places.
 Person n depends on (seed, n) alone; an interrupted run goes on where it stopped.
 """
 
@@ -24,6 +25,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
+from mutual_forcing.caption import EMOTIONS
 from mutual_forcing.motion import MOTION, UNITS
 from mutual_forcing.types import TimedPhoneme
 
@@ -35,6 +37,19 @@ PORTRAIT_STREAM = 77
 """Keeps the random numbers of portraits apart from those of the corpus."""
 HELDOUT_EVERY = 25
 """Every so many-th person is held out."""
+DRAWN_EVERY = 4
+"""Every so many-th person is drawn with flat shapes."""
+RESHAPED = {
+    "eye-height2-incr": (-1.1, 0.3),
+    "eye-scale-incr": (-0.8, 0.3),
+    "mouth-lowerlip-volume-incr": (-1.0, 0.4),
+    "mouth-upperlip-volume-incr": (-1.0, 0.4),
+    "mouth-lowerlip-height-incr": (-0.8, 0.3),
+    "mouth-upperlip-height-incr": (-0.8, 0.3),
+}
+"""Shapes that are varied more than in the corpus, and by how much at least and at most."""
+UNKNOWN = 2.0
+"""Where points lie that nobody knows: outside the picture."""
 QUALITY = 93
 BLINK = MOTION.index("eyeBlink")
 BLINKING = 0.4
@@ -45,8 +60,8 @@ BLINKING = 0.4
 class Portrait:
     """The truth of one person's faces; fractions of the picture, y down.
 
-    motion float32 [16, 28] (mutual_forcing.motion); landmarks [16, 64, 2], tracked [16, 384, 2] with in_view
-    bool [16, 384], eyes [16, 2, 2] and mouth [16, 4] (centre and size) as in renderer.Rendered.
+    motion float32 [16, 28] (mutual_forcing.motion); landmarks [16, 64, 2], tracked [16, N, 2] with in_view
+    bool [16, N], eyes [16, 2, 2] and mouth [16, 4] (centre and size) as in renderer.Rendered.
     """
 
     motion: np.ndarray
@@ -90,17 +105,31 @@ def is_heldout(number: int) -> bool:
     return number % HELDOUT_EVERY == HELDOUT_EVERY - 1
 
 
-def sample_portrait_look(rng: np.random.Generator) -> Any:
-    """A look with the face where faces.py puts it, lit and painted more freely than in the corpus."""
-    from .looks import sample_look
+def sample_portrait_appearance(rng: np.random.Generator) -> Any:
+    """An appearance with the face where faces.py puts it, lit and painted more freely than in the corpus."""
+    from .appearance import sample_appearance
+    from .head_model import SHAPES
 
-    look = sample_look(rng)
+    appearance = sample_appearance(rng)
     key = np.array([rng.normal(0, 0.8), rng.uniform(-0.2, 1.2), rng.uniform(0.5, 1.2)])
     power, tone = rng.uniform(0.6, 1.05), rng.normal(0, 0.08, 3)
     glasses = str(rng.choice(["round", "square"])) if rng.random() < 0.25 else "none"
-    stubble = rng.uniform(0.4, 1) if look.sex == "male" and rng.random() < 0.3 else look.stubble
+    stubble = (
+        rng.uniform(0.4, 1)
+        if appearance.sex == "male" and rng.random() < 0.3
+        else appearance.stubble
+    )
+    # Lips and lashes that hardly differ from the skin, as most people's do who wear no paint.
+    skin, pale, thin = np.array(appearance.skin), rng.random() ** 1.5, rng.random() < 0.3
+    lip = np.array(appearance.lip) * (1 - pale) + pale * skin * rng.uniform(0.7, 1.0)
+    brow = skin * rng.uniform(0.4, 0.9) if thin else np.array(appearance.brow)
+    # Narrow eyes and thin lips, which the corpus's people seldom have.
+    shapes = dict(zip(SHAPES, appearance.shapes, strict=True))
+    for name, (low, high) in RESHAPED.items():
+        shapes[name] += rng.uniform(low, high)
     changed = replace(
-        look,
+        appearance,
+        shapes=tuple(float(value) for value in shapes.values()),
         frame_height=float(rng.uniform(4.5, 5.6)),
         frame_center=(float(rng.normal(0, 0.12)), float(rng.normal(-0.35, 0.1))),
         camera_angles=(float(rng.normal(0, 0.16)), float(rng.normal(0.02, 0.1))),
@@ -110,6 +139,8 @@ def sample_portrait_look(rng: np.random.Generator) -> Any:
         fill_color=tuple(np.clip(rng.uniform(0.2, 0.65) - tone, 0, 1)),
         glasses=glasses,
         stubble=float(stubble),
+        lip=tuple(np.clip(lip, 0, 1).tolist()),
+        brow=tuple(np.clip(brow, 0, 1).tolist()),
         texture=float(rng.uniform(0.1, 0.9)) if rng.random() < 0.6 else 0.0,
     )
     return changed
@@ -117,8 +148,8 @@ def sample_portrait_look(rng: np.random.Generator) -> Any:
 
 def sample_faces(rng: np.random.Generator, count: int = FACES) -> Any:
     """A performance of independent moments: the first half of speech, the others mixed at random."""
-    from .motion import EMOTIONS, PHONEMES, animate
     from .renderer import Performance
+    from .speech_motion import PHONEMES, animate
 
     names = rng.choice(PHONEMES, 60)
     ends = np.cumsum(rng.uniform(0.05, 0.19, len(names)))
@@ -138,8 +169,8 @@ def sample_faces(rng: np.random.Generator, count: int = FACES) -> Any:
 
 
 def _mixed(rng: np.random.Generator, count: int) -> Any:
-    from .motion import set_unit
     from .renderer import UNIT_NAMES, Performance
+    from .speech_motion import set_unit
 
     units = np.zeros((count, len(UNIT_NAMES)), np.float32)
     for row in units:
@@ -196,28 +227,48 @@ def make_portraits(options: PortraitOptions, out: Path, workers: int) -> None:
 
 def make_portrait(options: PortraitOptions, number: int, out: Path) -> None:
     """Draw and write the faces of one person."""
+    rng = np.random.default_rng([options.seed, PORTRAIT_STREAM, number])
+    drawn = number % DRAWN_EVERY == 1
+    pictures, truth = (_drawn if drawn else _rendered)(rng, options.size)
+    for index, pixels in enumerate(pictures):
+        path = out / f"{number:06d}-{index:02d}.jpg"
+        Image.fromarray(pixels).save(path, quality=QUALITY, subsampling=0)
+    in_view = truth.pop("in_view").astype(np.uint8)
+    parts = {name: part.astype(np.float16) for name, part in truth.items()}
+    partial = out / f"{number:06d}.partial"
+    save_file(parts | {"in_view": in_view}, partial)
+    partial.replace(_path(out, number))
+
+
+def _rendered(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Pictures of one person, and their truth by the names of Portrait."""
     from .landmarks import motion
     from .renderer import Renderer
 
-    rng = np.random.default_rng([options.seed, PORTRAIT_STREAM, number])
-    look, faces = sample_portrait_look(rng), sample_faces(rng)
-    if options.size not in _CACHE:
-        _CACHE[options.size] = Renderer(options.size, samples=1)
-    made = _CACHE[options.size].render(look, faces)
-    for index, pixels in enumerate(made.frames):
-        path = out / f"{number:06d}-{index:02d}.jpg"
-        Image.fromarray(pixels).save(path, quality=QUALITY, subsampling=0)
-    truth = {
-        "motion": motion(faces),
-        "landmarks": made.landmarks,
-        "tracked": made.tracked,
-        "eyes": made.eyes,
-        "mouth": made.mouth_box,
-    }
-    parts = {name: part.astype(np.float16) for name, part in truth.items()}
-    partial = out / f"{number:06d}.partial"
-    save_file(parts | {"in_view": made.in_view.astype(np.uint8)}, partial)
-    partial.replace(_path(out, number))
+    appearance, faces = sample_portrait_appearance(rng), sample_faces(rng)
+    if size not in _CACHE:
+        _CACHE[size] = Renderer(size, samples=1)
+    made = _CACHE[size].render(appearance, faces)
+    truth = {"landmarks": made.landmarks, "mouth": made.mouth_box, "motion": motion(faces)}
+    truth |= {"tracked": made.tracked, "in_view": made.in_view, "eyes": made.eyes}
+    return made.frames, truth
+
+
+def _drawn(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """As `_rendered`; a drawing has other points, fewer of them and no landmarks."""
+    from .drawings import draw, sample_style
+    from .landmarks import LANDMARKS, motion, tracked_count
+
+    style, faces = sample_style(rng), sample_faces(rng)
+    moves = motion(faces)
+    made = draw(style, moves, size)
+    tracked = np.full((FACES, tracked_count(), 2), UNKNOWN, np.float32)
+    in_view = np.zeros(tracked.shape[:2], bool)
+    tracked[:, : made.tracked.shape[1]] = made.tracked
+    in_view[:, : made.tracked.shape[1]] = made.in_view
+    truth = {"landmarks": np.full((FACES, LANDMARKS, 2), UNKNOWN, np.float32), "mouth": made.mouth}
+    truth |= {"motion": moves, "tracked": tracked, "in_view": in_view, "eyes": made.eyes}
+    return made.pictures, truth
 
 
 def _make(job: tuple[PortraitOptions, int, Path]) -> None:

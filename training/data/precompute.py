@@ -2,7 +2,7 @@
 
 One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 16, C],
 "<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]. Resumable. Video latents are motion that the corpus
-knows (mutual_forcing.motion), so the transformer can be trained before, or beside, the video autoencoder.
+knows (mutual_forcing.motion), so the transformer can be trained before, or beside, the motion codec.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mutual_forcing.chunks import latents_to_tokens
-from mutual_forcing.models.audio_autoencoder import AudioAutoencoder
+from mutual_forcing.codecs.stft_codec import StftCodec
+from mutual_forcing.config import TokenGrid
 from mutual_forcing.precision import mixed_precision
 
+from ..atomic import written_whole
 from .dataset import Clip, Corpus
 
 CLIPS_PER_FILE = 64
@@ -27,7 +29,7 @@ STILLS = 4
 ClipEncoder = Callable[[Clip], dict[str, Tensor]]
 
 
-def video_encoder(mean: np.ndarray, deviation: np.ndarray) -> ClipEncoder:
+def video_encoder(mean: np.ndarray, deviation: np.ndarray, grid: TokenGrid) -> ClipEncoder:
     """A clip's motion as latents, standardised by [28] each, and four of its moments as stills: the corpus
     knows them.
     """
@@ -35,17 +37,20 @@ def video_encoder(mean: np.ndarray, deviation: np.ndarray) -> ClipEncoder:
     def encode(clip: Clip) -> dict[str, Tensor]:
         latents = torch.from_numpy((clip.read_motion()["motion"] - mean) / deviation)
         chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
-        return {"video": latents_to_tokens(latents.T[None])[0], "stills": latents[chosen][:, None]}
+        return {
+            "video": latents_to_tokens(latents.T[None], grid)[0],
+            "stills": latents[chosen][:, None],
+        }
 
     return encode
 
 
-def audio_encoder(model: AudioAutoencoder, device: torch.device) -> ClipEncoder:
+def audio_encoder(model: StftCodec, grid: TokenGrid, device: torch.device) -> ClipEncoder:
     """Encodes a clip's sound."""
 
     def encode(clip: Clip) -> dict[str, Tensor]:
         track = torch.from_numpy(clip.read_audio())[None].to(device)
-        return {"audio": latents_to_tokens(model.encode(track))[0]}
+        return {"audio": latents_to_tokens(model.encode(track), grid)[0]}
 
     return encode
 
@@ -67,7 +72,6 @@ def precompute(
                 for clip in corpus.clips[start : start + CLIPS_PER_FILE]
                 for name, tokens in encode(clip).items()
             }
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial)
-        partial.replace(path)
+        with written_whole(path) as partial:
+            save_file(tensors, partial)
     (out / f"{branch}.done").touch()

@@ -1,4 +1,4 @@
-"""Draws talking heads: a `Look` and a `Performance` in, frames with exact ground truth out.
+"""Draws talking heads: an `Appearance` and a `Performance` in, frames with exact ground truth out.
 
 A small OpenGL rasteriser on EGL (llvmpipe without a GPU): vertices and normals are computed with
 NumPy for a batch of frames, posing and shading happen in the shaders, and every frame is drawn
@@ -14,17 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from training.data import look_geometry, look_paint
-from training.data.geometry import PIVOT, NormalSolver, on_screen, rotation_matrices
+from training.data import appearance_geometry, appearance_paint
+from training.data.appearance import STYLES, Appearance
+from training.data.geometry import (
+    PIVOT,
+    NormalSolver,
+    on_screen,
+    on_screen_with_depth,
+    rotation_matrices,
+)
 from training.data.head_model import PARTS, UNIT_NAMES, HeadModel, load_head_model
-from training.data.landmarks import facing, landmark_vertices, project, tracked_vertices
-from training.data.looks import STYLES, Look
+from training.data.landmarks import iris_points, landmark_vertices, posed, tracked_corners
 
 __all__ = ["Performance", "Rendered", "Renderer"]
 
 WIDE_OPEN = 0.5
 IN_VIEW = 0.15
 """Least cosine between a surface and the way to the camera for what is seen of it."""
+BEFORE = 0.06
+"""Eye distances by which what is drawn may lie before a point that is still seen."""
+SUNK = 0.3
+"""How far, in eye distances, the mouth's inside is drawn behind its place (the shaders' `sink`)."""
+TONGUE = np.array([0.72, 0.28, 0.30])
 BATCH_FRAMES = 32
 _SHADERS = Path(__file__).with_name("shaders")
 _MATERIALS = ("skin", "eye", "cloth", "hair", "plain")
@@ -58,8 +69,8 @@ class Performance:
 class Rendered:
     """frames uint8 [T, size, size, 3]; mouth_openness float32 [T], 0 closed, about 1 wide open,
     at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h), landmarks float32 [T, 64, 2], tracked float32
-    [T, 384, 2] and eyes float32 [T, 2, 2] (x, y) in fractions of the picture, y down; in_view bool [T, 384]:
-    which of the tracked points face the camera."""
+    [T, N, 2] (landmarks.tracked_count) and eyes float32 [T, 2, 2] (x, y) in fractions of the picture, y down;
+    in_view bool [T, N]: which of the tracked points the picture shows, nothing before them."""
 
     frames: np.ndarray
     mouth_openness: np.ndarray
@@ -103,14 +114,16 @@ class Renderer:
         self._drop_scene()
         self._context.release()
 
-    def render(self, look: Look, performance: Performance) -> Rendered:
+    def render(self, appearance: Appearance, performance: Performance) -> Rendered:
         """Draw every frame; the same arguments give the same picture on the same machine.
 
         Raises ValueError for an unknown style.
         """
-        if look.style not in STYLES:
-            raise ValueError(f"Unknown style {look.style!r}; choose one of {', '.join(STYLES)}.")
-        scene = self._prepare(look)
+        if appearance.style not in STYLES:
+            raise ValueError(
+                f"Unknown style {appearance.style!r}; choose one of {', '.join(STYLES)}."
+            )
+        scene = self._prepare(appearance)
         frames, openness, boxes, places = [], [], [], []
         for start in range(0, len(performance.units), BATCH_FRAMES):
             span = slice(start, start + BATCH_FRAMES)
@@ -119,12 +132,14 @@ class Renderer:
             openness.append(_openness(self.model, vertices, scene.base))
             pose = _Pose(performance.rotation[span], performance.translation[span])
             boxes.append(_mouth_box(self.model, vertices, pose, scene.matrix))
-            places.append(_places(self.model, vertices, normals, pose, scene))
+            gaze = np.stack([_gaze(scene.camera, way) for way in performance.gaze[span]])
+            depths = []
             for index in range(len(vertices)):
-                gaze = _gaze(scene.camera, performance.gaze[start + index])
                 scene.body.write(np.concatenate([vertices[index], normals[index]], axis=1))
-                self._draw(scene, pose.rotation[index], pose.translation[index], gaze)
+                self._draw(scene, pose.rotation[index], pose.translation[index], gaze[index])
                 frames.append(self._read())
+                depths.append(self._read_depth())
+            places.append(_places(self.model, vertices, normals, pose, gaze, scene, depths))
         truth = (np.concatenate(part) for part in (openness, boxes, *zip(*places, strict=True)))
         return Rendered(np.stack(frames), *truth)
 
@@ -144,10 +159,11 @@ class Renderer:
         color, shape, inked = (context.texture(large, 4) for _ in range(3))
         small = context.texture((self.size,) * 2, 4)
         shape.filter = (0x2600, 0x2600)
-        depth = context.depth_renderbuffer(large)
+        depth = context.depth_texture(large)
         return {
             "color": color,
             "shape": shape,
+            "depth": depth,
             "inked": inked,
             "scene": context.framebuffer([color, shape], depth),
             "natural": context.framebuffer([color], depth),
@@ -166,12 +182,12 @@ class Renderer:
         texture.filter = (0x2601, 0x2601)
         return texture
 
-    def _prepare(self, look: Look) -> _Scene:
-        """Upload everything that stays the same within a look; kept until another look comes."""
-        if self._scene is not None and self._scene.look == look:
+    def _prepare(self, appearance: Appearance) -> _Scene:
+        """Upload everything that stays the same for one appearance; kept until another one comes."""
+        if self._scene is not None and self._scene.appearance == appearance:
             return self._scene
         self._drop_scene()
-        self._scene = _build_scene(self, look)
+        self._scene = _build_scene(self, appearance)
         return self._scene
 
     def _drop_scene(self) -> None:
@@ -185,7 +201,7 @@ class Renderer:
     ) -> None:
         context, targets = self._context, self._targets
         # Only outlines need the second target.
-        scene_target = targets["natural" if scene.look.style == "natural" else "scene"]
+        scene_target = targets["natural" if scene.appearance.style == "natural" else "scene"]
         scene_target.use()
         scene_target.clear(depth=1.0)
         context.disable(context.DEPTH_TEST)
@@ -206,7 +222,7 @@ class Renderer:
         context.disable(context.CULL_FACE)
         context.disable(context.DEPTH_TEST)
         source = targets["color"]
-        if scene.look.style != "natural":
+        if scene.appearance.style != "natural":
             targets["ink"].use()
             targets["color"].use(0)
             targets["shape"].use(1)
@@ -220,6 +236,12 @@ class Renderer:
         data = self._targets["small"].read(components=3, alignment=1)
         return np.frombuffer(data, np.uint8).reshape(self.size, self.size, 3)[::-1]
 
+    def _read_depth(self) -> np.ndarray:
+        """What the depth buffer holds, 0 at the near plane to 1: float32 [large, large], y down."""
+        side = self.size * self.samples
+        data = self._targets["depth"].read(alignment=1)
+        return np.frombuffer(data, np.float32).reshape(side, side)[::-1]
+
 
 @dataclass(frozen=True)
 class _Pose:
@@ -229,9 +251,9 @@ class _Pose:
 
 @dataclass(frozen=True)
 class _Scene:
-    """GPU resources and camera of one look."""
+    """GPU resources and camera of one appearance."""
 
-    look: Look
+    appearance: Appearance
     base: np.ndarray
     matrix: np.ndarray
     camera: np.ndarray
@@ -262,7 +284,9 @@ def _mouth_box(
     model: HeadModel, vertices: np.ndarray, pose: _Pose, matrix: np.ndarray
 ) -> np.ndarray:
     rest = model.mean
-    lips = np.flatnonzero((rest[:, 2] > 0.2) & (look_paint.lip_mask(rest[:, 0], rest[:, 1]) > 0.5))
+    lips = np.flatnonzero(
+        (rest[:, 2] > 0.2) & (appearance_paint.lip_mask(rest[:, 0], rest[:, 1]) > 0.5)
+    )
     turn = rotation_matrices(pose.rotation)
     points = np.einsum("tij,tvj->tvi", turn, vertices[:, lips] - PIVOT) + PIVOT
     screen = on_screen(points + pose.translation[:, None], matrix)
@@ -272,34 +296,66 @@ def _mouth_box(
 
 
 def _places(
-    model: HeadModel, vertices: np.ndarray, normals: np.ndarray, pose: _Pose, scene: _Scene
+    model: HeadModel,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    pose: _Pose,
+    gaze: np.ndarray,
+    scene: _Scene,
+    depths: list[np.ndarray],
 ) -> tuple[np.ndarray, ...]:
-    """Where landmarks, tracked points and eyes are, and which of them face the camera; see Rendered."""
-    landmarks, tracked = landmark_vertices(), tracked_vertices()
+    """Where landmarks, tracked points and eyes are, and which of the points are seen; see Rendered."""
+    landmarks = on_screen(posed(vertices, pose, landmark_vertices()), scene.matrix)
     ball = np.flatnonzero(model.part == PARTS.index("eyes"))
-    shown = project(vertices, pose, scene.matrix, np.concatenate([landmarks, tracked, ball]))
-    ends = np.cumsum([len(landmarks), len(tracked)])
-    places, ways, balls = np.split(shown, ends, axis=1)
     left = model.mean[ball, 0] < 0
-    eyes = np.stack([balls[:, left].mean(1), balls[:, ~left].mean(1)], 1)
-    cosine = facing(normals, vertices, pose, scene.camera, tracked)
-    return places, ways, cosine > IN_VIEW, eyes
+    balls = [posed(vertices, pose, ball[side]) for side in (left, ~left)]
+    eyes = np.stack([on_screen(side, scene.matrix).mean(1) for side in balls], 1)
+    used, corners = np.unique(tracked_corners(), return_inverse=True)
+    corners = corners.reshape(-1, 4)
+    points = posed(vertices, pose, used)[:, corners].mean(2)
+    way = scene.camera - points
+    way /= np.linalg.norm(way, axis=-1, keepdims=True)
+    turned = posed(vertices, pose, used, normals)[:, corners].mean(2)
+    front = ((turned * way).sum(-1) > IN_VIEW) | (model.part[used][corners[:, 0]] > 0)
+    irises = [iris_points(side, gaze, scene.appearance.iris_radius) for side in balls]
+    places, far = on_screen_with_depth(np.concatenate([points, *irises], 1), scene.matrix)
+    inside = np.where(model.part > 1, 1.0, _mouth_inside(model))[used][corners].mean(1)
+    far[:, : len(corners)] += SUNK * inside
+    drawn = _distances(np.stack(depths), places, scene.appearance.camera_distance)
+    seen = far < drawn + BEFORE
+    seen[:, : len(corners)] &= front
+    return landmarks.astype(np.float32), places.astype(np.float32), seen, eyes.astype(np.float32)
 
 
-def _camera(look: Look) -> tuple[np.ndarray, np.ndarray]:
+def _distances(depths: np.ndarray, places: np.ndarray, camera_distance: float) -> np.ndarray:
+    """How far before the camera lies what is drawn at places [T, N, 2]; 0 outside the picture: [T, N]."""
+    side = depths.shape[-1]
+    x, y = np.moveaxis(np.clip(places * side, 0, side - 1).astype(int), -1, 0)
+    z = 2 * depths[np.arange(len(depths))[:, None], y, x] - 1
+    near, far = _planes(camera_distance)
+    inside = ((places > 0) & (places < 1)).all(-1)
+    return np.where(inside, 2 * far * near / (far + near - z * (far - near)), 0.0)
+
+
+def _planes(camera_distance: float) -> tuple[float, float]:
+    """How far before the camera the near and the far plane lie."""
+    return camera_distance - 5, camera_distance + 8
+
+
+def _camera(appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
     """View-projection matrix [4, 4] and the camera's position [3]."""
-    yaw, pitch = look.camera_angles
-    aim = np.array([look.frame_center[0], look.frame_center[1], -0.3])
+    yaw, pitch = appearance.camera_angles
+    aim = np.array([appearance.frame_center[0], appearance.frame_center[1], -0.3])
     back = rotation_matrices(np.array([yaw, -pitch, 0.0]))[:, 2]
-    position = aim + back * look.camera_distance
+    position = aim + back * appearance.camera_distance
     right = np.cross([0, 1.0, 0], back)
     right /= np.linalg.norm(right)
     up = np.cross(back, right)
     view = np.eye(4)
     view[:3, :3] = [right, up, back]
     view[:3, 3] = -view[:3, :3] @ position
-    focal = 2 * look.camera_distance / look.frame_height
-    near, far = look.camera_distance - 5, look.camera_distance + 8
+    focal = 2 * appearance.camera_distance / appearance.frame_height
+    near, far = _planes(appearance.camera_distance)
     projection = np.zeros((4, 4))
     projection[0, 0] = projection[1, 1] = focal
     projection[2, 2:] = (far + near) / (near - far), 2 * far * near / (near - far)
@@ -308,7 +364,7 @@ def _camera(look: Look) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gaze(camera: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """World direction of the look: towards the camera, turned by yaw and pitch."""
+    """World direction of the gaze: towards the camera, turned by yaw and pitch."""
     yaw = np.arctan2(camera[0], camera[2]) + gaze[0]
     pitch = np.arctan2(camera[1], np.hypot(camera[0], camera[2])) + gaze[1]
     return np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
@@ -320,42 +376,46 @@ def _set(program: Any, name: str, value: Any) -> None:
         program[name].value = value
 
 
-def _build_scene(renderer: Renderer, look: Look) -> _Scene:
+def _build_scene(renderer: Renderer, appearance: Appearance) -> _Scene:
     context, model = renderer._context, renderer.model
-    base = model.identity(look.corner_weights, look.builds, look.shapes)
+    base = model.identity(appearance.corner_weights, appearance.builds, appearance.shapes)
     teeth = model.part == PARTS.index("teeth")
     base[teeth] = base[teeth] * (0.92, 1, 1) - (0, 0, 0.04)
-    matrix, camera = _camera(look)
-    face = context.texture(look_paint.FACE_SIZE[::-1], 4, look_paint.paint_face(look).tobytes())
-    picture = look_paint.paint_background(look)
+    matrix, camera = _camera(appearance)
+    face = context.texture(
+        appearance_paint.FACE_SIZE[::-1], 4, appearance_paint.paint_face(appearance).tobytes()
+    )
+    picture = appearance_paint.paint_background(appearance)
     background = context.texture(picture.shape[1::-1], 3, picture.tobytes(), alignment=1)
     body = context.buffer(reserve=len(base) * 24, dynamic=True)
     resources = [face, background, body]
     arrays = [
-        (name, _body_array(renderer, look, body, name, resources))
+        (name, _body_array(renderer, appearance, body, name, resources))
         for name in ("cloth", "skin", "eye")
     ]
     for name, shell in (
-        ("hair", look_geometry.hair_shell(look, base)),
-        ("plain", look_geometry.accessories(look, base, model)),
+        ("hair", appearance_geometry.hair_shell(appearance, base)),
+        ("plain", appearance_geometry.accessories(appearance, base, model)),
     ):
         if shell is not None:
             arrays.append((name, _shell_array(renderer, shell, name, resources)))
     resources.extend(array for _, array in arrays)
-    _set_uniforms(renderer, look, matrix, camera)
-    return _Scene(look, base, matrix, camera, body, face, background, arrays, resources)
+    _set_uniforms(renderer, appearance, matrix, camera)
+    return _Scene(appearance, base, matrix, camera, body, face, background, arrays, resources)
 
 
-def _body_array(renderer: Renderer, look: Look, body: Any, name: str, resources: list[Any]) -> Any:
+def _body_array(
+    renderer: Renderer, appearance: Appearance, body: Any, name: str, resources: list[Any]
+) -> Any:
     context, model = renderer._context, renderer.model
     rest = model.mean
     quads = model.quads[(model.quad_part > 0) if name == "eye" else (model.quad_part == 0)]
-    depth = look_geometry.neckline(look, rest)
+    depth = appearance_geometry.neckline(appearance, rest)
     if name == "skin":
         # What lies well under the clothes never shows.
         quads = quads[(depth[quads] < 0.5).any(1)]
     if name == "cloth":
-        thickness = look_geometry.garment_thickness(look, rest)
+        thickness = appearance_geometry.garment_thickness(appearance, rest)
         extra = np.stack([model.occlusion, thickness, depth, 0 * depth], 1)
         quads = quads[(depth[quads] > -0.6).any(1)]
     else:
@@ -363,7 +423,7 @@ def _body_array(renderer: Renderer, look: Look, body: Any, name: str, resources:
             [
                 model.occlusion,
                 model.part.astype(np.float32),
-                look_geometry.hairline(rest, look, roots=True),
+                appearance_geometry.hairline(rest, appearance, roots=True),
                 _mouth_inside(model),
             ],
             1,
@@ -387,7 +447,7 @@ def _mouth_inside(model: HeadModel) -> np.ndarray:
 
 
 def _shell_array(
-    renderer: Renderer, shell: look_geometry.Shell, name: str, resources: list[Any]
+    renderer: Renderer, shell: appearance_geometry.Shell, name: str, resources: list[Any]
 ) -> Any:
     fields = [getattr(shell, attribute) for attribute in _ATTRIBUTES]
     data = np.concatenate(fields, axis=1).astype(np.float32)
@@ -415,49 +475,59 @@ def _vertex_array(
     return renderer._context.vertex_array(program, content, index)
 
 
-def _set_uniforms(renderer: Renderer, look: Look, matrix: np.ndarray, camera: np.ndarray) -> None:
-    key = np.array(look.key_direction)
+def _set_uniforms(
+    renderer: Renderer, appearance: Appearance, matrix: np.ndarray, camera: np.ndarray
+) -> None:
+    key = np.array(appearance.key_direction)
     values: dict[str, Any] = {
         "view_projection": tuple(matrix.T.astype(np.float32).ravel()),
         "pivot": tuple(PIVOT),
         "inflate": 0.0,
         "camera": tuple(camera),
         "key_direction": tuple(key / np.linalg.norm(key)),
-        "key_color": look.key_color,
-        "fill_color": look.fill_color,
-        "rim_color": look.rim_color,
-        "style": STYLES.index(look.style),
-        "tint": look.tint,
+        "key_color": appearance.key_color,
+        "fill_color": appearance.fill_color,
+        "rim_color": appearance.rim_color,
+        "style": STYLES.index(appearance.style),
+        "tint": appearance.tint,
         "face": 0,
         "noise": 1,
-        "skin": look.skin,
-        "hair": look.hair,
-        "scalp": _scalp_shade(look),
-        "iris": look.iris,
-        "iris_radius": look.iris_radius,
-        "lash": tuple(0.35 * np.array(look.brow) + 0.01),
-        "strand": 2.0 if look.hair_style in look_geometry.CURLY_STYLES else 9.0,
-        "curl": 1.0 if look.hair_style in look_geometry.CURLY_STYLES else 0.0,
-        "part": look.hair_part if look.hair_style in ("long", "wavy", "bob") else 9.0,
-        "garment": look.garment,
-        "garment_second": look.garment_second,
-        "pattern": ("plain", "stripes", "dots", "gradient", "checks").index(look.pattern),
-        "pattern_scale": look.pattern_scale,
+        "skin": appearance.skin,
+        "hair": appearance.hair,
+        "scalp": _scalp_shade(appearance),
+        "iris": appearance.iris,
+        "iris_radius": appearance.iris_radius,
+        "lash": tuple(0.35 * np.array(appearance.brow) + 0.01),
+        "tongue": tuple(TONGUE * _mouth_light(appearance)),
+        "strand": 2.0 if appearance.hair_style in appearance_geometry.CURLY_STYLES else 9.0,
+        "curl": 1.0 if appearance.hair_style in appearance_geometry.CURLY_STYLES else 0.0,
+        "part": appearance.hair_part if appearance.hair_style in ("long", "wavy", "bob") else 9.0,
+        "garment": appearance.garment,
+        "garment_second": appearance.garment_second,
+        "pattern": ("plain", "stripes", "dots", "gradient", "checks").index(appearance.pattern),
+        "pattern_scale": appearance.pattern_scale,
         "hem": 0.16,
-        "plain_color": look.glasses_color,
+        "plain_color": appearance.glasses_color,
         "picture": 0,
         "shapes": 1,
         "reach": 0.3 * renderer.samples * (renderer.samples > 1),
-        "strength": look.outline,
-        "ink": tuple(0.25 * np.array(look.hair) * (look.style == "toon") + 0.05),
+        "strength": appearance.outline,
+        "ink": tuple(0.25 * np.array(appearance.hair) * (appearance.style == "toon") + 0.05),
     }
     for program in renderer._programs.values():
         for name, value in values.items():
             _set(program, name, value)
     _set(renderer._programs["cloth"], "inflate", 1.0)
-    _set(renderer._programs["skin"], "sink", (0.3, 0.0))
-    _set(renderer._programs["eye"], "sink", (0.0, 0.3))
+    _set(renderer._programs["skin"], "sink", (SUNK, 0.0))
+    _set(renderer._programs["eye"], "sink", (0.0, SUNK))
 
 
-def _scalp_shade(look: Look) -> float:
-    return {"bald": 0.0, "balding": 0.25, "buzz": 0.7, "mohawk": 0.45}.get(look.hair_style, 0.9)
+def _mouth_light(appearance: Appearance) -> float:
+    """How much light the inside of this mouth gets: 0.25 to 0.85."""
+    return 0.25 + 0.6 * (appearance.seed % 101) / 100
+
+
+def _scalp_shade(appearance: Appearance) -> float:
+    return {"bald": 0.0, "balding": 0.25, "buzz": 0.7, "mohawk": 0.45}.get(
+        appearance.hair_style, 0.9
+    )

@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mutual_forcing.caption import EMOTIONS
 from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
 
+from ..atomic import written_whole
 from .corpus_writer import write_clip, write_motion
 
 CLIPS_PER_FOLDER = 64
@@ -76,38 +78,37 @@ def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
     part = out / "parts" / f"{identity:06d}.json"
     if part.exists():
         return
-    from .looks import sample_look
+    from .appearance import sample_appearance
     from .renderer import Renderer
 
     rng = np.random.default_rng([options.seed, identity])
-    look = sample_look(rng)
-    voice = _pick_voice(look.sex, look.age, rng)
+    appearance = sample_appearance(rng)
+    voice = _pick_voice(appearance.sex, appearance.age, rng)
     split = "heldout" if options.is_heldout(identity) else "train"
     maker = _sentence_maker(options.seed)
     renderer = _renderer(Renderer, options.size)
     rows = []
     for number in range(options.clips_per_identity):
         index = identity * options.clips_per_identity + number
-        row = _make_clip(options, index, look, voice, split, maker, renderer, out)
+        row = _make_clip(options, index, appearance, voice, split, maker, renderer, out)
         rows.append({**row, "identity": f"id-{identity:05d}"})
-    partial = part.with_suffix(".partial")
-    partial.write_text(json.dumps(rows), encoding="utf-8")
-    partial.replace(part)
+    with written_whole(part) as partial:
+        partial.write_text(json.dumps(rows), encoding="utf-8")
 
 
 def _make_clip(
     options: CorpusOptions,
     index: int,
-    look: Any,
+    appearance: Any,
     voice: str,
     split: str,
     maker: Any,
     renderer: Any,
     out: Path,
 ) -> dict[str, Any]:
+    from .appearance import describe
     from .landmarks import motion as true_motion
-    from .looks import describe
-    from .motion import EMOTIONS, animate
+    from .speech_motion import animate
     from .voices import VOICES
 
     rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
@@ -120,7 +121,7 @@ def _make_clip(
     emotion = str(rng.choice(EMOTIONS, p=[0.32, 0.2, 0.16, 0.16, 0.16]))
     lively = bool(rng.random() < 0.5)
     motion = animate(phonemes, chunks * FRAMES_PER_CHUNK, emotion, lively, rng)
-    rendered = renderer.render(look, motion.performance)
+    rendered = renderer.render(appearance, motion.performance)
     path = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}.mp4"
     write_clip(out / path, rendered.frames, audio)
     write_motion(out / path, true_motion(motion.performance), rendered.landmarks)
@@ -132,10 +133,10 @@ def _make_clip(
         "seconds": round(seconds, 3),
         "frames": chunks * FRAMES_PER_CHUNK,
         "seed": options.seed,
-        "style": look.style,
+        "style": appearance.style,
         "voice": voice,
         "emotion": emotion,
-        "caption": f"{describe(look)}, {emotion}, {'lively' if lively else 'calm'}, {sex} voice",
+        "caption": f"{describe(appearance)}, {emotion}, {'lively' if lively else 'calm'}, {sex} voice",
         "text": text,
         "words": [[w.word, round(w.start, 4), round(w.end, 4)] for w in speech.words],
         "phonemes": [[p.phoneme, round(p.start, 4), round(p.end, 4)] for p in phonemes],
@@ -300,10 +301,9 @@ def _claim(options: CorpusOptions, out: Path) -> None:
 def write_manifest(out: Path) -> list[dict[str, Any]]:
     """Join the finished parts into manifest.jsonl, sorted by clip."""
     rows = list(_rows(out))
-    partial = out / "manifest.partial"
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out / "manifest.jsonl")
+    with written_whole(out / "manifest.jsonl") as partial:
+        partial.write_text(text, encoding="utf-8")
     return rows
 
 

@@ -1,1 +1,1 @@
-"""The evaluation suite in parts: what is measured, by whom, and how it is written down."""
+"""The evaluation suite: which clips are made, how they are measured, and how the figures are written."""

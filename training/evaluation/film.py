@@ -1,4 +1,4 @@
-"""One film of every system side by side; each is heard in turn, framed while it is."""
+"""One film with every system side by side. The systems are heard in turn; a frame marks the one that is."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ _BORDER = 4
 _HEARD = (255, 190, 60)
 
 
-def grid(material: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> float:
+def grid(clips: dict[str, tuple[np.ndarray, np.ndarray]], path: Path) -> float:
     """Write the film of frames uint8 [T, S, S, 3] and sound [N] by name; returns its seconds.
 
-    All are cut to the shortest. Raises ValueError without material.
+    All are cut to the shortest. Raises ValueError without any clip.
     """
-    if not material:
+    if not clips:
         raise ValueError("There is nothing to show.")
-    return write_mp4(path, _parts(material), {"shows": list(material)})
+    return write_mp4(path, _parts(clips), {"shows": list(clips)})
 
 
 def _parts(
-    material: dict[str, tuple[np.ndarray, np.ndarray]],
+    clips: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    count = min(len(frames) for frames, _ in material.values())
-    for heard, (_, audio) in material.items():
-        cells = [
-            _cell(frames[:count], name, name == heard) for name, (frames, _) in material.items()
-        ]
+    count = min(len(frames) for frames, _ in clips.values())
+    for heard, (_, audio) in clips.items():
+        cells = [_cell(frames[:count], name, name == heard) for name, (frames, _) in clips.items()]
         yield _tile(cells), audio[: count * SAMPLE_RATE // FPS]
 
 

@@ -1,4 +1,4 @@
-"""The corpus of an evaluation that was given none: a few identities of the very corpus that trains.
+"""The corpus of an evaluation that was given none: a few identities of the corpus that the models train on.
 
 Identity n and its sentences depend on the seed and n alone, so the held-out identities made here are held out
 from every checkpoint that `training.reproduce` made with that seed.
@@ -18,19 +18,19 @@ from ..data.synthesize import CorpusOptions, make_identities, write_manifest
 from ..recipes import SCALES
 
 SEED, HELDOUT, CLIPS = 0, 0.08, 3
-"""As `training.reproduce` has them by default: seed, share held out, clips of an identity."""
+"""The defaults of `training.reproduce`: seed, held-out share, clips per identity."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How many identities of each split are made, `CLIPS` clips each."""
+    """How many identities of each split are made, each with `CLIPS` clips."""
 
     heldout: int
     train: int
 
 
 def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) -> Corpus:
-    """Make, or finish, or use again the corpus in `folder`, pictures of `size` px; 0 workers: all cores.
+    """Make, finish or reuse the corpus in `folder`, with pictures of `size` pixels; 0 workers: one per core.
 
     Raises ValueError if the folder holds another corpus or flite is missing.
     """

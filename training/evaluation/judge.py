@@ -1,4 +1,4 @@
-"""Everything that is measured on one clip, by judges that no training uses."""
+"""Measures one clip with networks that no training uses."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 
 from mutual_forcing.config import FPS
+from mutual_forcing.metrics import drift, frechet, identity, mouth, sync, words
 from mutual_forcing.types import TimedWord
 
 from ..data.dataset import Clip, Corpus
 from ..data.sentences import SentenceMaker
-from ..metrics import drift, frechet, identity, mouth, sync, words
-from .systems import Latents, Material, reference_picture
+from .systems import ClipSample, Latents, reference_picture
 
 ENDS = ("first sentences", "same, at the end")
-"""The stretches of a long stream in which the same is said at its beginning and at its end."""
+"""The stretches at the beginning and at the end of a long stream in which the same sentences are said."""
 Row = dict[str, Any]
 Features = dict[str, np.ndarray]
 """Windows [W, 64] for the Frechet distances, by the name of their network."""
-VERSION = 5
-"""Raised when a row would come out otherwise, so that kept ones are made again."""
+VERSION = 6
+"""Raised when rows come out differently, so that rows from before are measured again."""
 
 
 class Judge:
-    """Measures material against what was asked for."""
+    """Measures clip samples against what was requested."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -42,14 +42,14 @@ class Judge:
 
     @cached_property
     def digest(self) -> str:
-        """What a row depends on besides the system: the corpus, the judges' weights and their code."""
+        """A hash of what a row depends on besides the system: the corpus, the judges' weights and VERSION."""
         manifest = (self.corpus.clips[0].root / "manifest.jsonl").read_bytes()
         weights = mouth.WEIGHTS.read_bytes() + sync.WEIGHTS.read_bytes()
         return hashlib.sha256(manifest + weights + bytes([VERSION])).hexdigest()[:8]
 
-    def measure(self, clip: Clip, material: Material) -> tuple[Row, Features]:
-        """The row of one clip, and its windows for the Frechet distances."""
-        frames, audio = material.frames, material.audio
+    def measure(self, clip: Clip, sample: ClipSample) -> tuple[Row, Features]:
+        """Return the row of one clip and its windows for the Frechet distances."""
+        frames, audio = sample.frames, sample.audio
         seen, heard = sync.embed(self.pair, self.reader, frames, audio)
         lips = sync.score(seen, heard)
         row = {
@@ -61,7 +61,7 @@ class Judge:
             "sync_confidence": lips.confidence,
             **self._identity(clip, frames),
             **drift.describe(frames, audio),
-            "timing": asdict(material.timing) if material.timing else None,
+            "timing": asdict(sample.timing) if sample.timing else None,
         }
         return row, features(frames, audio, seen.numpy(), heard.numpy())
 
@@ -73,7 +73,7 @@ class Judge:
 
     def windows(
         self,
-        material: Material,
+        sample: ClipSample,
         said: Sequence[TimedWord],
         visemes: np.ndarray,
         picture: np.ndarray,
@@ -85,7 +85,7 @@ class Judge:
         said: the requested words, timed from its start. visemes: requested openness [T]. picture: the
         reference [1, S, S, 3]. latents: of all frames and all sound.
         """
-        frames, audio = material.frames, material.audio
+        frames, audio = sample.frames, sample.audio
         seconds = len(frames) / FPS
         last = max(drift.EDGES[-1], seconds // 10 * 10)
         parts = drift.windows(frames, audio, (*drift.EDGES[:-1], last))
@@ -112,10 +112,10 @@ class Judge:
     ) -> Row:
         start, end = first / FPS, (first + len(frames)) / FPS
         inside = [w for w in said if start <= (w.start + w.end) / 2 < end]
-        asked, got = words.plain(inside), words.plain(words.hear(audio))
+        asked, got = words.plain(inside), words.plain(words.recognise(audio))
         seen, heard = sync.embed(self.pair, self.reader, frames, audio)
         return {
-            "wer": words.edit_distance(asked, got) / max(1, len(asked)),
+            "wer": words.word_errors(asked, got) / max(1, len(asked)),
             "words": len(asked),
             "mouth": self.lips(frames, visemes[first : first + len(frames)])["mouth"],
             "sync": sync.score(seen, heard, min(sync.MAX_LAG, len(seen) // 2)).margin,
@@ -124,8 +124,8 @@ class Judge:
         }
 
     def _words(self, clip: Clip, audio: np.ndarray) -> Row:
-        heard = words.hear(audio)
-        got, closed = words.plain(heard), words.plain(words.hear(audio, self.vocabulary))
+        heard = words.recognise(audio)
+        got, closed = words.plain(heard), words.plain(words.recognise(audio, self.vocabulary))
         asked = words.normalise(clip.row["text"])
         unseen = [
             found
@@ -133,8 +133,8 @@ class Judge:
             if word in self.unseen
         ]
         return {
-            "errors": words.edit_distance(asked, got),
-            "closed_errors": words.edit_distance(asked, closed),
+            "errors": words.word_errors(asked, got),
+            "closed_errors": words.word_errors(asked, closed),
             "words": len(asked),
             "unseen": len(unseen),
             "unseen_missed": unseen.count(False),
@@ -159,7 +159,7 @@ class Judge:
 
 
 def _latents(latents: Latents, first: int, count: int) -> Row:
-    """Figures of the latents of `count` frames from frame `first` on, and every channel's."""
+    """Figures of the latents of `count` frames from frame `first` on, overall and for each channel."""
     figures: Row = {"channels": {}}
     for branch, whole in zip(("video", "audio"), latents, strict=True):
         part = whole[:, first : first + count]
@@ -169,7 +169,7 @@ def _latents(latents: Latents, first: int, count: int) -> Row:
 
 
 def _seed(corpus: Corpus) -> int:
-    """What the corpus was made with, which decides the words kept for held-out sentences."""
+    """The seed that the corpus was made with; it decides which words only held-out sentences have."""
     path = corpus.clips[0].root / "corpus.json"
     return json.loads(path.read_text(encoding="utf-8"))["options"]["seed"]
 

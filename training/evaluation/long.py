@@ -1,4 +1,4 @@
-"""One long stream, described by stretches of time; and how much seeds differ."""
+"""Long streams, measured by stretches of time, and how much the results of different seeds differ."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tqdm import tqdm
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.metrics.spectrum import log_mel
 from mutual_forcing.types import Transcript
 
 from ..data.dataset import Clip, Corpus
-from ..metrics.spectrum import log_mel
 from .judge import Judge, Row
 from .rows import file_name
 from .systems import (
+    ClipSample,
     Latents,
-    Material,
     Setting,
     film_side,
     generate,
@@ -94,7 +94,7 @@ def _script(clips: Sequence[Clip], seconds: float, opening: float) -> Script:
 
 def long_stream(
     generator: StreamingGenerator, corpus: Corpus, script: Script, setting: Setting, seed: int
-) -> Material:
+) -> ClipSample:
     """The first clip's character says the whole script in one stream."""
     clip = script.clips[0]
     picture = reference_picture(corpus, clip)
@@ -111,27 +111,27 @@ def long_stream(
     return cut(generate(generator, request, setting), script.seconds)
 
 
-def long_truth(script: Script) -> Material:
-    """The script's own clips one after another: words and lips compare, the looks change."""
+def long_truth(script: Script) -> ClipSample:
+    """The script's own clips one after another. Words and lips can be compared; the appearance changes."""
     parts = [truth(clip) for clip in script.clips]
     frames = np.concatenate([part.frames for part in parts])
-    return cut(Material(frames, np.concatenate([part.audio for part in parts])), script.seconds)
+    return cut(ClipSample(frames, np.concatenate([part.audio for part in parts])), script.seconds)
 
 
-def cut(material: Material, seconds: float) -> Material:
-    """What lies beyond `seconds` is dropped."""
+def cut(sample: ClipSample, seconds: float) -> ClipSample:
+    """Drop what lies beyond `seconds`."""
     frames, samples = round(seconds * FPS), round(seconds * SAMPLE_RATE)
-    return replace(material, frames=material.frames[:frames], audio=material.audio[:samples])
+    return replace(sample, frames=sample.frames[:frames], audio=sample.audio[:samples])
 
 
 def judge_stream(
-    name: str, material: Material, judge: Judge, latents: Latents, script: Script
+    name: str, sample: ClipSample, judge: Judge, latents: Latents, script: Script
 ) -> dict[str, Row]:
-    """Figures by stretch; those that ask for one character are left out of the truth."""
+    """Figures by stretch. The truth shows several characters; its figures of a single character are None."""
     picture = reference_picture(judge.corpus, script.clips[0])[None]
     said = script.transcript.words
     stretches = judge.windows(
-        material, said, script.visemes, picture, latents, opening=script.opening
+        sample, said, script.visemes, picture, latents, opening=script.opening
     )
     if name == "ground truth":
         for row in stretches.values():
@@ -149,14 +149,17 @@ def kept_stream(out: Path, name: str, made_by: str) -> Row | None:
 
 
 def keep_stream(out: Path, name: str, stream: Row) -> None:
-    """Write what was measured of a long stream."""
+    """Write the figures of a long stream, so that a later run can use them again."""
     path = _path(out, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(stream) + "\n", encoding="utf-8")
 
 
 def mean(values: Sequence[Any]) -> Any:
-    """The mean of numbers, and by parts of lists and dictionaries (what all have); None where one is None."""
+    """The mean of numbers, element by element in lists and in dictionaries (the keys that all have).
+
+    None where one of the values is None.
+    """
     first = values[0]
     if any(value is None for value in values):
         return None
@@ -204,7 +207,7 @@ def diversity(
     }
 
 
-def _apart(first: Material, second: Material) -> tuple[float, float]:
+def _apart(first: ClipSample, second: ClipSample) -> tuple[float, float]:
     count = min(len(first.frames), len(second.frames))
     samples = count * SAMPLE_RATE // FPS
     pictures = first.frames[:count].astype(np.int16) - second.frames[:count]

@@ -1,4 +1,4 @@
-"""What was measured, written as JSON and Markdown. Whatever depends on the clock is in files of its own."""
+"""Writes the figures as JSON and Markdown. Timings, which differ from run to run, have files of their own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.metrics import frechet, report
 from mutual_forcing.types import Mode
 
-from ..metrics import frechet, report
 from .judge import ENDS, Features, Row
-from .systems import System
+from .systems import MeasuredSystem
 
 Measured = list[tuple[Row, Features]]
 _STREAM = (
@@ -43,7 +43,7 @@ _STEADY = ("similarity", "colour", "mouth", "sync", "loudness")
 class Results:
     """All that a run has measured so far. `rows` by system, `streams` by name and stretch."""
 
-    systems: list[System]
+    systems: list[MeasuredSystem]
     notes: str
     rows: dict[str, Measured] = field(default_factory=dict)
     reference: list[Features] = field(default_factory=list)

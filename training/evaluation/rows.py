@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mutual_forcing.metrics import sync
+
 from ..data.dataset import Clip
-from ..metrics import sync
 from .judge import Features, Judge, Row, features
-from .systems import System
+from .systems import MeasuredSystem
 
 _FIRST = "first_clip.npz"
 
 
-def measure(system: System, judge: Judge, out: Path) -> list[tuple[Row, Features]]:
+def measure(system: MeasuredSystem, judge: Judge, out: Path) -> list[tuple[Row, Features]]:
     """The row and the features of every clip of a system.
 
     Those in `out` that were made by the same system are not made again.
@@ -25,7 +26,7 @@ def measure(system: System, judge: Judge, out: Path) -> list[tuple[Row, Features
     return list(_measure(system, judge, out / "rows"))
 
 
-def _measure(system: System, judge: Judge, out: Path) -> Iterator[tuple[Row, Features]]:
+def _measure(system: MeasuredSystem, judge: Judge, out: Path) -> Iterator[tuple[Row, Features]]:
     path = out / f"{file_name(system.name)}.jsonl"
     folder = out / file_name(system.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,10 +35,10 @@ def _measure(system: System, judge: Judge, out: Path) -> Iterator[tuple[Row, Fea
         for clip in tqdm(system.clips, desc=system.name):
             windows = folder / f"{clip.index}.npz"
             if clip.index not in done or not windows.exists():
-                material = system.make(clip)
-                row, found = judge.measure(clip, material)
+                sample = system.make(clip)
+                row, found = judge.measure(clip, sample)
                 if clip is system.clips[0]:
-                    first = {"frames": material.frames, "audio": material.audio}
+                    first = {"frames": sample.frames, "audio": sample.audio}
                     np.savez_compressed(folder / _FIRST, **first)
                 done[clip.index] = {**row, "made_by": system.made_by}
                 np.savez(windows, **found)
@@ -56,7 +57,9 @@ def reference_features(judge: Judge, clips: tuple[Clip, ...]) -> list[Features]:
     return found
 
 
-def first_clips(systems: list[System], out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def first_clips(
+    systems: list[MeasuredSystem], out: Path
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Frames and sound of the first clip, which all systems share, by system."""
     paths = {s.name: out / "rows" / file_name(s.name) / _FIRST for s in systems}
     found = {name: np.load(path) for name, path in paths.items() if path.exists()}
@@ -64,7 +67,7 @@ def first_clips(systems: list[System], out: Path) -> dict[str, tuple[np.ndarray,
 
 
 def read_rows(out: Path, name: str) -> list[Row]:
-    """What an evaluation that is done has measured of a system."""
+    """The rows of a system in a finished evaluation."""
     text = (out / "rows" / f"{file_name(name)}.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -75,7 +78,7 @@ def file_name(name: str) -> str:
 
 
 def _kept(path: Path, made_by: str) -> dict[int, Row]:
-    """Rows by clip that were made by this system; what an interruption cut off is dropped."""
+    """The rows that this system made, by clip. A last line that an interruption cut off is dropped."""
     rows, text = [], path.read_text(encoding="utf-8") if path.exists() else ""
     for line in text.splitlines():
         try:

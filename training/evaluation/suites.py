@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mutual_forcing import StreamingGenerator, listening
+from mutual_forcing import StreamingGenerator, recognition
+from mutual_forcing.metrics import frechet
 
 from ..data.dataset import Clip, Corpus
-from ..metrics import frechet
 from .heldout import CLIPS, Choice
 from .judge import Judge
 from .systems import (
-    Material,
+    ClipSample,
+    MeasuredSystem,
     Setting,
-    System,
     driven,
     evenly,
     generation,
     reconstruction,
-    still,
+    static_reference,
     true_motion,
     truth,
     wrong_picture,
@@ -26,20 +26,20 @@ from .systems import (
 )
 
 SLOW_STEPS = 32
-"""From here on a clip takes so long that a suite makes fewer."""
+"""Number of steps from which on a clip takes so long that a suite makes fewer clips."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Numbers of clips for each part; 0 leaves a part out.
+    """Numbers of clips for each measurement; 0 leaves it out.
 
     clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
     slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds, long_steps, long_streams: length,
     modes and characters of the long streams.
     controls: wrong words, wrong picture, and driven by sound instead of words. diversity: compared across
     `seeds` seeds. reference: real training clips that the Frechet distances are measured from. identities:
-    held-out ones of the corpus that is made where none is given. ceilings: rows for a still, the
-    autoencoders and the true motion, which the transformer has no part in. memory: of each mode alone.
+    held-out ones of the corpus that is made where none is given. ceilings: rows for the static reference, the
+    autoencoders and the true motion, in which the transformer has no part. memory: of each mode alone.
     """
 
     clips: int = 50
@@ -120,25 +120,25 @@ def build_systems(
     judge: Judge,
     generators: dict[str, StreamingGenerator],
     seed: int,
-) -> list[System]:
+) -> list[MeasuredSystem]:
     """The rows of the table, in order. `generators`: "" is the one that is measured, " before" another."""
     corpus, generator = judge.corpus, generators[""]
     clips = evenly(pool(corpus), suite.clips)
 
-    def rebuilt(clip: Clip) -> Material:
+    def rebuilt(clip: Clip) -> ClipSample:
         return reconstruction(generator, corpus, clip)
 
-    def moved(clip: Clip) -> Material:
+    def moved(clip: Clip) -> ClipSample:
         return true_motion(generator, corpus, clip)
 
-    def system(name: str, make, nfe: int, source: str, chosen: tuple[Clip, ...]) -> System:  # noqa: ANN001
-        return System(name, make, nfe, f"{judge.digest} {source}".strip(), chosen)
+    def system(name: str, make, nfe: int, source: str, chosen: tuple[Clip, ...]) -> MeasuredSystem:  # noqa: ANN001
+        return MeasuredSystem(name, make, nfe, f"{judge.digest} {source}".strip(), chosen)
 
     digest = generator.system.digest
     systems = [system("ground truth", truth, 0, "", clips)]
     if suite.ceilings:
         systems += [
-            system("still reference", lambda clip: still(corpus, clip), 0, "", clips),
+            system("still reference", lambda clip: static_reference(corpus, clip), 0, "", clips),
             system("autoencoders", rebuilt, 0, digest, clips),
             system("true motion", moved, 0, digest, clips),
         ]
@@ -156,7 +156,7 @@ def build_systems(
         for name, control in controls.items():
             make = control(generator, corpus, setting, seed)
             chosen = evenly(list(clips), suite.controls)
-            heard = f" listening {listening.VERSION}" if control is driven else ""
+            heard = f" listening {recognition.VERSION}" if control is driven else ""
             made_by = f"{digest} seed {seed}{heard}"
             name = f"{name}, {setting.name}"
             systems.append(system(name, make, setting.sampler.nfe, made_by, chosen))
@@ -169,8 +169,8 @@ def control_setting(suite: Suite) -> Setting:
     return next((s for s in found if s == Setting(4, "few")), found[0])
 
 
-def describe(suite: Suite, systems: list[System], judge: Judge, seed: int) -> str:
-    """What a reader of the table has to know."""
+def describe(suite: Suite, systems: list[MeasuredSystem], judge: Judge, seed: int) -> str:
+    """The notes under the table."""
     count, heldout = len(systems[0].clips), len(judge.pictures)
     fewer = [f"{s.name} only {len(s.clips)}" for s in systems if len(s.clips) < count]
     parts = [

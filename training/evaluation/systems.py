@@ -1,4 +1,4 @@
-"""What is measured: the truth, a still, the autoencoders, and every mode of a checkpoint."""
+"""The measured systems: the truth, a static reference, the autoencoders, and each mode of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
-from mutual_forcing.canvas import animate, cut_square
+from mutual_forcing.canvas import cut_square
 from mutual_forcing.chunks import FRAMES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.faces import place
@@ -34,8 +34,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Frames uint8 [T, S, S, 3] and sound float [N] at 16 kHz of one clip; timing when it was generated."""
+class ClipSample:
+    """A system's clip: frames uint8 [T, S, S, 3], sound float [N] at 16 kHz, timing if it was generated."""
 
     frames: np.ndarray
     audio: np.ndarray
@@ -43,14 +43,14 @@ class Material:
 
 
 @dataclass(frozen=True)
-class System:
-    """Something that is measured: a name, how to make a clip, its network evaluations per chunk.
+class MeasuredSystem:
+    """A system that is measured: its name, how to make a clip, its network evaluations per chunk.
 
     made_by: what a kept row must have been made by to be used again. clips: which ones are made.
     """
 
     name: str
-    make: Callable[[Clip], Material]
+    make: Callable[[Clip], ClipSample]
     nfe: int
     made_by: str
     clips: tuple[Clip, ...]
@@ -77,7 +77,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As the table calls it."""
+        """Its name in the tables."""
         return f"{self.mode} {self.steps}"
 
     @property
@@ -88,7 +88,7 @@ class Setting:
 
     @property
     def sampler(self) -> Sampler:
-        """How a chunk is made."""
+        """The sampler that makes a chunk."""
         return replace(Sampler.of(self.asked), steps=self.steps)
 
 
@@ -110,7 +110,7 @@ def reference_picture(corpus: Corpus, clip: Clip) -> np.ndarray:
 
 
 def request_for(corpus: Corpus, clip: Clip, setting: Setting, seed: int) -> GenerationRequest:
-    """Ask for the clip's sentence with its own timing, by a sibling's picture and voice."""
+    """Request the clip's sentence with its own timing, with the picture and voice of a sibling clip."""
     picture = reference_picture(corpus, clip)
     return GenerationRequest(
         image=picture,
@@ -124,15 +124,15 @@ def request_for(corpus: Corpus, clip: Clip, setting: Setting, seed: int) -> Gene
     )
 
 
-def truth(clip: Clip) -> Material:
+def truth(clip: Clip) -> ClipSample:
     """The clip itself."""
-    return Material(clip.read_frames(0, clip.frames), clip.read_audio())
+    return ClipSample(clip.read_frames(0, clip.frames), clip.read_audio())
 
 
-def still(corpus: Corpus, clip: Clip) -> Material:
-    """The reference held still, in silence: what a figure must not reward."""
+def static_reference(corpus: Corpus, clip: Clip) -> ClipSample:
+    """The reference picture without motion, in silence. No figure may reward it."""
     frames = reference_picture(corpus, clip)[None].repeat(clip.frames, 0)
-    return Material(frames, np.zeros(clip.frames * SAMPLE_RATE // FPS, np.float32))
+    return ClipSample(frames, np.zeros(clip.frames * SAMPLE_RATE // FPS, np.float32))
 
 
 Latents = tuple[np.ndarray, np.ndarray]
@@ -140,16 +140,16 @@ Latents = tuple[np.ndarray, np.ndarray]
 
 
 @torch.inference_mode()
-def encode(generator: StreamingGenerator, material: Material) -> Latents:
-    """The latents of what was shown and heard, by the encoders of the checkpoint."""
-    sound = torch.from_numpy(material.audio[: len(material.frames) * SAMPLE_RATE // FPS])[None]
-    video = _seen(generator, material.frames)
-    return video[0].numpy(), generator.system.audio_autoencoder.encode(sound)[0].numpy()
+def encode(generator: StreamingGenerator, sample: ClipSample) -> Latents:
+    """The latents of a sample's frames and sound, by the encoders of the checkpoint."""
+    sound = torch.from_numpy(sample.audio[: len(sample.frames) * SAMPLE_RATE // FPS])[None]
+    video = _seen(generator, sample.frames)
+    return video[0].numpy(), generator.system.audio_codec.encode(sound)[0].numpy()
 
 
 def _seen(generator: StreamingGenerator, frames: np.ndarray) -> torch.Tensor:
     """The latents [1, C, T] of frames uint8 [T, S, S, 3], around the face of the first."""
-    video, crop = generator.system.video_autoencoder, place(frames[0]).crop
+    video, crop = generator.system.video_codec, place(frames[0]).crop
     squares = np.stack([cut_square(frame, crop, video.config.size) for frame in frames])
     pixels = torch.from_numpy(squares).permute(3, 0, 1, 2)[None]
     parts = [video.encode(to_signal(part)) for part in pixels.split(FRAMES_PER_CHUNK, 2)]
@@ -157,32 +157,33 @@ def _seen(generator: StreamingGenerator, frames: np.ndarray) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
-    """Both autoencoders: what they make of the truth."""
+def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> ClipSample:
+    """The truth, encoded and decoded by both autoencoders."""
     latents = _seen(generator, clip.read_frames(0, clip.frames))
     return _decoded(generator, corpus, clip, latents)
 
 
 @torch.inference_mode()
-def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Material:
+def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> ClipSample:
     """The ceiling of every mode: the corpus's own motion, whose latents the transformer learns, animates
     the reference. The sound is that of `reconstruction`.
     """
     motion = torch.from_numpy(clip.read_motion()["motion"])[None]
-    latents = generator.system.video_autoencoder.encode_motion(motion)
+    latents = generator.system.video_codec.encode_motion(motion)
     return _decoded(generator, corpus, clip, latents)
 
 
 def _decoded(
     generator: StreamingGenerator, corpus: Corpus, clip: Clip, latents: torch.Tensor
-) -> Material:
+) -> ClipSample:
     """Video latents [1, C, T] shown with a sibling's picture, and the clip's sound after its autoencoder."""
-    video, audio = generator.system.video_autoencoder, generator.system.audio_autoencoder
+    video, audio = generator.system.video_codec, generator.system.audio_codec
     picture = reference_picture(corpus, clip)
     canvas = generator.canvas(GenerationRequest(picture, text="-", size=film_side(picture)))
-    frames = animate(video, latents, canvas, video.encode_reference(canvas.reference(CPU)))
+    reference = video.encode_reference(canvas.reference(CPU))
+    frames, _ = video.animate(latents, canvas, reference)
     heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
-    return Material(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())
+    return ClipSample(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())
 
 
 def film_side(picture: np.ndarray) -> int:
@@ -200,7 +201,7 @@ def as_large_as(picture: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 def generate(
     generator: StreamingGenerator, request: GenerationRequest, setting: Setting
-) -> Material:
+) -> ClipSample:
     """Stream `request` and mux it as the page does, with the time of each chunk."""
     last = time.perf_counter()
     state = generator.start(request)
@@ -214,7 +215,7 @@ def generate(
         spent.append(now - last)
         last = now
     timing = Timing(spent[0], tuple(spent[1:]))
-    return Material(
+    return ClipSample(
         as_large_as(request.image, np.concatenate([c.frames for c in chunks])),
         np.concatenate([c.audio for c in chunks]),
         timing,
@@ -223,17 +224,17 @@ def generate(
 
 def generation(
     generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
-) -> Callable[[Clip], Material]:
+) -> Callable[[Clip], ClipSample]:
     """One mode of one checkpoint."""
     return lambda clip: generate(generator, request_for(corpus, clip, setting, seed), setting)
 
 
 def wrong_words(
     generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
-) -> Callable[[Clip], Material]:
+) -> Callable[[Clip], ClipSample]:
     """A control: asked to say another held-out clip's sentence. Words and lips must be worse."""
 
-    def make(clip: Clip) -> Material:
+    def make(clip: Clip) -> ClipSample:
         said = _stranger(corpus, clip).transcript
         seconds = clip.row["seconds"]
         fitting = Transcript(
@@ -248,10 +249,10 @@ def wrong_words(
 
 def wrong_picture(
     generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
-) -> Callable[[Clip], Material]:
+) -> Callable[[Clip], ClipSample]:
     """A control: shown another identity's picture. Identity must be worse."""
 
-    def make(clip: Clip) -> Material:
+    def make(clip: Clip) -> ClipSample:
         picture = _stranger(corpus, clip).read_frames(0, 1)[0]
         request = replace(request_for(corpus, clip, setting, seed), image=picture)
         return generate(generator, request, setting)
@@ -261,10 +262,10 @@ def wrong_picture(
 
 def driven(
     generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
-) -> Callable[[Clip], Material]:
+) -> Callable[[Clip], ClipSample]:
     """Driven by the clip's own sound instead of its words: only the lips can be good or bad."""
 
-    def make(clip: Clip) -> Material:
+    def make(clip: Clip) -> ClipSample:
         asked = request_for(corpus, clip, setting, seed)
         request = replace(asked, transcript=None, voice=None, audio=clip.read_audio())
         return generate(generator, request, setting)

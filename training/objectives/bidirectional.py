@@ -12,8 +12,8 @@ from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer
 
 from ..data.latents import LatentBatch
+from .base import TransformerObjective
 from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
-from .transformer import TransformerObjective
 
 
 def clip_context(model: AVTransformer, batch: LatentBatch, branches: tuple[str, ...]) -> Context:
@@ -29,7 +29,7 @@ class BidirectionalObjective(TransformerObjective):
 
     def losses(
         self,
-        player: str,
+        network: str,
         batch: LatentBatch,
         ema: nn.Module,
         generator: torch.Generator,
@@ -44,7 +44,7 @@ class BidirectionalObjective(TransformerObjective):
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Flow matching per branch, one noise level per clip."""
-        parts = batch.clean(self.branches).parts
+        parts = batch.clean(self.branches).modalities
         rows, chunks = next(iter(parts.values())).shape[:2]
         sigma = dict.fromkeys(parts, draw_sigma((rows, 1), generator).expand(rows, chunks))
         context = clip_context(model, batch, self.branches)

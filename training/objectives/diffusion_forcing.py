@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mutual_forcing.models.kv_cache import ParallelHistory
 
 from ..data.latents import LatentBatch
+from .base import TransformerObjective
 from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
-from .transformer import TransformerObjective
 
 
 class DiffusionForcingObjective(TransformerObjective):
@@ -25,7 +25,7 @@ class DiffusionForcingObjective(TransformerObjective):
 
     def losses(
         self,
-        player: str,
+        network: str,
         batch: LatentBatch,
         ema: nn.Module,
         generator: torch.Generator,
@@ -43,7 +43,7 @@ class DiffusionForcingObjective(TransformerObjective):
 
     def _noisy_past(self, batch: LatentBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """One pass: every chunk looks back on the noisy chunks of the same pass."""
-        parts = batch.clean(self.branches).parts
+        parts = batch.clean(self.branches).modalities
         conditions = batch.conditions(self.model, self.branches)
         context = Context(conditions, ParallelHistory(self.model.config.window))
         shape = tuple(next(iter(parts.values())).shape[:2])

@@ -1,4 +1,4 @@
-"""Distribution matching distillation with an online fake score (DMD; method.md, Losses).
+"""Distribution matching distillation with an online fake score (DMD; docs/method.md, Losses).
 
 Few mode's clean estimate is noised again; a score of real data and one of Few mode's own output say where
 it should move. Normalised per chunk and per modality, so that neither drowns the other.
@@ -12,14 +12,14 @@ from torch import Tensor
 from mutual_forcing.flow import add_noise, velocity_target, velocity_to_clean
 from mutual_forcing.models.transformer import AVTransformer
 
-from .losses import Context, Parts, Score, draw_noise, mean_square, spread, velocity
+from .losses import Context, Modalities, Score, draw_noise, mean_square, spread, velocity
 from .rollout import Rollout
 
 LOWEST, HIGHEST = 0.02, 0.98
 """Noise levels at which the scores are compared."""
 
 
-def few_estimate(model: AVTransformer, rollout: Rollout, context: Context) -> Parts:
+def few_estimate(model: AVTransformer, rollout: Rollout, context: Context) -> Modalities:
     """Few mode's clean estimate of every chunk in one step from the rollout's exit, with gradient."""
     level = torch.full_like(rollout.made, rollout.sigma, dtype=torch.float32)
     levels = dict.fromkeys(rollout.x, level)
@@ -34,13 +34,13 @@ def draw_level(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
 
 
 def distribution_matching(
-    estimate: Parts,
+    estimate: Modalities,
     real: Score,
     fake: Score,
     level: Tensor,
-    weights: Parts,
+    weights: Modalities,
     generator: torch.Generator,
-) -> Parts:
+) -> Modalities:
     """Loss per branch whose gradient moves `estimate` from the fake towards the real distribution."""
     with torch.no_grad():
         noise = draw_noise(estimate, generator)
@@ -58,8 +58,8 @@ def distribution_matching(
 
 
 def fake_flow_matching(
-    fake: Score, made: Parts, level: Tensor, weights: Parts, generator: torch.Generator
-) -> Parts:
+    fake: Score, made: Modalities, level: Tensor, weights: Modalities, generator: torch.Generator
+) -> Modalities:
     """Flow matching of the fake score on generated chunks, per branch."""
     noise = draw_noise(made, generator)
     noisy = {n: add_noise(part, noise[n], spread(level)) for n, part in made.items()}

@@ -1,34 +1,41 @@
-"""Which intervals of sigma self-consistency trains: mostly those that are served."""
+"""Which intervals of sigma self-consistency trains: those that are served, and all between."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
+from mutual_forcing.types import FEW_MODE_MAX_STEPS
+
 FINEST = 1 / 16
 """Intervals this short come from Multi mode."""
+SERVED, TO_ZERO = 0.5, 0.2
+"""Shares of the intervals that are a step of Few mode, with 1 to 8 steps, and that go all the way to 0."""
 
 
 def draw_intervals(shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Starts s and ends r < s, [B, K] each (method.md, Self-consistency).
+    """Starts s and ends r < s, [B, K] each (docs/method.md, Self-consistency).
 
-    Half are steps of the 4- and 8-step schedules, a quarter go all the way to 0, a quarter are dyadic.
+    SERVED of them are steps of the 1- to 8-step schedules, TO_ZERO go to 0 from a sixteenth or more, as the
+    clean estimates of DMD do. The others have any length from FINEST to 1, shorter ones more often,
+    anywhere: the target of an interval asks for its halves, so whatever is halved has trained neighbours.
     """
     device = generator.device
-    kind = torch.rand(shape, generator=generator, device=device)
-    pick = torch.rand(shape, generator=generator, device=device)
-    length = torch.where(torch.rand(shape, generator=generator, device=device) < 0.5, 0.25, 0.125)
-    served = _grid(pick, length)
-    exponent = torch.randint(0, 4, shape, generator=generator, device=device)
-    dyadic_length = 2.0 ** -exponent.float()
-    dyadic = _grid(pick, dyadic_length)
-    to_zero = torch.clamp((pick * 16).ceil(), 1) / 16
-    start = torch.where(kind < 0.5, served, torch.where(kind < 0.75, to_zero, dyadic))
-    end = torch.where(kind < 0.5, served - length, dyadic - dyadic_length)
-    end = torch.where((kind >= 0.5) & (kind < 0.75), torch.zeros_like(end), end)
+
+    def draw() -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    steps = torch.randint(1, FEW_MODE_MAX_STEPS + 1, shape, generator=generator, device=device)
+    first = torch.floor(draw() * steps).minimum(steps - 1.0)
+    length = torch.exp(math.log(FINEST) * draw())
+    start = length + (1 - length) * draw()
+    end = start - length
+    kind = draw()
+    served, to_zero = kind < SERVED, kind > 1 - TO_ZERO
+    start = torch.where(served, 1 - first / steps, start)
+    end = torch.where(served, 1 - (first + 1) / steps, end)
+    start = torch.where(to_zero, (draw() * 16).ceil().clamp_min(1) / 16, start)
+    end = torch.where(to_zero, torch.zeros_like(end), end)
     return start, end.clamp_min(0)
-
-
-def _grid(pick: Tensor, length: Tensor) -> Tensor:
-    """A random multiple of `length` within (0, 1]."""
-    return (torch.floor(pick / length) + 1).clamp_max(1 / length) * length

@@ -18,12 +18,12 @@ from mutual_forcing.types import AVLatents
 from ..data.latents import LatentBatch
 from .intervals import FINEST
 
-Parts = dict[str, Tensor]
+Modalities = dict[str, Tensor]
 """Branch name to a tensor [B, K, N, ...] of its tokens, or to a scalar loss."""
 Levels = dict[str, Tensor]
-Teacher = Callable[[Parts, Tensor, Tensor, Tensor | None], Parts]
-"""Mean velocity of x at levels sigma over intervals delta, both [B, K]; audio that is given (bool [B], None =
-nowhere) is clean and stays.
+Teacher = Callable[[Modalities, Tensor, Tensor, Tensor | None], Modalities]
+"""Mean velocity of x at levels sigma over intervals delta, both [B, K]; where audio_mask (bool [B], None =
+nowhere) the audio is clean and stays.
 """
 Guidance = Mapping[str, float]
 """Guidance scale by branch (1 = none): what sound needs is too much for lips."""
@@ -32,7 +32,7 @@ GUIDANCE: Guidance = MappingProxyType(
 )
 """What Multi mode is given by default."""
 NO_GUIDANCE: Guidance = MappingProxyType({"video": 1.0, "audio": 1.0})
-Score = Callable[[Parts, Tensor], Parts]
+Score = Callable[[Modalities, Tensor], Modalities]
 """Instantaneous velocity of noisy latents at levels [B, K]."""
 
 
@@ -54,10 +54,10 @@ class Context:
         return Context(self.conditions, history)
 
 
-def remember_context(model: AVTransformer, clean: AVLatents, conditions: Conditions) -> Context:
+def prefill_context(model: AVTransformer, clean: AVLatents, conditions: Conditions) -> Context:
     """The clean pass over a whole clip: what each of its chunks may look back on."""
     window = model.config.window
-    stored = model.remember(clean, conditions, ParallelHistory(window))
+    stored = model.prefill(clean, conditions, ParallelHistory(window))
     return Context(conditions, ParallelHistory(window, stored, clean))
 
 
@@ -66,7 +66,7 @@ def spread(level: Tensor) -> Tensor:
     return level[:, :, None, None]
 
 
-def draw_noise(parts: Parts, generator: torch.Generator) -> Parts:
+def draw_noise(parts: Modalities, generator: torch.Generator) -> Modalities:
     """Standard normal noise like every part."""
     return {
         name: torch.randn(p.shape, generator=generator, device=p.device)
@@ -79,31 +79,31 @@ def draw_sigma(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     return torch.sigmoid(torch.randn(shape, generator=generator, device=generator.device))
 
 
-def levels_of(parts: Parts, level: Tensor, given: Tensor | None = None) -> Levels:
-    """The same level [B, K] for every branch, but 0 for audio that is `given` (bool [B])."""
+def levels_of(parts: Modalities, level: Tensor, audio_mask: Tensor | None = None) -> Levels:
+    """The same level [B, K] for every branch, but 0 for audio that is `audio_mask` (bool [B])."""
     levels = dict.fromkeys(parts, level)
-    if given is not None and "audio" in parts:
-        levels["audio"] = torch.where(given[:, None], 0.0, level)
+    if audio_mask is not None and "audio" in parts:
+        levels["audio"] = torch.where(audio_mask[:, None], 0.0, level)
     return levels
 
 
-def not_given(parts: Parts, given: Tensor | None) -> Parts:
+def mask_audio(parts: Modalities, audio_mask: Tensor | None) -> Modalities:
     """Weights, or velocities, that are 0 for audio that is given."""
-    if given is None or "audio" not in parts:
+    if audio_mask is None or "audio" not in parts:
         return parts
     audio = parts["audio"]
-    return {**parts, "audio": audio * (~given).view(-1, *[1] * (audio.ndim - 1))}
+    return {**parts, "audio": audio * (~audio_mask).view(-1, *[1] * (audio.ndim - 1))}
 
 
 def velocity(
-    model: AVTransformer, x: Parts, sigma: Levels, delta: Levels, context: Context
-) -> Parts:
+    model: AVTransformer, x: Modalities, sigma: Levels, delta: Levels, context: Context
+) -> Modalities:
     """The model's mean velocity in fp32."""
     out = model(AVLatents.of(x), sigma, delta, context.conditions, context.history)
-    return {name: part.float() for name, part in out.parts.items()}
+    return {name: part.float() for name, part in out.modalities.items()}
 
 
-def mean_square(predicted: Parts, target: Parts, weights: Parts) -> Parts:
+def mean_square(predicted: Modalities, target: Modalities, weights: Modalities) -> Modalities:
     """Mean squared error per branch, every token with its weight [B, K, N]."""
     values = {}
     for name, part in predicted.items():
@@ -115,12 +115,12 @@ def mean_square(predicted: Parts, target: Parts, weights: Parts) -> Parts:
 
 def flow_matching(
     model: AVTransformer,
-    clean: Parts,
-    noise: Parts,
+    clean: Modalities,
+    noise: Modalities,
     sigma: Levels,
     context: Context,
-    weights: Parts,
-) -> Parts:
+    weights: Modalities,
+) -> Modalities:
     """Instantaneous velocity (delta = 0) against noise - clean, per branch."""
     noisy = {n: add_noise(clean[n], noise[n], spread(sigma[n])) for n in clean}
     delta = {n: torch.zeros_like(level) for n, level in sigma.items()}
@@ -130,19 +130,19 @@ def flow_matching(
 
 def split_target(
     teacher: Teacher,
-    x: Parts,
+    x: Modalities,
     s: Tensor,
     m: Tensor,
     r: Tensor,
-    given: Tensor | None = None,
-) -> Parts:
-    """Mean velocity over [r, s] composed of two shorter ones (method.md, Self-consistency).
+    audio_mask: Tensor | None = None,
+) -> Modalities:
+    """Mean velocity over [r, s] composed of two shorter ones (docs/method.md, Self-consistency).
 
-    s > m > r are levels [B, K]. given: see Teacher.
+    s > m > r are levels [B, K]. audio_mask: see Teacher.
     """
-    first = teacher(x, s, s - m, given)
+    first = teacher(x, s, s - m, audio_mask)
     middle = {name: euler_step(x[name], first[name], spread(s - m)) for name in x}
-    second = teacher(middle, m, m - r, given)
+    second = teacher(middle, m, m - r, audio_mask)
     return {n: (spread(s - m) * first[n] + spread(m - r) * second[n]) / spread(s - r) for n in x}
 
 
@@ -154,19 +154,21 @@ def guided_teacher(
     This is how guidance is folded into Few mode.
     """
 
-    def teach(x: Parts, sigma: Tensor, delta: Tensor, given: Tensor | None = None) -> Parts:
+    def teach(
+        x: Modalities, sigma: Tensor, delta: Tensor, audio_mask: Tensor | None = None
+    ) -> Modalities:
         fine = delta <= FINEST + 1e-6
-        levels = levels_of(x, sigma, given)
-        interval = levels_of(x, torch.where(fine, torch.zeros_like(delta), delta), given)
+        levels = levels_of(x, sigma, audio_mask)
+        interval = levels_of(x, torch.where(fine, torch.zeros_like(delta), delta), audio_mask)
         conditional = velocity(model, x, levels, interval, context)
         if all(guidance[name] == 1 for name in x) or not fine.any():
-            return not_given(conditional, given)
+            return mask_audio(conditional, audio_mask)
         null = velocity(model, x, levels, dict.fromkeys(x, torch.zeros_like(delta)), unconditional)
         guided = {
             name: torch.where(spread(fine), guide(part, null[name], guidance[name]), part)
             for name, part in conditional.items()
         }
-        return not_given(guided, given)
+        return mask_audio(guided, audio_mask)
 
     return teach
 
@@ -183,9 +185,9 @@ def with_and_without_text(
     model: AVTransformer, batch: LatentBatch, past: AVLatents
 ) -> tuple[Context, Context]:
     """Chunks that look back on `past`, conditioned for guidance: with their text, and without any."""
-    branches = tuple(past.parts)
+    branches = tuple(past.modalities)
     said, unsaid = (
-        remember_context(model, past, asked.conditions(model, branches))
+        prefill_context(model, past, asked.conditions(model, branches))
         for asked in (batch, batch.without_text())
     )
     return said, unsaid
@@ -196,7 +198,7 @@ def multi_mode(teacher: Teacher) -> Score:
     return lambda x, level: teacher(x, level, torch.zeros_like(level), None)
 
 
-def log_losses(values: Parts, name: str, parts: Parts) -> Tensor:
+def log_losses(values: Modalities, name: str, parts: Modalities) -> Tensor:
     """Put every branch's loss into `values` as NAME_BRANCH; return their mean."""
     values |= {f"{name}_{branch}": value for branch, value in parts.items()}
     return sum(parts.values()) / len(parts)

@@ -1,7 +1,7 @@
 """Watching for what a distillation may ruin: silence, saturation, frozen motion, jumps, sameness.
 
 Figures compare what the model makes of held-out clips with those clips; each has a bound beyond which the
-log gets an alarm line (method.md, Known risks).
+log gets an alarm line (docs/method.md, Known risks).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..metrics import drift
+from mutual_forcing.metrics import drift
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Material:
+class Excerpt:
     """Frames uint8 [T, S, S, 3], sound float [N] and standardised video latents [T, C] of one clip.
 
     None where a branch is absent, and for frames while there is no decoder to make them.
@@ -54,7 +54,7 @@ ALARMS = (
 )
 
 
-def figures(made: Sequence[Material], real: Sequence[Material]) -> dict[str, float]:
+def figures(made: Sequence[Excerpt], real: Sequence[Excerpt]) -> dict[str, float]:
     """Figures of generated clips beside the real ones.
 
     loudness and motion: ratio to the real clips. saturation: share of colour values at 0 or 255 beyond

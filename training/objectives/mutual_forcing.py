@@ -1,5 +1,5 @@
 """Mutual Forcing: Few mode writes its own history, Multi mode learns the real next chunk in it, and
-teaches Few mode (paper, stage 3; method.md): L = L_FM + 2/3 L_SC + 1/3 L_DMD.
+teaches Few mode (paper, stage 3; docs/method.md): L = L_FM + 2/3 L_SC + 1/3 L_DMD.
 
 With other weights, or with real history, the same objective is its own ablation and two of its baselines
 (recipes.py): ShortCut and DMD with teacher forcing.
@@ -8,9 +8,8 @@ With other weights, or with real history, the same objective is its own ablation
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,21 +18,22 @@ from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
+from .base import TransformerObjective
 from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
-from .folding import folded_guidance
+from .guidance_distillation import distilled_share
 from .losses import (
     GUIDANCE,
     NO_GUIDANCE,
     Context,
     Guidance,
-    Parts,
+    Modalities,
     Score,
     Teacher,
     causal_teacher,
     guided_teacher,
     log_losses,
     multi_mode,
-    remember_context,
+    prefill_context,
 )
 from .rollout import (
     ROLLOUT,
@@ -45,7 +45,6 @@ from .rollout import (
     sample_on_real_history,
 )
 from .self_consistency import self_consistency
-from .transformer import TransformerObjective
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,13 @@ class Shared:
 
     batch: LatentBatch
     rollout: Rollout
+    judged: Modalities | None = None
+    """What the scores saw of Few mode: the fake score learns the very same."""
 
 
 class MutualForcingObjective(TransformerObjective):
     """See the module.
 
-    lengths: clips of so many chunks, one length per batch; longer ones come in smaller batches.
     max_rollout: longest generated stretch; it grows to this over the first `ramp` steps.
     real_share: rows whose history stays purely real; audio_driven: rows whose audio is given, which are among
     them. own_history: False = teacher forcing throughout.
@@ -89,40 +89,34 @@ class MutualForcingObjective(TransformerObjective):
         dmd: float = 1 / 3,
         fake_updates: int = 2,
         critic: AVTransformer | None = None,
+        stream: str = "",
     ) -> None:
-        super().__init__(system, data, batch, seed, ("video", "audio"), min(lengths), dropout)
-        self.lengths, self.own_history = tuple(lengths), own_history
+        super().__init__(system, data, batch, seed, ("video", "audio"), lengths, dropout, stream)
+        self.own_history = own_history
         self.max_rollout, self.ramp, self.real_share = max_rollout, ramp, real_share
         self.audio_driven, self.guidance = audio_driven, guidance
         self.flow, self.consistency, self.dmd = flow, consistency, dmd
         if dmd:
             self.fake = copy.deepcopy(critic or self.model).requires_grad_(True)
-            self.players["fake"] = self.fake
+            self.networks["fake"] = self.fake
             self.updates = {"fake": fake_updates}
         self.memory = data.memory() if own_history and (flow or consistency) else None
         self._shared: Shared | None = None
 
-    def batch(self, step: int) -> LatentBatch:
-        """Crops of one of `lengths`, about as many chunks in all whatever the length."""
-        rng = np.random.default_rng([self.seed, step])
-        length = int(rng.choice(self.lengths))
-        rows = max(2, self.size * min(self.lengths) // length)
-        return self.data.batch(rng, "train", rows, length, self.dropout)
-
     def losses(
         self,
-        player: str,
+        network: str,
         batch: LatentBatch,
         ema: nn.Module,
         generator: torch.Generator,
         step: int,
     ) -> dict[str, Tensor]:
         """The model's hybrid loss, then flow matching of the fake score on the same rollout."""
-        if player == "fake":
+        if network == "fake":
             return self._fake_losses(generator)
         batch = batch.to(self.device())
-        given = self._given(len(batch.has_voice), generator)
-        batch = self.unread(batch, given, generator)
+        audio_mask = self._draw_audio_mask(len(batch.has_voice), generator)
+        batch = self.drop_transcript(batch, audio_mask, generator)
         clean = batch.clean(self.branches)
         rollout = self._rollout(ema, batch, clean, generator, step)
         self._shared = shared = Shared(batch, rollout)
@@ -131,25 +125,35 @@ class MutualForcingObjective(TransformerObjective):
         values, total = {"drift": _distance(rollout.clip, clean)}, []
         target = self._target(clean, rollout)
         if self.flow:
-            parts = self.match(self.model, target, context, generator, weights, given)
+            parts = self.match(self.model, target, context, generator, weights, audio_mask)
             total.append(self.flow * log_losses(values, "flow", parts))
         if self.consistency:
-            material = self._material(target, rollout, generator, given)
+            to_noise = self._chunks_to_noise(target, rollout, generator, audio_mask)
             parts = self_consistency(
-                self.model, context, teacher, material, weights, generator, given
+                self.model, context, teacher, to_noise, weights, generator, audio_mask
             )
             total.append(self.consistency * log_losses(values, "consistency", parts))
         if self.dmd:
-            parts = self._matching(context, teacher, shared, weights, generator)
+            estimate = few_estimate(self.model, rollout, context.frozen())
+            judged = self._judged(estimate, rollout)
+            self._shared = replace(shared, judged={n: x.detach() for n, x in judged.items()})
+            parts = distribution_matching(
+                judged,
+                multi_mode(teacher),
+                self._fake_score(shared),
+                self._level(rollout, generator),
+                rollout.weights(weights),
+                generator,
+            )
             total.append(self.dmd * log_losses(values, "dmd", parts))
         return {**values, "loss": sum(total)}
 
     def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
-        """folded_BRANCH (see `folded_guidance`), where Multi mode is learned beside Few mode."""
+        """folded_BRANCH (see `distilled_share`), where Multi mode is learned beside Few mode."""
         if not self.flow:
             return {}
         generator = torch.Generator(self.device()).manual_seed(1)
-        shares = folded_guidance(model, batch, self.branches, self.guidance, generator)
+        shares = distilled_share(model, batch, self.branches, self.guidance, generator)
         return {f"folded_{name}": share for name, share in shares.items()}
 
     def _rollout(
@@ -162,7 +166,7 @@ class MutualForcingObjective(TransformerObjective):
     ) -> Rollout:
         if not self.own_history:
             return sample_on_real_history(model, batch, clean, generator)
-        rows, chunks = next(iter(clean.parts.values())).shape[:2]
+        rows, chunks = next(iter(clean.modalities.values())).shape[:2]
         span = self._span(rows, chunks, generator, step)
         return roll_out(model, batch, clean, span, generator)
 
@@ -175,7 +179,8 @@ class MutualForcingObjective(TransformerObjective):
         """The real chunks as they follow from what the model looks back on."""
         if self.memory is None:
             return clean
-        return follow_on(clean, rollout.past, self.memory.to(self.device()))
+        grid = self.model.config.video.grid
+        return follow_on(clean, rollout.past, self.memory.to(self.device()), grid)
 
     def _generated(self, rows: int) -> int:
         """How many rows, the first ones, get a history of the model's own making."""
@@ -185,13 +190,13 @@ class MutualForcingObjective(TransformerObjective):
         """The model's view of its own history, which all its losses share."""
         conditions = shared.batch.conditions(self.model, self.branches)
         with torch.set_grad_enabled(bool(self.flow or self.consistency)):
-            return remember_context(self.model, shared.rollout.past, conditions)
+            return prefill_context(self.model, shared.rollout.past, conditions)
 
     def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
         """What is held for the truth: the averaged weights, Multi mode guided."""
         return causal_teacher(ema, shared.batch, shared.rollout.past, self.guidance)
 
-    def _given(self, rows: int, generator: torch.Generator) -> Tensor:
+    def _draw_audio_mask(self, rows: int, generator: torch.Generator) -> Tensor:
         """Rows whose audio is given, bool [rows]: only where the history is real, because the rollout makes
         sound of its own.
         """
@@ -200,56 +205,45 @@ class MutualForcingObjective(TransformerObjective):
         draw = torch.rand(rows, generator=generator, device=self.device())
         return (draw < share) & (torch.arange(rows, device=self.device()) >= first)
 
-    def _material(
-        self, clean: AVLatents, rollout: Rollout, generator: torch.Generator, given: Tensor
-    ) -> Parts:
-        """What self-consistency noises: real chunks, in half of the rows those of the rollout."""
+    def _chunks_to_noise(
+        self, clean: AVLatents, rollout: Rollout, generator: torch.Generator, audio_mask: Tensor
+    ) -> Modalities:
+        """What self-consistency noises: real chunks, in half of the rows those that the rollout made."""
         rows = len(rollout.made)
         own = torch.rand(rows, generator=generator, device=self.device()) < 0.5
-        pick = (own & ~given)[:, None, None, None]
-        return {n: torch.where(pick, rollout.clip.parts[n], p) for n, p in clean.parts.items()}
+        pick = (rollout.made & (own & ~audio_mask)[:, None])[:, :, None, None]
+        return {
+            n: torch.where(pick, rollout.clip.modalities[n], p) for n, p in clean.modalities.items()
+        }
 
-    def _matching(
-        self,
-        context: Context,
-        teacher: Teacher,
-        shared: Shared,
-        weights: Parts,
-        generator: torch.Generator,
-    ) -> Parts:
-        rollout = shared.rollout
-        level = self._level(rollout, generator)
-        estimate = few_estimate(self.model, rollout, context.frozen())
-        judged, fake = self._judged(estimate, rollout), self._fake_score(shared)
-        weights = rollout.weights(weights)
-        return distribution_matching(judged, multi_mode(teacher), fake, level, weights, generator)
-
-    def _fake_losses(self, generator: torch.Generator) -> Parts:
+    def _fake_losses(self, generator: torch.Generator) -> Modalities:
         assert self._shared is not None, "the model takes its turn first"
         batch, rollout = self._shared.batch, self._shared.rollout
         level = self._level(rollout, generator)
         weights = rollout.weights(batch.weights(self.branches))
         score = self._fake_score(self._shared)
-        parts = fake_flow_matching(score, rollout.clip.parts, level, weights, generator)
-        values: Parts = {}
+        judged = self._shared.judged
+        assert judged is not None, "the scores judge in the model's turn"
+        parts = fake_flow_matching(score, judged, level, weights, generator)
+        values: Modalities = {}
         return {"loss": log_losses(values, "flow", parts), **values}
 
     def _fake_score(self, shared: Shared) -> Score:
         """Multi mode of the fake score, whose history carries no gradient."""
         conditions = shared.batch.conditions(self.fake, self.branches)
         with torch.no_grad():
-            context = remember_context(self.fake, shared.rollout.past, conditions)
+            context = prefill_context(self.fake, shared.rollout.past, conditions)
         return multi_mode(guided_teacher(self.fake, context, context, NO_GUIDANCE))
 
     def _level(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
         return draw_level(tuple(rollout.made.shape), generator)
 
-    def _judged(self, estimate: Parts, rollout: Rollout) -> Parts:
+    def _judged(self, estimate: Modalities, rollout: Rollout) -> Modalities:
         """What the scores see of Few mode's estimates."""
         return estimate
 
 
 def _distance(ours: AVLatents, real: AVLatents) -> Tensor:
     """Mean squared difference of the histories: 0 where nothing was generated."""
-    pairs = [(ours.parts[n], real.parts[n]) for n in real.parts]
+    pairs = [(ours.modalities[n], real.modalities[n]) for n in real.modalities]
     return torch.stack([(a - b).square().mean() for a, b in pairs]).mean()

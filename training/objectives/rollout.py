@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutual_forcing.chunks import last_tokens
+from mutual_forcing.chunks import last_frames, repeat_static
+from mutual_forcing.config import TokenGrid
 from mutual_forcing.flow import sigma_schedule
 from mutual_forcing.models.kv_cache import KVCache
 from mutual_forcing.models.transformer import AVTransformer, Conditions
-from mutual_forcing.sampling import Sampler, remember_chunk, sample_chunk
+from mutual_forcing.sampling import Sampler, sample_chunk, write_cache
 from mutual_forcing.types import AVLatents, TextTokens
 
 from ..data.latents import LatentBatch
-from .losses import Parts, draw_noise, remember_context
+from .losses import Modalities, draw_noise, prefill_context
 
 ROLLOUT = Sampler(4, "few")
 FARTHEST = 1.5
@@ -40,10 +41,10 @@ class Rollout:
     clip: AVLatents
     past: AVLatents
     made: Tensor
-    x: Parts
+    x: Modalities
     sigma: float
 
-    def weights(self, weights: Parts) -> Parts:
+    def weights(self, weights: Modalities) -> Modalities:
         """Token weights [B, K, N] that are zero outside the generated chunks."""
         return {name: part * self.made[:, :, None] for name, part in weights.items()}
 
@@ -79,56 +80,58 @@ def roll_out(
 ) -> Rollout:
     """Few mode continues the real chunks before the span, chunk by chunk, from its own history."""
     keep = _Exit(generator)
-    parts = {name: part[: span.rows] for name, part in clean.parts.items()}
+    rows = clean.map(lambda x: x[: span.rows]).modalities
     made = continue_clip(
-        model, batch.head(span.rows), parts, span.first, span.length, ROLLOUT, generator, keep
+        model, batch.head(span.rows), rows, span.first, span.length, ROLLOUT, generator, keep
     )
-    clip = AVLatents.of(_inserted(clean, made, span))
-    return Rollout(clip, clip, _made(clean, span), _inserted(clean, keep.seen, span), keep.sigma)
+    clip, seen = AVLatents.of(_inserted(clean, made, span)), _inserted(clean, keep.seen, span)
+    return Rollout(clip, clip, _made(clean, span, generator.device), seen, keep.sigma)
 
 
 @torch.no_grad()
 def continue_clip(
     model: AVTransformer,
     batch: LatentBatch,
-    clean: Parts,
+    clean: Modalities,
     first: int,
     length: int,
     sampler: Sampler,
     generator: torch.Generator,
-    watch: Callable[[int, Parts], None] | None = None,
+    watch: Callable[[int, Modalities], None] | None = None,
     cache: KVCache | None = None,
-) -> list[Parts]:
+) -> list[Modalities]:
     """Generate chunks `first` .. `first + length - 1` after the real ones of `clean` (unguided).
 
     cache: what came before the clip, if anything.
     """
     conditions = batch.conditions(model, tuple(clean))
     cache = cache or KVCache(model.config.window)
-    made: list[Parts] = []
+    made: list[Modalities] = []
     for k in range(first + length):
         here = chunk_conditions(conditions, model, batch.text, k)
         chunk = {name: part[:, k : k + 1] for name, part in clean.items()}
         if k >= first:
             noise = draw_noise(chunk, generator)
-            chunk = sample_chunk(model, noise, here, cache, sampler, watch=watch).parts
+            chunk = sample_chunk(model, noise, here, cache, sampler, watch=watch).modalities
             made.append(chunk)
         if k + 1 < first + length:
-            remember_chunk(model, AVLatents.of(chunk), here, cache, sampler)
+            write_cache(model, AVLatents.of(chunk), here, cache, sampler)
     return made
 
 
-def follow_on(clean: AVLatents, past: AVLatents, memory: Tensor) -> AVLatents:
-    """The real chunks [B, K, 16, D] as they would have gone on from another past, memory [16, Dv].
+def follow_on(clean: AVLatents, past: AVLatents, memory: Tensor, grid: TokenGrid) -> AVLatents:
+    """The real chunks as they would have gone on from another past, memory [F, Dv] of the video's F latent
+    frames of a chunk.
 
     What differs where a past chunk ends is taken over and fades as the latents forget (LatentDataset.
     memory). A real chunk alone would teach to jump back to its own pose where chunks meet.
     """
     if clean.video is None or past.video is None:
         return clean
-    apart = last_tokens(past.video)[:, :-1] - last_tokens(clean.video)[:, :-1]
+    apart = last_frames(past.video, grid)[:, :-1] - last_frames(clean.video, grid)[:, :-1]
     apart = F.pad(apart.clamp(-FARTHEST, FARTHEST), (0, 0, 0, 0, 1, 0))
-    return replace(clean, video=clean.video + memory * apart)
+    fading = memory.repeat_interleave(grid.frame_tokens, 0)
+    return replace(clean, video=clean.video + fading * repeat_static(apart, grid))
 
 
 @torch.no_grad()
@@ -136,12 +139,11 @@ def sample_on_real_history(
     model: AVTransformer, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
 ) -> Rollout:
     """Few mode makes every chunk after its real past, all in parallel (teacher forcing)."""
-    context = remember_context(model, clean, batch.conditions(model, tuple(clean.parts)))
+    context = prefill_context(model, clean, batch.conditions(model, tuple(clean.modalities)))
     keep = _Exit(generator)
-    noise = draw_noise(clean.parts, generator)
+    noise = draw_noise(clean.modalities, generator)
     made = sample_chunk(model, noise, context.conditions, context.history, ROLLOUT, watch=keep)
-    first = next(iter(clean.parts.values()))
-    everywhere = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
+    everywhere = torch.ones(clean.shape, dtype=torch.bool, device=generator.device)
     return Rollout(made, clean, everywhere, keep.seen[0], keep.sigma)
 
 
@@ -151,27 +153,26 @@ class _Exit:
     def __init__(self, generator: torch.Generator) -> None:
         self.step = draw_integer(0, ROLLOUT.steps - 1, generator)
         self.sigma = sigma_schedule(ROLLOUT.steps)[self.step]
-        self.seen: list[Parts] = []
+        self.seen: list[Modalities] = []
 
-    def __call__(self, step: int, x: Parts) -> None:
+    def __call__(self, step: int, x: Modalities) -> None:
         if step == self.step:
             self.seen.append(dict(x))
 
 
-def _inserted(clean: AVLatents, chunks: list[Parts], span: Span) -> Parts:
+def _inserted(clean: AVLatents, chunks: list[Modalities], span: Span) -> Modalities:
     """The clip with `chunks` in the place of the span."""
     result = {}
-    for name, part in clean.parts.items():
-        whole = part.clone()
-        stretch = torch.cat([chunk[name] for chunk in chunks], 1).to(part.dtype)
+    for name, tokens in clean.modalities.items():
+        whole = tokens.clone()
+        stretch = torch.cat([chunk[name] for chunk in chunks], 1).to(tokens.dtype)
         whole[: span.rows, span.first : span.first + span.length] = stretch
         result[name] = whole
     return result
 
 
-def _made(clean: AVLatents, span: Span) -> Tensor:
-    first = next(iter(clean.parts.values()))
-    made = torch.zeros(first.shape[:2], dtype=torch.bool, device=first.device)
+def _made(clean: AVLatents, span: Span, device: torch.device) -> Tensor:
+    made = torch.zeros(clean.shape, dtype=torch.bool, device=device)
     made[: span.rows, span.first : span.first + span.length] = True
     return made
 

@@ -10,12 +10,12 @@ from mutual_forcing.models.transformer import AVTransformer
 from .intervals import draw_intervals
 from .losses import (
     Context,
-    Parts,
+    Modalities,
     Teacher,
     draw_noise,
     levels_of,
+    mask_audio,
     mean_square,
-    not_given,
     split_target,
     spread,
     velocity,
@@ -26,21 +26,21 @@ def self_consistency(
     model: AVTransformer,
     context: Context,
     teacher: Teacher,
-    clean: Parts,
-    weights: Parts,
+    clean: Modalities,
+    weights: Modalities,
     generator: torch.Generator,
-    given: torch.Tensor | None = None,
-) -> Parts:
+    audio_mask: torch.Tensor | None = None,
+) -> Modalities:
     """Loss per branch of `model` on noised `clean` chunks; `teacher`'s target carries no gradient.
 
-    Where audio is `given` (bool [B]) it stays clean, as it does when it drives a stream.
+    Where audio is `audio_mask` (bool [B]) it stays clean, as it does when it drives a stream.
     """
     shape = tuple(next(iter(clean.values())).shape[:2])
     start, end = draw_intervals(shape, generator)
-    levels, intervals = (levels_of(clean, part, given) for part in (start, start - end))
+    levels, intervals = (levels_of(clean, part, audio_mask) for part in (start, start - end))
     noise = draw_noise(clean, generator)
     x = {n: add_noise(clean[n], noise[n], spread(levels[n])) for n in clean}
     with torch.no_grad():
-        target = split_target(teacher, x, start, (start + end) / 2, end, given)
+        target = split_target(teacher, x, start, (start + end) / 2, end, audio_mask)
     out = velocity(model, x, levels, intervals, context)
-    return mean_square(out, target, not_given(weights, given))
+    return mean_square(out, target, mask_audio(weights, audio_mask))

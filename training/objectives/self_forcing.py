@@ -15,7 +15,7 @@ from mutual_forcing.models.transformer import AVTransformer
 from ..data.latents import LatentDataset
 from .bidirectional import clip_context
 from .dmd import draw_level
-from .losses import NO_GUIDANCE, Parts, Score, Teacher, guided_teacher, multi_mode
+from .losses import NO_GUIDANCE, Modalities, Score, Teacher, guided_teacher, multi_mode
 from .mutual_forcing import MutualForcingObjective, Shared
 from .rollout import Rollout, Span
 
@@ -51,7 +51,7 @@ class SelfForcingObjective(MutualForcingObjective):
         rows, chunks = rollout.made.shape
         return draw_level((rows, 1), generator).expand(rows, chunks)
 
-    def _judged(self, estimate: Parts, rollout: Rollout) -> Parts:
+    def _judged(self, estimate: Modalities, rollout: Rollout) -> Modalities:
         """Whole clips: the first chunk stays real."""
         made = rollout.made[:, :, None, None]
-        return {n: torch.where(made, e, rollout.clip.parts[n]) for n, e in estimate.items()}
+        return {n: torch.where(made, e, rollout.clip.modalities[n]) for n, e in estimate.items()}

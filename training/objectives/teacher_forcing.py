@@ -1,6 +1,6 @@
 """Pretraining of one branch and joint training: flow matching with real history.
 
-Optionally self-consistency on part of the batch (method.md: in the last 60 % of joint training).
+Optionally self-consistency on part of the batch (docs/method.md: in the last 60 % of joint training).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from mutual_forcing.flow import add_noise
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
+from .base import TransformerObjective
 from .losses import (
     GUIDANCE,
     Guidance,
     causal_teacher,
     draw_noise,
     log_losses,
-    remember_context,
+    prefill_context,
     spread,
 )
 from .self_consistency import self_consistency
-from .transformer import TransformerObjective
 
 
 class TeacherForcingObjective(TransformerObjective):
@@ -45,7 +45,7 @@ class TeacherForcingObjective(TransformerObjective):
         batch: int,
         seed: int,
         branches: tuple[str, ...] = ("video", "audio"),
-        chunks: int = 8,
+        lengths: tuple[int, ...] = (8,),
         dropout: Dropout | None = None,
         audio_driven: float = 0.0,
         freeze_text: bool = False,
@@ -53,19 +53,19 @@ class TeacherForcingObjective(TransformerObjective):
         consistency_share: float = 0.25,
         guidance: Guidance = GUIDANCE,
         history_noise: float = 0.0,
+        stream: str = "",
     ) -> None:
-        super().__init__(system, data, batch, seed, branches, chunks, dropout)
+        super().__init__(system, data, batch, seed, branches, lengths, dropout, stream)
         self.audio_driven = audio_driven
         self.consistency_from, self.consistency_share = consistency_from, consistency_share
         self.guidance, self.history_noise = guidance, history_noise
-        absent = set(self.model.branches) - set(self.branches)
-        for name in absent:
-            self.model.branches[name].requires_grad_(False)
+        for name in set(self.model.branches) - set(self.branches):
+            self.model.freeze_branch(name)
         self.model.text_encoder.requires_grad_(not freeze_text)
 
     def losses(
         self,
-        player: str,
+        network: str,
         batch: LatentBatch,
         ema: nn.Module,
         generator: torch.Generator,
@@ -73,19 +73,19 @@ class TeacherForcingObjective(TransformerObjective):
     ) -> dict[str, Tensor]:
         """Mean over the branches, plus 2/3 of self-consistency when it is on."""
         batch = batch.to(self.device())
-        given = self._given(batch, generator)
-        if given is not None:
-            batch = self.unread(batch, given, generator)
+        audio_mask = self._draw_audio_mask(batch, generator)
+        if audio_mask is not None:
+            batch = self.drop_transcript(batch, audio_mask, generator)
         clean = batch.clean(self.branches)
         past = self._past(clean, generator)
-        context = remember_context(self.model, past, batch.conditions(self.model, self.branches))
+        context = prefill_context(self.model, past, batch.conditions(self.model, self.branches))
         weights = batch.weights(self.branches)
         values: dict[str, Tensor] = {}
-        parts = self.match(self.model, clean, context, generator, weights, given)
+        parts = self.match(self.model, clean, context, generator, weights, audio_mask)
         loss = log_losses(values, "flow", parts)
         if step >= self.consistency_from:
             rows = max(1, int(self.size * self.consistency_share))
-            held = None if given is None else given[:rows]
+            held = None if audio_mask is None else audio_mask[:rows]
             parts = self._consistency(batch.head(rows), ema, generator, held)
             loss = loss + 2 / 3 * log_losses(values, "consistency", parts)
         return {**values, "loss": loss}
@@ -95,13 +95,13 @@ class TeacherForcingObjective(TransformerObjective):
         batch: LatentBatch,
         ema: nn.Module,
         generator: torch.Generator,
-        given: Tensor | None,
+        audio_mask: Tensor | None,
     ) -> dict[str, Tensor]:
         clean, weights = batch.clean(self.branches), batch.weights(self.branches)
-        context = remember_context(self.model, clean, batch.conditions(self.model, self.branches))
+        context = prefill_context(self.model, clean, batch.conditions(self.model, self.branches))
         teacher = causal_teacher(ema, batch, clean, self.guidance)
         return self_consistency(
-            self.model, context, teacher, clean.parts, weights, generator, given
+            self.model, context, teacher, clean.modalities, weights, generator, audio_mask
         )
 
     def _past(self, clean: AVLatents, generator: torch.Generator) -> AVLatents:
@@ -113,7 +113,7 @@ class TeacherForcingObjective(TransformerObjective):
             clean, video=add_noise(clean.video, noise, spread(self.history_noise * draw))
         )
 
-    def _given(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
+    def _draw_audio_mask(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
         if not self.audio_driven:
             return None
         draw = torch.rand(len(batch.has_voice), generator=generator, device=self.device())

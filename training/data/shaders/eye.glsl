@@ -3,6 +3,7 @@ uniform vec3 iris;
 uniform float iris_radius;
 uniform vec3 gaze;          // unit direction, world
 uniform vec3 lash;
+uniform vec3 tongue;
 
 void main() {
     vec3 n = normalize(v_normal);
@@ -31,8 +32,9 @@ void main() {
         c = vec3(0.93, 0.90, 0.84) * depth * (style == 0 ? key_color * 0.6 + fill_color * 0.45 : vec3(1.0));
         emit_shape(vec3(0.0, 0.0, 1.0), 0.45);
     } else if (v_extra.y < 3.5) {
-        float depth = smoothstep(-0.5, 0.2, v_rest.z) * 0.7 + 0.3;
-        c = vec3(0.72, 0.28, 0.30) * depth * (style == 0 ? (key_color * 0.55 + fill_color * 0.4) * (0.6 + 0.4 * n.y) : vec3(1.0));
+        // Deep in the mouth hardly any light is left: an open mouth is dark, with teeth, before it is red.
+        float depth = smoothstep(-0.35, 0.25, v_rest.z) * 0.85 + 0.15;
+        c = tongue * depth * (style == 0 ? (key_color * 0.55 + fill_color * 0.4) * (0.6 + 0.4 * n.y) : vec3(1.0));
         if (style == 3) c = mix(vec3(0.5), c, tint);
         emit_shape(vec3(0.0, 0.0, 1.0), 0.42);
     } else {

@@ -1,0 +1,510 @@
+"""Motion codec: a frame becomes one small latent of its motion; the reference picture brings the looks.
+
+The encoder looks at each frame alone. The decoder animates the reference: from coarse to fine it predicts
+where every pixel of the frame lies in the reference, warps the reference's features and pixels there, and
+paints what the reference does not show (the inside of a mouth, closed lids). It carries no state, so
+decoding chunk by chunk equals decoding at once. The idea is that of first-order motion models and latent
+image animators (arXiv 2003.00196, 2203.09043).
+
+A flow is smooth, so it is predicted small and can be enlarged to any picture (canvas.py). Where eyes and
+mouth are, in the middle half of the square, the detail's own flow and paint are four times as fine: they
+look at the reference's own pixels there.
+
+Shape letters: B batch, T frames (one latent each), S picture size, C latent channels, K code width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blinks import BlinkClock, BlinkState
+from ..chunks import FRAMES_PER_CHUNK
+from ..config import MotionCodecConfig, TokenGrid
+from ..motion import MOTION, UNITS
+
+if TYPE_CHECKING:
+    from ..canvas import Canvas
+
+AT_ONCE = 4
+"""Frames that are decoded together: more no longer fit the caches of a CPU."""
+STEM, PATCH = 8, 4
+"""Pictures enter the encoder at 1/8 of their size, the reference's encoder (and the flow) at 1/4."""
+FINE = 2
+"""The detail is painted as for a picture of so many times the size."""
+DETAIL_X, DETAIL_Y, DETAIL_SIDE = 0.25, 0.3125, 0.5
+"""Left, top and side of the detail's square in fractions of the picture: it holds brows, eyes, mouth and
+chin of a face that lies where faces.crop_of puts it.
+"""
+DETAIL_EDGE = 0.125
+"""Share of the detail's side over which it fades into the rest."""
+LATENT_CHANNELS = len(MOTION)
+BLINK = MOTION.index("eyeBlink")
+POINTS, LOOKS = 64, 8
+"""Points of a face that the encoder looks for, and numbers that it reads at each."""
+SHARPNESS = 8.0
+"""Of the maps that find the points: they are to be narrow from the start."""
+FLOW_SCALE = 0.1
+"""Unit of the predicted flow, in halves of the picture."""
+BASIS = 16
+"""Flows of the reference that a latent mixes: nearly what moving a face is, as a sum of its units."""
+
+
+@dataclass(frozen=True)
+class ReferenceFeatures:
+    """The reference picture as the decoder sees it, computed once per stream.
+
+    pixels [B, 3, S, S] and fine [B, 3, 2S, 2S] within -1..1, levels of features [B, W, S/4, S/4],
+    [B, W', S/8, S/8] and so on, detail [B, D, S/2, S/2]: features of the detail's square; latent [B, C]: what
+    the encoder reads; told [B, C]: what the decoder believes of it.
+    """
+
+    pixels: Tensor
+    fine: Tensor
+    levels: tuple[Tensor, ...]
+    detail: Tensor
+    latent: Tensor
+    told: Tensor
+
+    @property
+    def tokens(self) -> Tensor:
+        """The latent as a latent frame of one token: [B, 1, C]."""
+        return self.latent[:, None]
+
+    def repeated(self, count: int) -> ReferenceFeatures:
+        """Every row `count` times."""
+
+        def rows(x: Tensor) -> Tensor:
+            # A stream has one row: nothing is copied for its frames.
+            return x.expand(count, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(count, 0)
+
+        levels = tuple(rows(level) for level in self.levels)
+        pixels, fine, detail = map(rows, (self.pixels, self.fine, self.detail))
+        return ReferenceFeatures(pixels, fine, levels, detail, rows(self.latent), rows(self.told))
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What frames are made of: where their pixels lie in the reference, and what is painted over it.
+
+    flow [B, 2, S/4, S/4]: how far away in the reference, in halves of the picture (x, y); painted [B, 3, S,
+    S]; mask [B, 1, S, S]: 1 where the reference shows, 0 where the paint does. The same for the detail's
+    square: detail_flow [B, 2, S/2, S/2], detail_painted [B, 3, S, S] and detail_mask [B, 1, S, S].
+    """
+
+    flow: Tensor
+    painted: Tensor
+    mask: Tensor
+    detail_flow: Tensor
+    detail_painted: Tensor
+    detail_mask: Tensor
+
+    def frames(self, pixels: Tensor) -> Tensor:
+        """Frames [B, 3, S, S], the detail left out, of a picture [B, 3, S, S]."""
+        return self.painted * (1 - self.mask) + warp(pixels, enlarge(self.flow, PATCH)) * self.mask
+
+    def detail(self, fine: Tensor) -> Tensor:
+        """The detail's square [B, 3, S, S] of a picture [B, 3, 2S, 2S]."""
+        places = detail_places(self.detail_painted) + enlarge(self.detail_flow, 2).movedim(1, 3)
+        shown = sample(fine, places)
+        return self.detail_painted * (1 - self.detail_mask) + shown * self.detail_mask
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, modulated by a code where there is one; starts as the identity."""
+
+    def __init__(self, width: int, code_width: int = 0) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.modulate = nn.Linear(code_width, 2 * width) if code_width else None
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """x [B, W, H, H], code [B, K]."""
+        hidden = self.conv1(F.silu(self.norm(x)))
+        if self.modulate is not None:
+            shift, scale = self.modulate(code)[:, :, None, None].chunk(2, 1)
+            hidden = torch.addcmul(shift, hidden, 1 + scale)
+        return x + self.conv2(F.silu(hidden))
+
+
+class Downsample(nn.Module):
+    """Halve the picture; the shortcut averages channels of the unshuffled input (DC-AE)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1)
+        self.groups, self.width_out = width_in * 4 // width_out, width_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, W, H, H] to [B, W', H / 2, H / 2]."""
+        shortcut = F.pixel_unshuffle(x, 2)[:, : self.groups * self.width_out]
+        return self.conv(x) + shortcut.unflatten(1, (self.width_out, self.groups)).mean(2)
+
+
+class MotionEncoder(nn.Module):
+    """Frames [B, 3, S, S] to standardised latents [B, C].
+
+    Attention maps look for points of the face; where they are, and the features found there, tell the
+    motion. The maps are taught the corpus's landmarks.
+    """
+
+    def __init__(self, config: MotionCodecConfig) -> None:
+        super().__init__()
+        widths = config.encoder_widths
+        self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
+        stages: list[nn.Module] = [ResidualBlock(widths[0])]
+        for width_in, width_out in itertools.pairwise(widths):
+            stages += [Downsample(width_in, width_out), ResidualBlock(width_out)]
+        self.down = nn.Sequential(*stages)
+        self.up = nn.Conv2d(widths[-1], widths[-2] * 4, 1)
+        self.side = nn.Conv2d(widths[-2], widths[-2], 1)
+        self.fine = ResidualBlock(widths[-2])
+        self.norm = nn.GroupNorm(8, widths[-2])
+        self.where = nn.Conv2d(widths[-2], POINTS, 1)
+        self.look = nn.Conv2d(widths[-2], LOOKS, 1)
+        self.points = nn.Linear(POINTS * (2 + LOOKS), 2 * config.code_width)
+        self.hidden = nn.Linear(2 * config.code_width, config.code_width)
+        self.out = nn.Linear(config.code_width, LATENT_CHANNELS)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [B, C] and where the points are [B, 64, 2], x and y in -1..1."""
+        hidden = self.down[:-2](self.stem(F.pixel_unshuffle(frames, STEM)))
+        coarse = self.down[-2:](hidden)
+        # Unnormalised, what is read at the points grows until the layers after it are dead.
+        hidden = self.norm(self.fine(self.side(hidden) + F.pixel_shuffle(self.up(coarse), 2)))
+        maps = (SHARPNESS * self.where(hidden).float()).flatten(2).softmax(2)
+        places = maps @ identity_places(hidden).flatten(1, 2)[0]
+        looks = maps.to(hidden.dtype) @ self.look(hidden).flatten(2).transpose(1, 2)
+        found = torch.cat([places.to(looks.dtype), looks], 2).flatten(1)
+        return self.out(F.silu(self.hidden(F.silu(self.points(found))))), places
+
+
+class ReferenceEncoder(nn.Module):
+    """Pictures [B, 3, S, S] to features at S/4, S/8 and so on, and finer ones of the detail's square."""
+
+    def __init__(self, config: MotionCodecConfig) -> None:
+        super().__init__()
+        widths = config.animator_widths
+        self.stem = nn.Conv2d(3 * PATCH**2, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths)
+        self.downs = nn.ModuleList(Downsample(i, o) for i, o in itertools.pairwise(widths))
+        detail = config.detail_width
+        self.detail = nn.Sequential(
+            nn.Conv2d(3 * FINE**2, detail, 3, padding=1),
+            ResidualBlock(detail),
+            ResidualBlock(detail),
+        )
+
+    def forward(self, picture: Tensor, fine: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Levels, and the detail's features [B, D, S/2, S/2]; fine [B, 3, 2S, 2S]: the same picture."""
+        detail = self.detail(F.pixel_unshuffle(cut_detail(fine), FINE))
+        hidden = self.blocks[0](self.stem(F.pixel_unshuffle(picture, PATCH)))
+        levels = [hidden]
+        for down, block in zip(self.downs, self.blocks[1:], strict=True):
+            hidden = block(down(hidden))
+            levels.append(hidden)
+        return tuple(levels), detail
+
+
+class Level(nn.Module):
+    """One resolution of the animator: refine what is painted and the flow, then warp the reference."""
+
+    def __init__(self, width: int, code_width: int, latent_channels: int) -> None:
+        super().__init__()
+        self.before = ResidualBlock(width, code_width)
+        self.to_flow = nn.Conv2d(width, 2 * (BASIS + 1), 1)
+        self.mix = nn.Linear(latent_channels, BASIS, bias=False)
+        self.merge = nn.Conv2d(2 * width, width, 1)
+        self.after = ResidualBlock(width, code_width)
+        nn.init.zeros_(self.to_flow.weight)
+        nn.init.zeros_(self.to_flow.bias)
+
+    def forward(
+        self, hidden: Tensor, flow: Tensor, reference: Tensor, motion: Tensor, code: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """hidden and reference [B, W, H, H], flow [B, 2, H, H], motion [B, C], code [B, K].
+
+        motion is the latent less the reference's: at none, the basis moves nothing.
+        """
+        hidden = self.before(hidden, code)
+        flows = self.to_flow(hidden).unflatten(1, (BASIS + 1, 2))
+        share = F.pad(self.mix(motion), (0, 1), value=1.0)
+        flow = flow + FLOW_SCALE * torch.einsum("bk,bkchw->bchw", share, flows)
+        hidden = self.merge(torch.cat([hidden, warp(reference, flow)], 1))
+        return self.after(hidden, code), flow
+
+
+class Detail(nn.Module):
+    """Eyes and mouth, finer: the reference's own detail is moved roughly and looked at, and what is seen says
+    where exactly everything lies, and what must be painted.
+    """
+
+    def __init__(self, width_in: int, config: MotionCodecConfig) -> None:
+        super().__init__()
+        width = config.detail_width
+        self.enter = nn.Conv2d(width_in, width * 16, 1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(3))
+        self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
+        self.to_pixels = nn.Conv2d(width, 4 * FINE**2, 3, padding=1)
+        nn.init.zeros_(self.to_flow.weight)
+        nn.init.zeros_(self.to_flow.bias)
+
+    def forward(
+        self, hidden: Tensor, flow: Tensor, seen: Tensor, code: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], the reference's detail seen [B, D, S/2, S/2], code
+        [B, K] to the detail's flow [B, 2, S/2, S/2], paint [B, 3, S, S] and mask [B, 1, S, S].
+        """
+        rough = cut_detail(flow, margin=1)
+        rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
+        rough = rough[..., 4:-4, 4:-4]
+        hidden = F.pixel_shuffle(self.enter(cut_detail(hidden)), 4)
+        places = identity_places(seen) + rough.float().movedim(1, 3) / DETAIL_SIDE
+        hidden = hidden + sample(seen, places)
+        for block in self.blocks:
+            hidden = block(hidden, code)
+        hidden = F.silu(hidden)
+        # The rest's flow at the rim, so that nothing shows where the detail ends.
+        flow = rough + FLOW_SCALE * detail_window(hidden) * self.to_flow(hidden)
+        painted = F.pixel_shuffle(self.to_pixels(hidden), FINE)
+        return flow, painted[:, :3], torch.sigmoid(painted[:, 3:])
+
+
+class Animator(nn.Module):
+    """The decoder: latents of a frame and of the reference say how the reference's features move."""
+
+    def __init__(self, config: MotionCodecConfig) -> None:
+        super().__init__()
+        widths, code_width = config.animator_widths, config.code_width
+        self.embed = nn.Linear(2 * LATENT_CHANNELS, code_width)
+        self.code = nn.Linear(code_width, code_width)
+        self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
+        self.levels = nn.ModuleList(Level(width, code_width, LATENT_CHANNELS) for width in widths)
+        self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
+        self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
+        self.detail = Detail(widths[0], config)
+
+    def forward(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
+        """Standardised latents [B, C], one for each row of the reference."""
+        motion = latents - reference.told
+        code = self.code(F.silu(self.embed(torch.cat([latents, motion], 1))))
+        code = F.layer_norm(code, code.shape[-1:])
+        coarse = reference.levels[-1]
+        grid = identity_places(coarse)
+        hidden = self.enter(
+            torch.cat([coarse, grid.movedim(3, 1).expand(len(coarse), -1, -1, -1)], 1)
+        )
+        flow = torch.zeros_like(hidden[:, :2])
+        for index in reversed(range(len(self.levels))):
+            hidden, flow = self.levels[index](hidden, flow, reference.levels[index], motion, code)
+            if index:
+                hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), enlarge(flow, 2)
+        painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), PATCH)
+        detail = self.detail(hidden, flow, reference.detail, code)
+        return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
+
+
+def identity_places(like: Tensor) -> Tensor:
+    """x and y of every pixel of [B, W, H, H], -1..1 from edge to edge: [1, H, H, 2]."""
+    line = _line(like.shape[-1], like.device)
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
+
+
+def detail_places(like: Tensor, times: int = 1) -> Tensor:
+    """x and y of every pixel of the detail's square, drawn as large as [B, W, H, H] or `times` as large."""
+    line = (_line(like.shape[-1] * times, like.device) + 1) / 2
+    x, y = ((start + DETAIL_SIDE * line) * 2 - 1 for start in (DETAIL_X, DETAIL_Y))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+
+
+def detail_window(like: Tensor) -> Tensor:
+    """1 inside the detail's square, smoothly 0 at its rim, drawn as large as [B, W, H, H]: [1, 1, H, H]."""
+    line = _line(like.shape[-1], like.device).abs()
+    line = smooth(((1 - line) / (2 * DETAIL_EDGE)).clamp(0, 1))
+    return (line[:, None] * line)[None, None]
+
+
+def smooth(x: Tensor) -> Tensor:
+    """From 0 to 1 as x does, but level at both ends; arrays as well."""
+    return x * x * (3 - 2 * x)
+
+
+def cut_detail(x: Tensor, margin: int = 0) -> Tensor:
+    """The detail's square of [B, W, H, H], and `margin` pixels around it."""
+    size = x.shape[-1]
+    left, top, side = (round(share * size) for share in (DETAIL_X, DETAIL_Y, DETAIL_SIDE))
+    rows, columns = (slice(s - margin, s + side + margin) for s in (top, left))
+    return x[..., rows, columns]
+
+
+def _line(size: int, device: torch.device) -> Tensor:
+    return (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
+
+
+def sample(picture: Tensor, places: Tensor) -> Tensor:
+    """`picture` [B, W, H, H] read at places [B, H', W', 2] (x, y in -1..1); edges go on."""
+    # In half precision places would be off by a quarter of a pixel.
+    read = F.grid_sample(
+        picture.float(), places.float(), padding_mode="border", align_corners=False
+    )
+    return read.to(picture.dtype)
+
+
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """`picture` [B, W, H, H] read at every pixel's own place plus flow [B, 2, H, H]; edges go on."""
+    return sample(picture, identity_places(flow) + flow.float().movedim(1, 3))
+
+
+def enlarge(flow: Tensor, times: int) -> Tensor:
+    """So many times the resolution, smoothly."""
+    return F.interpolate(flow, scale_factor=times, mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class MotionState:
+    """Where a stream stands between two chunks."""
+
+    clock: BlinkClock
+    blinks: BlinkState
+
+
+class MotionCodec(nn.Module):
+    """Encoders, animator, and the statistics that standardise motion to latents: a protocol.VideoCodec."""
+
+    def __init__(self, config: MotionCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = MotionEncoder(config)
+        self.reference_encoder = ReferenceEncoder(config)
+        self.animator = Animator(config)
+        self.register_buffer("latent_mean", torch.zeros(LATENT_CHANNELS))
+        self.register_buffer("latent_std", torch.ones(LATENT_CHANNELS))
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T]."""
+        return self.observe(frames)[0]
+
+    def observe(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """As `encode`, and where 64 points of the body are [B, T, 64, 2], x and y in -1..1."""
+        latents, places = self.encoder(frames.transpose(1, 2).flatten(0, 1))
+        latents, places = (part.unflatten(0, (len(frames), -1)) for part in (latents, places))
+        return latents.transpose(1, 2), places
+
+    def encode_still(self, picture: Tensor) -> Tensor:
+        """The standardised latent [B, C] of a picture [B, 3, S, S] within -1..1."""
+        return self.encode(picture[:, :, None])[:, :, 0]
+
+    def encode_motion(self, motion: Tensor) -> Tensor:
+        """Standardised latents [B, C, T] of motion [B, T, C] that is known (motion.MOTION)."""
+        return ((motion - self.latent_mean) / self.latent_std).transpose(1, 2)
+
+    def read_motion(self, latents: Tensor) -> Tensor:
+        """Undo `encode_motion`."""
+        return latents.transpose(1, 2) * self.latent_std + self.latent_mean
+
+    def encode_reference(self, fine: Tensor) -> ReferenceFeatures:
+        """What the decoder needs of a reference picture [B, 3, 2S, 2S] within -1..1."""
+        pixels = F.avg_pool2d(fine, FINE)
+        latent = self.encode_still(pixels).clone()
+        # On photographs the encoder takes deep-set eyes for closed ones and beards for open mouths. Whoever
+        # is uploaded has open eyes; and what the face does, the decoder sees for itself: of the head's pose
+        # alone it is told.
+        latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
+        told = latent.clone()
+        told[:, : len(UNITS)] = 0
+        return self.look_at(pixels, fine, latent, told)
+
+    def look_at(
+        self, pixels: Tensor, fine: Tensor, latent: Tensor, told: Tensor
+    ) -> ReferenceFeatures:
+        """As `encode_reference`, of a picture in both sizes whose latents [B, C] are given."""
+        features = self.reference_encoder(pixels, fine)
+        return ReferenceFeatures(pixels, fine, *features, latent, told)
+
+    def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
+        """Standardised latents [B, C, T] to frames [B, 3, T, 2S, 2S], the detail laid over the rest."""
+        count = latents.shape[2]
+        rows = reference.repeated(count)
+        layers = self.layers(latents, reference)
+        frames = F.interpolate(layers.frames(rows.pixels), scale_factor=FINE, mode="bilinear")
+        under, detail = cut_detail(frames), layers.detail(rows.fine)
+        window = detail_window(detail)
+        under.copy_(under + window * (detail - under))
+        return frames.unflatten(0, (len(latents), count)).transpose(1, 2)
+
+    def begin(self, seed: int) -> MotionState:
+        """A stream before its first latent: its clock of blinks."""
+        clock = BlinkClock(seed)
+        return MotionState(clock, clock.begin())
+
+    def animate(
+        self,
+        latents: Tensor,
+        canvas: Canvas,
+        reference: ReferenceFeatures,
+        state: MotionState | None = None,
+    ) -> tuple[np.ndarray, MotionState | None]:
+        """Frames uint8 [T, H, W, 3] of the film of one stream's standardised latents [1, C, T], a few at a
+        time, and the state after them; without a state blinks stay as the latents have them.
+        """
+        if state is not None:
+            latents, state = self.mend_blinks(latents, state)
+        frames = [canvas.compose(self.layers(few, reference)) for few in latents.split(AT_ONCE, 2)]
+        return np.concatenate(frames), state
+
+    def mend_blinks(self, latents: Tensor, state: MotionState) -> tuple[Tensor, MotionState]:
+        """Standardised latents [1, C, T] whose lids do what people's do (blinks.py), and the state after.
+
+        What the clock leaves as it is stays bit by bit. Raises ValueError for more than one stream.
+        """
+        if len(latents) != 1:
+            raise ValueError(f"A clock belongs to one stream, not to {len(latents)}.")
+        motion = self.read_motion(latents)
+        closed = motion[0, :, BLINK].float().cpu().numpy()
+        mended, blinks = state.clock.mend(closed, state.blinks)
+        motion = motion.clone()
+        motion[0, :, BLINK] = torch.from_numpy(mended).to(motion)
+        touched = torch.zeros_like(latents, dtype=torch.bool)
+        touched[0, BLINK] = torch.from_numpy(mended != closed).to(latents.device)
+        mixed = torch.where(touched, self.encode_motion(motion), latents)
+        return mixed, MotionState(state.clock, blinks)
+
+    def layers(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
+        """What the frames of standardised latents [B, C, T] are made of; their B is B * T."""
+        rows = reference.repeated(latents.shape[2])
+        return self.animator(latents.transpose(1, 2).flatten(0, 1), rows)
+
+    @property
+    def grid(self) -> TokenGrid:
+        """One latent for every frame."""
+        return TokenGrid(FRAMES_PER_CHUNK)
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a latent."""
+        return LATENT_CHANNELS
+
+    @property
+    def square_size(self) -> int:
+        """Pixels on each side of the square that `encode_reference` takes, 2S."""
+        return FINE * self.config.size
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are statistics of motion; one that was never trained has none."""
+        return bool((self.latent_std != 1).any())
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean and deviation [C] of motion; latents are then what lies between."""
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std.clamp_min(1e-4))

@@ -1,0 +1,1 @@
+"""The web page that app.py serves. Only this package uses Gradio."""

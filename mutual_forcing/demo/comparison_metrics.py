@@ -1,0 +1,122 @@
+"""Measures a finished video with the networks and functions of the evaluation."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from mutual_forcing.canvas import film_size
+from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.media import read_audio
+from mutual_forcing.types import GenerationRequest
+
+MEASURED_SIZE = 128
+"""Pixels on each side of the frames that are measured."""
+_MIN_RMS = 1e-4
+"""A loudness below this gives no meaningful ratio."""
+
+
+def animated_square(request: GenerationRequest) -> np.ndarray | None:
+    """Return the affine map [2, 3] from the measured frames to the video's pixels.
+
+    None stands for the whole frame.
+    """
+    crop, size = request.crop, MEASURED_SIZE
+    if crop is None or request.framing == "face":
+        return None
+    scale = film_size(request.image.shape, crop, "whole", request.size)[0] / request.image.shape[1]
+    linear = scale * replace(crop, tall=1.0).to_picture * (2 / size)
+    middle = scale * np.array([crop.x, crop.y]) - 0.5
+    return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2)])
+
+
+def measure_video(
+    video: Path, words: Sequence[str], square: np.ndarray | None = None
+) -> dict[str, float | None]:
+    """Return the fields of VariantMetrics that are measured on the video itself.
+
+    Args:
+        video: the MP4 file.
+        words: what is said in it; without words there is no word error rate.
+        square: the affine map of `animated_square`; the rest of the frame does not move.
+    """
+    audio, frames = read_audio_or_silence(video), read_squares(video, square)
+    measured = {**_drift(frames, audio), "lip_sync": lip_sync(frames, audio)}
+    if words:
+        from mutual_forcing.metrics.words import transcribe, word_error_rate
+
+        measured["word_errors"] = word_error_rate(" ".join(words), transcribe(audio))
+    return measured
+
+
+def read_audio_or_silence(video: Path) -> np.ndarray:
+    """Return the video's sound as float mono 16 kHz, or one second of silence if it has none."""
+    try:
+        return read_audio(video)
+    except ValueError:
+        return np.zeros(SAMPLE_RATE, np.float32)
+
+
+def lip_sync(frames: np.ndarray, audio: np.ndarray) -> float | None:
+    """Return the sync score's margin; None for a video that is too short."""
+    from mutual_forcing.metrics.sync import embed, score
+
+    # An encoder may cut the last samples.
+    padding = max(0, len(frames) * SAMPLE_RATE // FPS - len(audio))
+    try:
+        return score(*embed(*_lip_sync_networks(), frames, np.pad(audio, (0, padding)))).margin
+    except ValueError:
+        return None
+
+
+def read_squares(video: Path, square: np.ndarray | None = None) -> np.ndarray:
+    """Return the animated square of every frame, reduced: uint8 [T, 128, 128, 3]."""
+    with av.open(str(video)) as container:
+        frames = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        return np.stack([_cut_out(frame, square) for frame in frames])
+
+
+def _drift(frames: np.ndarray, audio: np.ndarray) -> dict[str, float | None]:
+    from mutual_forcing.metrics.drift import by_window, describe
+
+    half = len(frames) / FPS / 2
+    result: dict[str, float | None] = {"motion": describe(frames, audio)["motion"]}
+    halves = list(by_window(frames, audio, (0.0, half, 2 * half)).values())
+    if len(halves) == 2:
+        first, second = halves
+        result["colour_drift"] = abs(second["colour"] - first["colour"])
+        if min(first["loudness"], second["loudness"]) > _MIN_RMS:
+            ratio = second["loudness"] / first["loudness"]
+            result["loudness_drift"] = float(20 * np.log10(ratio))
+    return result
+
+
+@functools.lru_cache(maxsize=1)
+def _lip_sync_networks() -> tuple[Any, Any]:
+    from mutual_forcing.metrics.mouth import load_reader
+    from mutual_forcing.metrics.sync import load_pair
+
+    return load_pair(), load_reader()
+
+
+def _cut_out(frame: np.ndarray, square: np.ndarray | None) -> np.ndarray:
+    size = MEASURED_SIZE
+    if square is None:
+        return cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+    # Sampled finely and then averaged, so that large faces are reduced without aliasing.
+    fine = max(1, math.ceil(float(np.hypot(*square[:, 0]))))
+    linear = square[:, :2] / fine
+    finer = np.column_stack([linear, square[:, 2] - linear.sum(1) * (fine - 1) / 2])
+    large = cv2.warpAffine(
+        frame, finer, (size * fine, size * fine), borderMode=cv2.BORDER_REPLICATE,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )  # fmt: skip
+    return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,189 @@
+"""The events of the Talk tab and of the whole page."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from . import framing
+from .components import MODEL, QUIET, session_id_of, user_errors
+from .framing import FramingControls
+from .inputs import DRIVES, SIZE, WHOLE, Form, preflight, preflight_problem
+from .progress import Progress, failed_message, failure
+from .rate_limit import limit_waiting_requests
+from .sessions import SessionManager
+from .texts import describe_api_in_english
+from .validation import validate_events
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components that the events use; `fields` are in the order of inputs.Form."""
+
+    fields: list[gr.components.Component]
+    talk: gr.Button
+    player: gr.HTML
+    stop: gr.Button
+    more: gr.Group
+    next_text: gr.Textbox
+    proceed: gr.Button
+    clip: gr.Video
+    preflight: gr.HTML
+    look: FramingControls
+
+
+def connect(demo: gr.Blocks, sessions: SessionManager, c: Controls) -> None:
+    """Connect the components to the session manager."""
+    validate_events(demo)
+    describe_api_in_english(demo)
+    limit_waiting_requests(demo, sessions.limits.waiting)
+    stage = [c.player, c.stop, c.more, c.clip]
+    talk, proceed, generate = _endpoints(sessions)
+    streams = [
+        c.talk.click(talk, c.fields, stage, api_visibility="private", **MODEL),
+        c.proceed.click(proceed, c.next_text, stage, api_visibility="private", **MODEL),
+        c.next_text.submit(proceed, c.next_text, stage, api_visibility="private", **MODEL),
+    ]
+    for stream in streams:
+        stream.failure(_failed, outputs=[c.player, c.stop], **QUIET)
+    # A hidden button carries the endpoint that returns a file and nothing else.
+    gr.Button(visible=False).click(generate, c.fields, c.clip, api_name="generate", **MODEL)
+
+    def stop(request: gr.Request) -> None:
+        sessions.stop(session_id_of(request))
+
+    def forget(request: gr.Request) -> None:
+        sessions.forget(session_id_of(request))
+
+    c.stop.click(stop, **QUIET)
+    demo.unload(forget)
+    framing.connect(sessions, c.fields[0], c.look, c.player)
+    _connect_preflight(demo, sessions, c)
+
+
+def _endpoints(sessions: SessionManager) -> tuple[Callable, Callable, Callable]:
+    def talk(request: gr.Request, *values: Any) -> Iterator[Any]:
+        with user_errors():
+            form = Form(*values)
+            wanted = form.request(sessions.limits)
+            stream = sessions.begin(session_id_of(request), wanted, form.face_number())
+            yield from _show(sessions, request, stream)
+
+    def proceed(text: str, request: gr.Request) -> Iterator[Any]:
+        with user_errors():
+            yield from _show(sessions, request, sessions.proceed(session_id_of(request), text))
+
+    def generate(
+        picture: str, text: str, sound: str | None = None, sound_use: str = DRIVES,
+        emotion: str = "neutral", motion: str = "calm", steps: float = 4, seed: float = 0,
+        guidance: float = 0, seconds: float = 0, window: float = 0, size: float = SIZE,
+        framing: str = WHOLE, face: float = 1,
+    ) -> str:  # fmt: skip
+        """Make a whole clip and return it as an MP4 file with its settings as JSON in the comment.
+
+        Args:
+            picture: an uploaded picture of any size and shape with a face in it; it is kept whole.
+            text: what they say, in English; may be empty when a sound drives the lips.
+            sound: an uploaded recording of speech, or nothing.
+            sound_use: whether the sound "drives the lips" or "gives the voice".
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            steps: denoising steps a chunk, 1 to 50; up to 8 is Few mode, above is Multi mode.
+            seed: a whole number from 0; the same seed makes the same film.
+            guidance: Multi mode's guidance, 1 to 10; 0 for the default.
+            seconds: length of the film; 0 for as long as the words need.
+            window: chunks of the past that are seen, 1 to 64; 0 for the checkpoint's own.
+            size: pixels on the film's shorter side, one of those listed; never beyond the picture's own.
+            framing: "whole" for a film of the whole picture, "face" for a square around the face.
+            face: which of several faces talks, from the largest, 1, to the smallest.
+        """
+        form = Form(
+            picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds,
+            window, size, framing, face,
+        )  # fmt: skip
+        session_id = f"api-{secrets.token_urlsafe(16)}"
+        with user_errors():
+            path = _whole_clip(sessions, session_id, form)
+        sessions.release(session_id)
+        return path
+
+    return talk, proceed, generate
+
+
+def _whole_clip(sessions: SessionManager, session_id: str, form: Form) -> str:
+    """Stream to the end and return the path of the clip."""
+    try:
+        for _ in sessions.begin(session_id, form.request(sessions.limits), form.face_number()):
+            pass
+    except ValueError:
+        raise
+    except Exception as error:
+        # What was made is returned, and its metadata says why it ended early.
+        session = sessions.session_of(session_id)
+        if session is None or not session.parts:
+            log.exception("A stream could not be started.")
+            sessions.forget(session_id)
+            raise ValueError(failure(error)) from error
+    session = sessions.session_of(session_id)
+    if session is None:
+        raise ValueError("The server is too busy: the film was dropped.")
+    return str(sessions.save(session))
+
+
+def _show(
+    sessions: SessionManager, request: gr.Request, stream: Iterator[Progress]
+) -> Iterator[Any]:
+    """Yield the outputs of the page while a stream runs, and the clip when it ends or fails."""
+    running = (gr.update(interactive=True), gr.update(visible=False), gr.update())
+    progress = None
+    try:
+        for progress in stream:
+            if not progress.done:
+                yield progress.message(), *running
+    except ValueError:
+        raise
+    except Exception as error:
+        if progress is None or not progress.made:
+            log.exception("A stream could not be started.")
+            raise gr.Error(failure(error), print_exception=False) from error
+        gr.Warning(f"{failure(error)} What was made until then is kept.")
+    session = sessions.session_of(session_id_of(request))
+    if session is None or progress is None:
+        return
+    finished = progress if progress.done else progress.broken_off()
+    may_continue = gr.update(visible=not session.broken)
+    clip = gr.update(value=str(sessions.save(session)), visible=True)
+    yield finished.message(), gr.update(interactive=False), may_continue, clip
+
+
+def _failed() -> tuple[str, Any]:
+    return failed_message(), gr.update(interactive=False)
+
+
+def _connect_preflight(demo: gr.Blocks, sessions: SessionManager, c: Controls) -> None:
+    def predict(*values: Any) -> str:
+        form = Form(*values)
+        try:
+            request = form.planned(sessions.limits)
+            return preflight(sessions.plan(request), sessions.latency, request)
+        except ValueError as error:
+            return preflight_problem(form.steps or 1, str(error))
+
+    def tick(*values: Any) -> tuple[str, gr.Timer]:
+        return predict(*values), gr.Timer(active=not sessions.latency.known)
+
+    picture, text, sound, use, _, _, steps, _, guidance, seconds, _, *look = c.fields
+    asked = (picture, text, sound, use, steps, guidance, seconds, *look)
+    gr.on(
+        [demo.load, *(field.change for field in asked)],
+        predict, c.fields, c.preflight, trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
+    timer = gr.Timer(2)
+    timer.tick(tick, c.fields, [c.preflight, timer], **QUIET)

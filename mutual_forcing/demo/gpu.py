@@ -1,0 +1,47 @@
+"""ZeroGPU on Hugging Face Spaces: one GPU lease for each stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from mutual_forcing.types import AVChunk, GenerationRequest
+
+if TYPE_CHECKING:
+    from mutual_forcing import StreamingGenerator, StreamState
+
+MOST_SECONDS = 120
+"""Length of a lease. Longer leases wait longer and count more against a visitor's quota."""
+Stream = Callable[[GenerationRequest, "StreamState"], Iterator[AVChunk]]
+
+
+def leased() -> bool:
+    """Return whether streams run in the process of a GPU lease, so that their state is lost at the end."""
+    try:
+        from spaces.config import Config
+    except ImportError:
+        return False
+    return bool(Config.zero_gpu)
+
+
+def lease(generator: StreamingGenerator) -> Stream:
+    """Return `generator.stream`, on ZeroGPU wrapped in one GPU lease for each stream.
+
+    On ZeroGPU the page's process has no GPU. Its generator only plans and reads references. The lease runs
+    in a forked process, which moves its copy of the generator to the GPU and starts again from the request.
+    Such a stream can be neither continued nor changed while it runs.
+    """
+    if not leased():
+        return lambda request, state: generator.stream(request, state=state)
+    import spaces
+
+    @spaces.GPU(duration=MOST_SECONDS)
+    def borrowed(request: GenerationRequest) -> Iterator[AVChunk]:
+        if torch.cuda.is_available():
+            generator.device = torch.device("cuda")
+            generator.system.to(generator.device)
+        yield from generator.stream(request)
+
+    return lambda request, state: borrowed(request)

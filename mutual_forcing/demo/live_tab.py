@@ -1,0 +1,330 @@
+"""The layout and the events of the Live tab."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from mutual_forcing.types import MAX_STEPS, GenerationRequest
+
+from . import framing, inputs
+from .components import (
+    MODEL,
+    QUIET,
+    character,
+    read,
+    session_id_of,
+    style,
+    user_errors,
+    video_player,
+)
+from .gpu import leased
+from .inputs import DRIVES, SIZE, WHOLE, Form, slow_size
+from .live import LiveManager
+from .live_stream import LiveUpdate
+from .progress import failed_message, failure
+from .sessions import SessionManager
+from .texts import text as t
+
+log = logging.getLogger(__name__)
+_TEXT = "Hello, I am live. Type something, and I will say it next."
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """The components that the events use."""
+
+    picture: gr.Image
+    text: gr.Textbox
+    emotion: gr.Dropdown
+    motion: gr.Radio
+    steps: gr.Slider
+    look: framing.FramingControls
+    expect: gr.HTML
+    start: gr.Button
+    stop: gr.Button
+    player: gr.HTML
+    timeline: gr.HTML
+    more: gr.Textbox
+    say: gr.Button
+    clip: gr.Video
+
+
+def build(demo: gr.Blocks, sessions: SessionManager) -> None:
+    """Build the tab's content inside the open `gr.Tab` and connect its events."""
+    if leased():
+        gr.Markdown(t("live.borrowed"), elem_id="live-borrowed")
+        return
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            asked = _request_column(sessions.generator.max_steps)
+        with gr.Column(scale=5, min_width=320):
+            shown = _stage_column()
+    _connect(demo, LiveManager(sessions), _Controls(**asked, **shown))
+
+
+def _request_column(max_steps: int) -> dict[str, Any]:
+    picture = character("live-character", "live-characters")
+    look = framing.build("live")
+    text = gr.Textbox(
+        _TEXT, label=t("ask.text-first"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+        placeholder=t("ask.english"), elem_id="live-text",
+    )  # fmt: skip
+    with gr.Group():
+        emotion, motion = style("live")
+        steps = gr.Slider(
+            1, min(MAX_STEPS, max_steps), value=4, step=1, label=t("ask.steps"),
+            elem_id="live-steps", info=t("ask.steps-live"),
+        )  # fmt: skip
+        expect = gr.HTML("", visible=False, elem_id="live-expect")
+    return {
+        "picture": picture, "text": text, "emotion": emotion, "motion": motion, "steps": steps,
+        "look": look, "expect": expect,
+    }  # fmt: skip
+
+
+def _stage_column() -> dict[str, Any]:
+    player = video_player(
+        "live-player", "player.idle-live", start_button="live-start", stop_button="live-stop"
+    )
+    timeline = gr.HTML(
+        value="", html_template=read("live_timeline.html"),
+        css_template=read("live_timeline.css"), js_on_load=read("live_timeline.js"),
+        elem_id="live-timeline",
+    )  # fmt: skip
+    with gr.Row(equal_height=True):
+        more = gr.Textbox(
+            placeholder=t("ask.and-then"), show_label=False, scale=4, container=False,
+            min_width=160, max_length=inputs.MAX_TEXT, elem_id="live-more",
+            label=t("ask.text-next"),
+            interactive=False,
+        )  # fmt: skip
+        say = gr.Button(t("do.say"), scale=1, min_width=90, elem_id="live-say", interactive=False)
+    with gr.Row(elem_classes="mf-actions"):
+        start = gr.Button(
+            t("do.start"), variant="primary", scale=3, min_width=160, elem_id="live-start",
+            elem_classes="mf-big",
+        )  # fmt: skip
+        stop = gr.Button(
+            t("do.stop"), variant="stop", scale=1, min_width=90, interactive=False,
+            elem_id="live-stop", elem_classes="mf-big",
+        )  # fmt: skip
+    clip = gr.Video(
+        label=t("result.clip"), buttons=["download"], interactive=False, visible=False,
+        elem_id="live-clip",
+    )  # fmt: skip
+    return {
+        "player": player, "timeline": timeline, "more": more, "say": say, "start": start,
+        "stop": stop, "clip": clip,
+    }  # fmt: skip
+
+
+def _connect(demo: gr.Blocks, manager: LiveManager, c: _Controls) -> None:
+    on_page, live = _stream_endpoints(manager)
+    fields = [c.picture, c.text, c.emotion, c.motion, c.steps, *c.look.fields]
+    outputs = [c.player, c.timeline, c.start, c.stop, c.more, c.say, c.clip]
+    event = c.start.click(on_page, fields, outputs, api_visibility="private", **MODEL)
+    event.failure(_failed, outputs=outputs[:1] + outputs[2:6], **QUIET)
+    events = gr.JSON(visible=False, label="Timeline")
+    gr.Button(visible=False).click(
+        live, fields, [c.clip, events], api_name="live", **MODEL, **_listed(manager)
+    )
+
+    def forget(request: gr.Request) -> None:
+        manager.forget(session_id_of(request))
+
+    demo.unload(forget)
+    framing.connect(manager.sessions, c.picture, c.look, c.player)
+    _connect_expectation(demo, manager, c)
+    _connect_changes(manager, c)
+
+
+def _connect_expectation(demo: gr.Blocks, manager: LiveManager, c: _Controls) -> None:
+    """Warn before the start if the stream cannot be made in real time."""
+
+    def expect(*values: Any) -> Any:
+        picture, steps, *look = values
+        try:
+            request = _form(picture, "-", "neutral", "calm", steps, *look).planned()
+            slow = slow_size(manager.sessions.latency, request)
+        except ValueError:  # Reported when the stream starts.
+            slow = ""
+        html = f'<div class="mf-preflight" role="status">{slow.html()}</div>' if slow else ""
+        return gr.update(value=html, visible=bool(slow))
+
+    asked = [c.picture, c.steps, *c.look.fields]
+    gr.on(
+        [demo.load, *(field.change for field in asked)], expect, asked, c.expect,
+        trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
+
+
+def _connect_changes(manager: LiveManager, c: _Controls) -> None:
+    live_say, live_steer, live_stop = _change_endpoints(manager)
+
+    def say_on_page(text: str, request: gr.Request) -> str:
+        live_say(text, request)
+        return ""
+
+    def steer_on_page(emotion: str, motion: str, steps: float, request: gr.Request) -> None:
+        if manager.running(session_id_of(request)):
+            live_steer(emotion, motion, steps, request)
+
+    gr.on([c.say.click, c.more.submit], say_on_page, c.more, c.more, **QUIET)
+    changed = [c.emotion, c.motion, c.steps]
+    gr.on(
+        [field.change for field in changed],
+        steer_on_page,
+        changed,
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    c.stop.click(live_stop, **QUIET)
+    at = gr.Number(visible=False, label="Second of the stream from which it holds")
+    text = gr.Textbox(visible=False, label="Text")
+    public = {**QUIET, **_listed(manager)}
+    gr.Button(visible=False).click(live_say, text, at, api_name="live_say", **public)
+    gr.Button(visible=False).click(live_steer, changed, at, api_name="live_steer", **public)
+    gr.Button(visible=False).click(live_stop, api_name="live_stop", **public)
+
+
+def _listed(manager: LiveManager) -> dict[str, Any]:
+    """Return the API visibility. Live is no MCP tool, because all MCP clients share one Gradio session."""
+    return {"api_visibility": "undocumented" if manager.sessions.limits.mcp else "public"}
+
+
+def _change_endpoints(manager: LiveManager) -> tuple[Callable, Callable, Callable]:
+    def live_say(text: str, request: gr.Request) -> float:
+        """Append text to the running live stream; return the second at which it begins.
+
+        Args:
+            text: what they say next, in English.
+        """
+        with user_errors():
+            manager.sessions.limits.check_text(text)
+            return manager.say(session_id_of(request), text)
+
+    def live_steer(emotion: str, motion: str, steps: float, request: gr.Request) -> float:
+        """Change the running live stream; return the second from which the change holds.
+
+        Args:
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            steps: denoising steps a chunk, 1 to 50.
+        """
+        with user_errors():
+            return manager.steer(session_id_of(request), emotion, motion, steps)
+
+    def live_stop(request: gr.Request) -> None:
+        """End the running live stream; `/live` then returns its clip."""
+        manager.stop(session_id_of(request))
+
+    return live_say, live_steer, live_stop
+
+
+def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
+    def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
+        with user_errors():
+            yield from _show(manager, session_id_of(request), *values)
+
+    def live(
+        picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request,
+        size: float = SIZE, framing: str = WHOLE, face: float = 1,
+    ) -> tuple[str | None, dict[str, Any]]:  # fmt: skip
+        """Run a live stream until it is stopped or silent; return its clip and its timeline.
+
+        While it runs, `/live_say`, `/live_steer` and `/live_stop` of the same client change it.
+
+        Args:
+            picture: an uploaded picture of the character.
+            text: what they say first, in English.
+            emotion: one of the listed emotions.
+            motion: one of the listed kinds of motion.
+            steps: denoising steps a chunk, 1 to 50; up to 8 is Few mode, above is Multi mode.
+            size: pixels on the film's shorter side, one of those listed; never beyond the picture's own.
+            framing: "whole" for a film of the whole picture, "face" for a square around the face.
+            face: which of several faces talks, from the largest, 1, to the smallest.
+        """
+        with user_errors():
+            form = _form(picture, text, emotion, motion, steps, size, framing, face)
+            wanted = form.request(manager.sessions.limits)
+            last = _run_to_end(manager, session_id_of(request), wanted, form.face_number())
+        clip = manager.save(session_id_of(request))
+        return (str(clip) if clip else None), last.timeline()
+
+    return on_page, live
+
+
+def _run_to_end(
+    manager: LiveManager, session_id: str, request: GenerationRequest, face: int = 1
+) -> LiveUpdate:
+    """Run a stream and return its last update. What was made before a failure is kept."""
+    last = None
+    try:
+        for update in manager.run(session_id, request, face):
+            last = update
+    except ValueError:
+        raise
+    except Exception as error:
+        if last is None or not last.moments:
+            log.exception("A live stream could not be started.")
+            raise ValueError(failure(error)) from error
+    assert last is not None
+    return last
+
+
+def _form(
+    picture: str | None, text: str, emotion: str, motion: str, steps: float, size: float = SIZE,
+    framing: str = WHOLE, face: float = 1,
+) -> Form:  # fmt: skip
+    return Form(
+        picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
+        steps=steps, seed=0, guidance=0, seconds=0, window=0, size=size, framing=framing, face=face,
+    )  # fmt: skip
+
+
+def _show(manager: LiveManager, session_id: str, *values: Any) -> Iterator[tuple]:
+    """Yield the outputs of the page while a stream runs, and the clip when it ends or fails."""
+    update = None
+    try:
+        form = _form(*values)
+        request = form.request(manager.sessions.limits)
+        with closing(manager.run(session_id, request, form.face_number())) as stream:
+            for update in stream:
+                if not update.progress.done:
+                    yield _outputs(update, running=True)
+    except ValueError:
+        raise
+    except Exception as error:
+        if update is None or not update.moments:
+            log.exception("A live stream could not be started.")
+            raise gr.Error(failure(error), print_exception=False) from error
+        gr.Warning(f"{failure(error)} What was made until then is kept.")
+        update = replace(update, progress=update.progress.broken_off())
+    clip = manager.save(session_id)
+    if update is not None:
+        yield _outputs(update, running=False, clip=str(clip) if clip else None)
+
+
+def _outputs(update: LiveUpdate, running: bool, clip: str | None = None) -> tuple:
+    switch = gr.update(interactive=running)
+    return (
+        update.progress.message(),
+        json.dumps(update.timeline()),
+        gr.update(interactive=not running),
+        switch,
+        switch,
+        switch,
+        gr.update(value=clip, visible=True) if clip else gr.skip(),
+    )
+
+
+def _failed() -> tuple:
+    off = gr.update(interactive=False)
+    return failed_message(), gr.update(interactive=True), off, off, off

@@ -1,0 +1,127 @@
+"""The model of this server, which only one thread uses at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mutual_forcing.types import AVChunk, GenerationRequest
+
+from .gpu import lease
+
+if TYPE_CHECKING:
+    from mutual_forcing import StreamingGenerator, StreamState
+
+log = logging.getLogger(__name__)
+_WAITING_CHUNKS = 1
+"""Number of chunks that may wait for the muxer; the frames of a large chunk take 100 MB."""
+_CLOSE_TIMEOUT = 30.0
+"""Seconds that `close` waits for the chunk in progress."""
+
+
+class ClosedError(RuntimeError):
+    """The model cannot be used any more, because the program ends."""
+
+
+class Model:
+    """Gives one of several threads at a time access to a generator."""
+
+    def __init__(self, generator: StreamingGenerator) -> None:
+        self.generator = generator
+        self.closed = threading.Event()
+        """When set, all streams end after the chunk in progress."""
+        self._lock = threading.Lock()
+        self._stream = lease(generator)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[StreamingGenerator]:
+        """Wait for exclusive access to the model, which lasts until the block ends.
+
+        Raises ClosedError once the model is closed.
+        """
+        with self._lock:
+            if self.closed.is_set():
+                raise ClosedError
+            yield self.generator
+
+    def close(self) -> None:
+        """Refuse further use of the model and wait at most 30 s for the chunk in progress.
+
+        A thread that is inside torch while the interpreter shuts down would abort the program.
+        """
+        self.closed.set()
+        if self._lock.acquire(timeout=_CLOSE_TIMEOUT):
+            self._lock.release()
+        else:
+            log.warning("The model is still in use.")
+
+    def chunks(
+        self,
+        request: GenerationRequest,
+        state: StreamState,
+        stop: threading.Event,
+        abandoned: threading.Event,
+    ) -> Iterator[AVChunk]:
+        """Yield the chunks of `state`. A thread makes them, so that model and muxer work in parallel.
+
+        Args:
+            request: what to generate.
+            state: from `start`; it is advanced.
+            stop: when set, the stream ends after the chunk in progress.
+            abandoned: when set, nobody reads the chunks any more.
+        """
+        chunks: queue.Queue[AVChunk | Exception | None] = queue.Queue(_WAITING_CHUNKS)
+        # In the context of the event, which names the visitor to whom ZeroGPU lends a GPU.
+        context = contextvars.copy_context()
+        arguments = (self._produce, chunks, request, state, stop, abandoned)
+        threading.Thread(target=context.run, args=arguments, daemon=True).start()
+        while (item := self._next(chunks, abandoned)) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def _next(self, chunks: queue.Queue, abandoned: threading.Event) -> Any:
+        """Wait for the next item; return None when the producer puts nothing any more."""
+        while True:
+            try:
+                return chunks.get(timeout=0.5)
+            except queue.Empty:
+                if abandoned.is_set() or self.closed.is_set():
+                    return None
+
+    def _produce(
+        self,
+        chunks: queue.Queue,
+        request: GenerationRequest,
+        state: StreamState,
+        stop: threading.Event,
+        abandoned: threading.Event,
+    ) -> None:
+        end: Exception | None = None
+        try:
+            with self.alone(), contextlib.closing(self._stream(request, state)) as stream:
+                for chunk in stream:
+                    _put(chunks, chunk, abandoned)
+                    if stop.is_set() or abandoned.is_set() or self.closed.is_set():
+                        break
+        except ClosedError:
+            log.info("A stream was refused because the program ends.")
+        except Exception as error:
+            log.exception("Generation failed.")
+            end = error.with_traceback(None)  # The traceback would keep tensors alive.
+        _put(chunks, end, abandoned)
+
+
+def _put(chunks: queue.Queue, item: Any, abandoned: threading.Event) -> None:
+    """Put an item into the queue, unless the reader has gone."""
+    while not abandoned.is_set():
+        try:
+            chunks.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return

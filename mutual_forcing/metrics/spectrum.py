@@ -1,0 +1,39 @@
+"""The spectrogram that the judges share. The model's own is another one, on purpose."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mutual_forcing.codecs.stft_codec import mel_filterbank
+from mutual_forcing.config import FPS, SAMPLE_RATE
+
+BINS = 40
+HOP = SAMPLE_RATE // 100
+MEL_PER_FRAME = SAMPLE_RATE // FPS // HOP
+"""Spectrogram columns in one frame of video: 4."""
+_FFT = 512
+_FLOOR = 1e-4
+
+
+def log_mel(audio: np.ndarray) -> Tensor:
+    """Natural logarithm of the mel spectrum of float mono 16 kHz [N]: float32 [40, N // 160].
+
+    Centred columns of 32 ms, 10 ms apart, from -9.2 (silence) up. Raises ValueError below 0.1 s.
+    """
+    if len(audio) < SAMPLE_RATE // 10:
+        raise ValueError("The sound is shorter than 0.1 seconds.")
+    samples = torch.from_numpy(np.ascontiguousarray(audio, np.float32))
+    spectrum = torch.stft(
+        samples, _FFT, HOP, window=torch.hann_window(_FFT), center=True, return_complex=True
+    )
+    return (_filters() @ spectrum.abs()).clamp_min(_FLOOR).log()[:, : len(audio) // HOP]
+
+
+@lru_cache(maxsize=1)
+def _filters() -> Tensor:
+    filters = mel_filterbank(BINS, _FFT)
+    return (filters / filters.sum(1, keepdim=True).clamp_min(1e-6)).float()

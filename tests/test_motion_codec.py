@@ -1,0 +1,350 @@
+"""The motion codec: warps, the detail's square, and what it is taught with, against known answers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mutual_forcing.codecs.motion_codec import (
+    DETAIL_SIDE,
+    DETAIL_X,
+    DETAIL_Y,
+    Layers,
+    MotionCodec,
+    cut_detail,
+    detail_places,
+    detail_window,
+    sample,
+    warp,
+)
+from mutual_forcing.config import MotionCodecConfig, preset
+from mutual_forcing.motion import MOTION, UNITS
+from training.data.dataset import Corpus
+from training.data.drawings import draw, sample_style
+from training.data.head_model import load_head_model
+from training.data.landmarks import (
+    LANDMARKS,
+    landmark_vertices,
+    tracked_corners,
+    tracked_count,
+)
+from training.data.portraits import (
+    BLINK,
+    FACES,
+    PortraitOptions,
+    Portraits,
+    make_portrait,
+    make_portraits,
+)
+from training.objectives.video_codec import (
+    MotionCodecObjective,
+    attention,
+    motion_error,
+    picture_loss,
+    point_error,
+    point_losses,
+    random_turn,
+    repaint,
+    turn_picture,
+    turn_points,
+    uncertain,
+)
+
+SMALL = MotionCodecConfig(
+    size=64, encoder_widths=(16, 16), animator_widths=(16, 24), detail_width=8
+)
+STATISTICS = (np.zeros(len(MOTION), np.float32), np.ones(len(MOTION), np.float32))
+
+
+def small() -> MotionCodec:
+    torch.manual_seed(0)
+    return MotionCodec(SMALL).eval().requires_grad_(False)
+
+
+def test_a_warp_reads_where_the_flow_points() -> None:
+    picture = torch.rand(1, 3, 16, 16)
+    assert (warp(picture, torch.zeros(1, 2, 16, 16)) - picture).abs().max() < 1e-5
+    right = torch.zeros(1, 2, 16, 16)
+    right[:, 0] = 2 / 16 * 3  # three pixels of a picture that is two wide
+    assert (warp(picture, right)[..., :-3] - picture[..., 3:]).abs().max() < 1e-5
+
+
+def test_the_detail_is_cut_where_its_places_lie() -> None:
+    picture = torch.rand(1, 3, 128, 128)
+    cut = cut_detail(picture)
+    assert cut.shape[-1] == 128 * DETAIL_SIDE
+    assert (sample(picture, detail_places(cut)) - cut).abs().max() < 1e-4
+    corner = detail_places(cut)[0, 0, 0]
+    assert torch.allclose((corner + 1) / 2, torch.tensor([DETAIL_X, DETAIL_Y]), atol=1 / 128)
+    window = detail_window(cut)[0, 0]
+    assert window[32, 32] == 1 and window[0].max() < 0.02 and window[:, -1].max() < 0.02
+
+
+def test_an_untrained_animator_moves_nothing() -> None:
+    model = small()
+    fine = torch.rand(1, 3, 128, 128) * 2 - 1
+    layers = model.layers(torch.randn(1, len(MOTION), 4), model.encode_reference(fine))
+    assert layers.flow.abs().max() == 0 and layers.detail_flow.abs().max() == 0
+    fine = fine.expand(4, -1, -1, -1)
+    pixels, ones = torch.nn.functional.avg_pool2d(fine, 2), torch.ones_like(layers.mask)
+    bare = replace(layers, mask=ones, detail_mask=ones)
+    assert (bare.frames(pixels) - pixels).abs().max() < 1e-5
+    assert (bare.detail(fine) - cut_detail(fine)).abs().max() < 1e-4
+
+
+def test_at_the_rim_the_detail_moves_as_the_rest_does() -> None:
+    model = small()
+    torch.nn.init.normal_(model.animator.levels[0].to_flow.weight, std=0.3)
+    torch.nn.init.normal_(model.animator.detail.to_flow.weight, std=1.0)
+    reference = model.encode_reference(torch.rand(1, 3, 128, 128) * 2 - 1)
+    layers = model.layers(torch.randn(1, len(MOTION), 1), reference)
+    rough = sample(layers.flow, detail_places(layers.detail_flow))
+    apart = (rough - layers.detail_flow).abs()[0].amax(0)
+    assert apart[8:-8, 8:-8].max() > 20 * apart[0].max()
+
+
+def shifted_layers(flow: torch.Tensor, mask: float) -> Layers:
+    small_flow, large = flow.expand(2, 2, 16, 16), torch.zeros(2, 3, 64, 64)
+    shown = torch.full((2, 1, 64, 64), mask)
+    return Layers(small_flow, large, shown, flow.expand(2, 2, 32, 32), large, shown)
+
+
+def test_ways_of_points_count_in_halves_of_the_picture_and_only_what_is_seen() -> None:
+    origins = torch.rand(2, 50, 2) * 0.4 - 0.2
+    shift = torch.tensor([0.2, -0.1])
+    tracked = torch.stack([origins + shift, origins], 1)
+    seen = torch.ones(2, 2, 50, dtype=torch.bool)
+    true, still = (scale * -shift.view(1, 2, 1, 1) for scale in (1, 0))
+    exact = point_losses(shifted_layers(true, 1.0), tracked, seen)
+    assert max(exact[name] for name in ("flow", "detail_flow", "kept")) < 1e-4
+    for name in ("flow", "detail_flow"):
+        assert point_losses(shifted_layers(still, 1.0), tracked, seen)[name] == pytest.approx(
+            0.15, abs=1e-3
+        )
+        unseen = seen.clone()
+        unseen[:, 0] = False
+        assert point_losses(shifted_layers(still, 1.0), tracked, unseen)[name] == 0
+        assert point_losses(shifted_layers(still, 1.0), tracked + 5, seen)[name] == 0
+
+
+def test_what_the_reference_shows_is_kept_and_what_it_hides_is_painted() -> None:
+    tracked = (torch.rand(2, 50, 2) * 0.4 - 0.2)[:, None].expand(-1, 2, -1, -1)
+    seen = torch.ones(2, 2, 50, dtype=torch.bool)
+    hidden = seen.clone()
+    hidden[:, 1] = False
+    none = torch.zeros(1, 2, 1, 1)
+    painted, kept = shifted_layers(none, 0.05), shifted_layers(none, 0.95)
+    assert (
+        point_losses(kept, tracked, seen)["kept"]
+        < 0.2
+        < point_losses(painted, tracked, seen)["kept"]
+    )
+    assert point_losses(kept, tracked, seen)["opened"] == 0
+    assert point_losses(painted, tracked, hidden)["kept"] == 0
+    assert point_losses(painted, tracked, hidden)["opened"] < 0.2
+    assert point_losses(kept, tracked, hidden)["opened"] > 2
+
+
+def test_motion_and_point_errors_ignore_what_is_no_face() -> None:
+    truth, seen = torch.zeros(2, len(MOTION), 3), torch.stack([torch.zeros(len(MOTION), 3)] * 2)
+    seen[1] = 1
+    assert motion_error(seen, truth, torch.tensor([1.0, 0.0])) == 0
+    assert motion_error(seen, truth, torch.tensor([0.0, 1.0])) == 1
+    places = torch.rand(2, 3, LANDMARKS, 2) - 0.5
+    assert point_error(places + 0.1, places, torch.ones(2)) == pytest.approx(0.1, abs=1e-6)
+    assert point_error(places + 0.1, places, torch.zeros(2)) == 0
+
+
+def test_motion_comes_back_from_its_latents() -> None:
+    model = MotionCodec(SMALL)
+    model.set_statistics(torch.randn(len(MOTION)), torch.rand(len(MOTION)) + 0.5)
+    motion = torch.randn(2, 5, len(MOTION))
+    latents = model.encode_motion(motion)
+    assert latents.shape == (2, len(MOTION), 5)
+    assert (model.read_motion(latents) - motion).abs().max() < 1e-5
+
+
+def test_repainting_treats_frame_and_reference_alike() -> None:
+    picture = torch.rand(6, 3, 16, 16) * 2 - 1
+    audio_mask = picture.clone()
+    generator = torch.Generator().manual_seed(0)
+    changed, reference = repaint([picture, picture], (1, 1), generator)
+    assert torch.equal(changed, reference)
+    assert not torch.equal(reference, picture) and torch.equal(picture, audio_mask)
+
+
+def test_viewers_look_at_eyes_and_mouth() -> None:
+    eyes = torch.tensor([[[-0.2, -0.1], [0.2, -0.1]]]).repeat(2, 1, 1)
+    mouth = torch.tensor([[0.0, 0.4, 0.4, 0.3]]).repeat(2, 1)
+    weight = attention(eyes, mouth, 100, torch.tensor([1.0, 0.0]))
+    assert weight[0, 0, 45, 60] > 10 and weight[0, 0, 70, 50] > 5  # rows are y
+    assert weight[0, 0, 5, 5] < 1.01 and torch.equal(weight[1], torch.ones(1, 100, 100))
+
+
+def test_what_is_looked_at_counts_more() -> None:
+    target = torch.zeros(1, 3, 32, 32)
+    wrong = target.clone()
+    wrong[..., 8:12, 8:12] = 1
+    weight = torch.ones(1, 1, 32, 32)
+    plain = picture_loss(wrong, target, weight)
+    weight[..., 6:14, 6:14] = 5
+    assert picture_loss(wrong, target, weight) > 4 * plain
+    assert picture_loss(target, target, weight) == 0
+
+
+def test_of_the_reference_little_is_certain() -> None:
+    truth, seen = torch.ones(4000, len(MOTION)), -torch.ones(4000, len(MOTION))
+    told = uncertain(truth, seen, torch.Generator().manual_seed(0))
+    untold = (told[:, : len(UNITS)] == 0).all(1).float().mean()
+    assert 0.67 < untold < 0.73
+    assert 0.015 < (told[:, 0] > 0.3).float().mean() < 0.045
+    assert 0.24 < (told[:, 0] < -0.3).float().mean() < 0.3
+
+
+def test_a_stranger_s_face_is_not_told_but_its_pose_is() -> None:
+    model = small()
+    model.set_statistics(torch.full((len(MOTION),), 0.3), torch.full((len(MOTION),), 0.5))
+    fine = torch.rand(1, 3, 128, 128) * 2 - 1
+    reference = model.encode_reference(fine)
+    assert not reference.told[:, : len(UNITS)].any()
+    assert torch.equal(reference.told[:, len(UNITS) :], reference.latent[:, len(UNITS) :])
+    assert reference.latent[:, : len(UNITS)].any()
+    motion = model.read_motion(reference.latent[:, :, None])[0, 0]
+    assert abs(float(motion[BLINK])) < 1e-6, "its eyes are open"
+
+
+def test_of_the_pose_the_truth_is_told() -> None:
+    truth, seen = torch.ones(400, len(MOTION)), -torch.ones(400, len(MOTION))
+    told = uncertain(truth, seen, torch.Generator().manual_seed(0))
+    assert (told[:, len(UNITS) :] - 1).abs().max() < 0.4
+
+
+def test_pictures_and_points_are_turned_alike() -> None:
+    rng = np.random.default_rng(1)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[40:44, 80:84] = 255
+    place = np.array([[(82) / 128, (42) / 128]])
+    for _ in range(5):
+        turn = random_turn(rng)
+        seen = turn_picture(picture, turn, 128)[..., 0].astype(float)
+        y, x = np.mgrid[:128, :128] + 0.5
+        middle = np.array([(x * seen).sum(), (y * seen).sum()]) / seen.sum() / 64 - 1
+        assert np.abs(middle - turn_points(place, turn)[0]).max() < 0.01
+
+
+def test_the_corpus_tells_landmarks_that_move_with_the_lips(corpus_folder) -> None:
+    assert len(set(landmark_vertices().tolist())) == LANDMARKS
+    clip = Corpus(corpus_folder).clips[0]
+    motion = clip.read_motion()
+    assert motion["motion"].shape == (clip.frames, len(MOTION))
+    units = motion["motion"][:, : len(UNITS)]
+    assert units.min() >= 0 and units.max() <= 1
+    lips = motion["landmarks"][:, -2:]  # the middles of the upper and the lower lip
+    boxes = clip.mouth_boxes
+    assert (np.abs(lips - boxes[:, None, :2]) < boxes[:, None, 2:] / 2 + 0.01).all()
+    gap = lips[:, 1, 1] - lips[:, 0, 1]
+    openness = np.asarray(clip.row["mouth_openness"])
+    assert np.corrcoef(gap, openness)[0, 1] > 0.9
+
+
+def test_tracked_points_are_where_the_pictures_show_them(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    rendered, drawn = portraits.truth(0), portraits.truth(1)
+    for truth in (rendered, drawn):
+        assert truth.tracked.shape == (FACES, tracked_count(), 2)
+        assert truth.in_view.any(1).all()
+        assert truth.in_view.shape == truth.tracked.shape[:2]
+        shown = truth.tracked[truth.in_view]
+        assert shown.min() >= 0 and shown.max() <= 1, "what is outside is not seen"
+    teeth = rendered.tracked.shape[1]
+    model = load_head_model()
+    inside = np.isin(model.part[tracked_corners()[:, 0]], (2, 3))
+    jaw = rendered.motion[:, MOTION.index("jawOpen")]
+    visible = rendered.in_view[:, : len(inside)][:, inside].mean(1)
+    assert visible[jaw > 0.4].mean() > 3 * visible[jaw < 0.05].mean(), "lips hide the teeth"
+    assert len(tracked_corners()) < teeth
+    gaze = rendered.in_view[:, len(inside) :].mean(1)
+    lids = rendered.motion[:, BLINK]
+    assert gaze[lids < 0.1].mean() > gaze[lids > 0.9].mean() + 0.2, "lids hide where eyes look"
+
+
+def test_a_drawing_moves_as_it_is_told_and_its_points_follow() -> None:
+    style = sample_style(np.random.default_rng(3))
+    style = replace(style, glasses=False, mouth="stroke", beard="none", eye="almond")
+    rest = np.zeros((1, len(MOTION)), np.float32)
+
+    def moved(**units: float):
+        row = rest.copy()
+        for name, value in units.items():
+            row[0, MOTION.index(name)] = value
+        return draw(style, row, 128)
+
+    still, opened, closed = draw(style, rest, 128), moved(jawOpen=0.8), moved(eyeBlink=1.0)
+    assert np.array_equal(still.pictures, draw(style, rest, 128).pictures)
+    assert opened.mouth[0, 3] > still.mouth[0, 3] + 0.03
+    assert closed.in_view.sum() < still.in_view.sum(), "lids hide the iris"
+    right = moved(x=0.5)
+    both = still.in_view[0] & right.in_view[0]
+    shift = (right.tracked - still.tracked)[0, both]
+    head = shift[:, 0] > 1e-4  # the shoulders stay
+    assert head.mean() > 0.5 and np.ptp(shift[head, 0]) < 1e-4
+    assert np.allclose(shift[head, 0], 0.5 / style.frame[0], atol=1e-4)
+
+
+def test_portraits_hold_closed_lids_open_mouths_and_their_truth(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    truths = [portraits.truth(number) for number in portraits.numbers]
+    motion = np.concatenate([truth.motion for truth in truths])
+    assert 0.05 < (motion[:, BLINK] > 0.7).mean() < 0.6
+    assert (motion[:, MOTION.index("jawOpen")] > 0.4).any()
+    for number, truth in zip(portraits.numbers, truths, strict=True):
+        picture = portraits.picture(number, 0)
+        assert picture.shape == (128, 128, 3) and picture.std() > 10
+        assert (
+            truth.motion.shape == (FACES, len(MOTION)) and truth.tracked.shape[1] == tracked_count()
+        )
+        gap = truth.eyes[:, 1] - truth.eyes[:, 0]
+        assert (gap[:, 0] > 0.1).all(), "the left eye is on the left"
+        assert (truth.mouth[:, 1] > truth.eyes[:, :, 1].mean(1)).all()
+
+
+def test_portraits_are_the_same_again_and_refuse_a_foreign_folder(
+    portraits_folder, tmp_path
+) -> None:
+    options = PortraitOptions(identities=3, seed=5, size=128)
+    make_portrait(options, 1, tmp_path)
+    name = "000001.safetensors"
+    assert (tmp_path / name).read_bytes() == (portraits_folder / name).read_bytes()
+    with pytest.raises(ValueError, match="other portraits"):
+        make_portraits(replace(options, seed=6), portraits_folder, 1)
+    with pytest.raises(ValueError, match="No portraits"):
+        Portraits(tmp_path / "none")
+    with pytest.raises(ValueError, match="at least one person"):
+        PortraitOptions(0)
+
+
+def test_batches_depend_on_the_step_alone(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    objective = MotionCodecObjective(preset("smoke"), portraits, STATISTICS, 3, 0)
+    first, again, other = (objective.batch(step) for step in (4, 4, 5))
+    assert torch.equal(first.frames, again.frames) and torch.equal(first.tracked, again.tracked)
+    assert not torch.equal(first.frames, other.frames)
+
+
+def test_the_animator_learns_one_pair(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    torch.manual_seed(0)
+    objective = MotionCodecObjective(preset("smoke"), portraits, STATISTICS, 2, 0, unrelated=0)
+    batch, losses = objective.batch(0), []
+    optimiser = torch.optim.AdamW(objective.model.parameters(), lr=3e-3)
+    for _ in range(30):
+        generator = torch.Generator().manual_seed(0)
+        values = objective.losses("model", batch, objective.model, generator, 0)
+        optimiser.zero_grad()
+        values["loss"].backward()
+        optimiser.step()
+        losses.append(float(values["detail"].detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    assert isinstance(objective.model.layers(torch.zeros(1, len(MOTION), 1),
+        objective.model.encode_reference(torch.zeros(1, 3, 128, 128))), Layers)  # fmt: skip

@@ -1,0 +1,90 @@
+"""Start a run from a checkpoint: python -m training.import_checkpoint --checkpoint tiny --run runs/mine.
+
+The networks of the checkpoint are written as finished stages, so that `training.train` can go on from them
+without training everything anew. Corpus and latents still have to be made; `training.compare --checkpoint`
+does all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mutual_forcing.checkpoint import load_checkpoint
+
+from .command import run
+from .stages import FROZEN, MODEL_STAGES, Workspace
+from .train_state import save_tensors
+
+ORIGIN = "adopted"
+"""Key of a stage's record under which it tells the checkpoint that it was imported from. Records of earlier
+runs have this word."""
+
+
+def import_checkpoint(
+    source: str | Path, workspace: Workspace, model_stage: str = "joint", again: bool = False
+) -> None:
+    """Write the checkpoint's networks into `workspace` as finished stages, the transformer as `model_stage`.
+
+    Raises ValueError for a checkpoint of another preset, and if one of the stages exists already. With
+    `again` a stage that was imported from the same checkpoint is left alone.
+    """
+    system = load_checkpoint(source)
+    if system.config != workspace.system_config:
+        raise ValueError(f"{source} is no checkpoint of the preset {workspace.scale}.")
+    assert system.folder is not None
+    told = json.loads((system.folder / "record.json").read_text(encoding="utf-8"))
+    origin = {**FROZEN, "model": told["model_stage"]}
+    stages = {**FROZEN, "model": model_stage}
+    name = f"{source} ({system.digest}, {told['model_stage']})"
+    missing = {
+        n: s for n, s in stages.items() if not (again and _imported_from(workspace, s) == name)
+    }
+    for stage in missing.values():
+        if workspace.done(stage):
+            raise ValueError(f"{workspace.root} already holds a finished stage {stage}.")
+    for network, stage in missing.items():
+        record = _record(told["stages"].get(origin[network], {}), name)
+        folder = workspace.stage_folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        save_tensors(system.modules[network].state_dict(), folder / "weights.safetensors", record)
+
+
+def _imported_from(workspace: Workspace, stage: str) -> str | None:
+    """The checkpoint that a finished stage was imported from, if it was."""
+    return workspace.record(stage).get(ORIGIN) if workspace.done(stage) else None
+
+
+def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
+    recipe = {name: stage.get(name, 0) for name in ("steps", "batch", "seed")}
+    recipe["options"] = stage.get("options", {})
+    return {
+        "recipe": recipe,
+        "hours": stage.get("hours", 0.0),
+        "metrics": stage.get("metrics", {}),
+        ORIGIN: source,
+    }
+
+
+def main() -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.import_checkpoint", description=__doc__
+    )
+    parser.add_argument("--checkpoint", default="tiny", help="embedded name, folder or Hub id")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--stage", choices=MODEL_STAGES, default="joint", help="what the model is")
+    options = parser.parse_args()
+    workspace = Workspace(options.run, options.preset, torch.device("cpu"))
+    return run(lambda: import_checkpoint(options.checkpoint, workspace, options.stage))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Duration predictor: absolute error of log-seconds over the corpus's exact phoneme times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mutual_forcing.models.duration import MAX_SECONDS, MIN_SECONDS, DurationPredictor
+from mutual_forcing.timing import phoneme_id
+
+from ..data.dataset import Clip, Corpus
+
+MAX_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class DurationBatch:
+    """ids long [B, P] (0 = padding), log-seconds [B, P], pace [B]."""
+
+    ids: Tensor
+    logs: Tensor
+    pace: Tensor
+
+
+class DurationObjective:
+    """Whole utterances; pauses are inputs but not targets (their lengths are fixed by timing.py)."""
+
+    def __init__(self, model: DurationPredictor, corpus: Corpus, batch: int, seed: int) -> None:
+        self.model, self.size, self.seed = model.requires_grad_(True), batch, seed
+        self.networks: dict[str, nn.Module] = {"model": model}
+        self.updates: dict[str, int] = {}
+        self.rows = {name: [_row(c) for c in corpus.split(name)] for name in ("train", "heldout")}
+        self.pace = float(np.mean([logs.mean() for _, logs in self.rows["train"]]))
+        self.silence = phoneme_id("_")
+
+    def batch(self, step: int) -> DurationBatch:
+        """Random utterances."""
+        rng = np.random.default_rng([self.seed, step])
+        rows = self.rows["train"]
+        return self._join([rows[rng.integers(len(rows))] for _ in range(self.size)])
+
+    def _join(self, rows: list[tuple[np.ndarray, np.ndarray]]) -> DurationBatch:
+        length = max(len(ids) for ids, _ in rows)
+        ids = np.stack([np.pad(i, (0, length - len(i))) for i, _ in rows])
+        logs = np.stack([np.pad(v, (0, length - len(v))) for _, v in rows])
+        pace = np.array([v.mean() - self.pace for _, v in rows], np.float32)
+        return DurationBatch(torch.from_numpy(ids), torch.from_numpy(logs), torch.from_numpy(pace))
+
+    def losses(
+        self,
+        network: str,
+        batch: DurationBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+    ) -> dict[str, Tensor]:
+        """Mean absolute error in log-seconds; pace is dropped half the time, so 0 means average."""
+        device = next(self.model.parameters()).device
+        keep = torch.rand(len(batch.pace), generator=generator, device=device) < 0.5
+        return {"loss": self._error(self.model, batch, batch.pace.to(device) * keep)}
+
+    def _error(self, model: nn.Module, batch: DurationBatch, pace: Tensor) -> Tensor:
+        ids = batch.ids.to(pace.device)
+        counted = (ids > 0) & (ids != self.silence)
+        error = (model(ids, pace) - batch.logs.to(pace.device)).abs()
+        return (error * counted).sum() / counted.sum()
+
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Error on held-out utterances."""
+        batch = self._join((self.rows["heldout"] or self.rows["train"])[:128])
+        device = next(ema.parameters()).device
+        return {"heldout/log_seconds": float(self._error(ema, batch, batch.pace.to(device)))}
+
+    def finish(self, ema: nn.Module) -> None:
+        """Nothing to add."""
+
+
+def _row(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    phonemes = clip.transcript.phonemes[:MAX_LENGTH]
+    ids = np.array([phoneme_id(p.phoneme) for p in phonemes])
+    seconds = np.array([p.end - p.start for p in phonemes])
+    return ids, np.log(seconds.clip(MIN_SECONDS, MAX_SECONDS)).astype(np.float32)

@@ -1,0 +1,484 @@
+"""Motion codec: an encoder that reads motion off pictures, a decoder that moves pictures by it.
+
+The renderer knows the motion, and where thousands of points of the body are and whether they are seen. The
+encoder learns by regression. The decoder learns from pictures (L1 and gradients, eyes and mouth counted as
+viewers count them) and from the ways of points: a flow that is learnt from pictures alone squeezes the face
+to hedge, and paint is laid, blurred, over all that the flow misses; so where a point is seen in both
+pictures the reference has to show, and only what it does not show is painted. It is told the true motion of
+the frame, since a decoder that is told what the encoder saw blurs what it cannot rely on. Of the reference's
+face it is mostly told nothing and has to see for itself, because on photographs the encoder errs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from mutual_forcing.codecs.motion_codec import (
+    DETAIL_SIDE,
+    DETAIL_X,
+    DETAIL_Y,
+    FINE,
+    LATENT_CHANNELS,
+    Layers,
+    MotionCodec,
+    cut_detail,
+    detail_window,
+    sample,
+)
+from mutual_forcing.config import SystemConfig
+from mutual_forcing.motion import UNITS
+from mutual_forcing.pixels import to_pixels, to_signal
+
+from ..data.landmarks import LANDMARKS, tracked_count
+from ..data.latents import join_batches
+from ..data.portraits import BLINK, FACES, Portraits
+from ..data.random_pictures import random_picture
+
+LATENT_NOISE = 0.05
+"""Added to the latents that are decoded, which are standardised."""
+REFERENCE_NOISE = 0.25
+"""Most noise in what is told of the reference's face."""
+TOLD_TRUTH, UNTOLD = 0.1, 0.7
+"""Shares of references of whose motion the truth is told, and nothing; of the others, what the encoder
+reads."""
+FLOW_WEIGHT, DETAIL_FLOW_WEIGHT = 12.0, 24.0
+HIDDEN = 0.15
+"""What the way of a point counts that the reference hides, where 1 is one that is seen: skin that unfolds,
+such as a lid's, then comes from where it went.
+"""
+MASK_WEIGHT = 0.5
+"""Cost of painting where the reference shows the very same point, and of not painting where it does not."""
+COVER_WEIGHT = 0.1
+"""Cost of painting over the reference's pixels where nobody looks for eyes or mouth: paint is softer than
+they are, so it must be better by this much.
+"""
+MOTION_WEIGHT = 0.5
+POINT_WEIGHT = 2.0
+EYE_WEIGHT, MOUTH_WEIGHT = 12.0, 14.0
+"""How much more than the rest the middle of an eye and of the mouth counts."""
+SPOKEN = 0.6
+"""Share of the frames that are moments of speech, whose motion is the corpus's."""
+CLOSED = 0.4
+"""Share of the frames that are drawn among those with closed lids, where there are any."""
+TURNED = 0.7
+"""Share of the pairs that are turned, shifted and of other proportions."""
+HELDOUT_ITEMS = 24
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Frames and references [B, 3, 2S, 2S] uint8; of both, in this order, landmarks [B, 2, 64, 2] and tracked
+    points [B, 2, N, 2] in -1..1, whether these are in_view (bool [B, 2, N]) and motion [B, 2, 28]
+    (mutual_forcing.motion); of the frames, eyes [B, 2, 2] and the mouth's middle and size [B, 4] in -1..1.
+
+    Where not `known` (bool [B]) there is no face, and no truth of it.
+    """
+
+    frames: Tensor
+    references: Tensor
+    landmarks: Tensor
+    tracked: Tensor
+    in_view: Tensor
+    motion: Tensor
+    eyes: Tensor
+    mouth: Tensor
+    known: Tensor
+
+
+class MotionCodecObjective:
+    """Animate one face of a person to look like another."""
+
+    def __init__(
+        self,
+        system: SystemConfig,
+        portraits: Portraits,
+        statistics: tuple[np.ndarray, np.ndarray],
+        batch: int,
+        seed: int,
+        unrelated: float = 0.05,
+    ) -> None:
+        """statistics: mean and deviation [28] of the corpus's motion."""
+        self.size, self.portraits, self.count = system.video_codec.size, portraits, batch
+        self.seed, self.unrelated = seed, unrelated
+        self.model = MotionCodec(system.video_codec)
+        self.model.set_statistics(*(torch.from_numpy(part) for part in statistics))
+        self.model.to(memory_format=torch.channels_last)
+        self.networks: dict[str, nn.Module] = {"model": self.model}
+        self.updates: dict[str, int] = {}
+        self.people = {name: portraits.split(name) for name in ("train", "heldout")}
+
+    def batch(self, step: int) -> VideoBatch:
+        """Pairs of random people, and now and then an unrelated picture standing still."""
+        return self._draw(np.random.default_rng([self.seed, step]), "train", self.count)
+
+    def _draw(self, rng: np.random.Generator, split: str, count: int) -> VideoBatch:
+        return join_batches(
+            [
+                self._still(rng)
+                if split == "train" and rng.random() < self.unrelated
+                else self._pair(rng, split)
+                for _ in range(count)
+            ]
+        )
+
+    def _still(self, rng: np.random.Generator) -> VideoBatch:
+        """One row that shows an unrelated picture standing still."""
+        picture = random_picture(rng, FINE * self.size)
+        return _row(
+            frames=picture,
+            references=picture,
+            landmarks=np.zeros((2, LANDMARKS, 2), np.float32),
+            tracked=np.zeros((2, tracked_count(), 2), np.float32),
+            in_view=np.zeros((2, tracked_count()), bool),
+            motion=np.zeros((2, LATENT_CHANNELS), np.float32),
+            eyes=np.zeros((2, 2), np.float32),
+            mouth=np.zeros(4, np.float32),
+            known=False,
+        )
+
+    def _pair(self, rng: np.random.Generator, split: str) -> VideoBatch:
+        """One row: two faces of a person; now and then the same one, which moves nothing."""
+        people = self.people[split] or self.people["train"]
+        person = people[rng.integers(len(people))]
+        truth = self.portraits.truth(person)
+        lids = truth.motion[:, BLINK]
+        opened = np.flatnonzero(lids <= 0.5)
+        reference = int(rng.choice(opened if len(opened) and rng.random() < 0.93 else FACES))
+        # Frames mostly move as streams do; the mixed faces, which come after, move two or three times more.
+        spoken = rng.random() < SPOKEN
+        chosen = np.arange(FACES // 2 if spoken else FACES)
+        closed = chosen[lids[chosen] > 0.5] if spoken else np.flatnonzero(lids > 0.5)
+        frame = int(rng.choice(closed if len(closed) and rng.random() < CLOSED else chosen))
+        if rng.random() < 0.04 and split == "train":
+            frame = reference
+        both = [frame, reference]
+        turn = random_turn(rng) if split == "train" and rng.random() < TURNED else np.eye(2, 3)
+        side = FINE * self.size
+        pictures = [turn_picture(self.portraits.picture(person, i), turn, side) for i in both]
+        mouth = truth.mouth[frame]
+        return _row(
+            frames=pictures[0],
+            references=pictures[1],
+            landmarks=turn_points(truth.landmarks[both], turn),
+            tracked=turn_points(truth.tracked[both], turn),
+            in_view=truth.in_view[both],
+            motion=truth.motion[both],
+            eyes=turn_points(truth.eyes[frame], turn),
+            mouth=np.append(turn_points(mouth[:2], turn), 2 * mouth[2:] * np.diag(turn)),
+            known=True,
+        )
+
+    def losses(
+        self,
+        network: str,
+        batch: VideoBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+    ) -> dict[str, Tensor]:
+        """Reconstruction terms, ways of points and controls; see the module's docstring."""
+        model, device = self.model, next(self.model.parameters()).device
+        fine, picture = (to_signal(x.to(device)) for x in (batch.frames, batch.references))
+        shown = (F.avg_pool2d(fine, FINE), cut_detail(fine), F.avg_pool2d(picture, FINE), picture)
+        target, detail, pixels, picture = repaint(shown, (1, FINE, 1, FINE), generator)
+        known = batch.known.to(device).float()
+        truth = model.encode_motion(batch.motion.to(device))
+        values, seen = self._read(target, pixels, truth, batch.landmarks.to(device), known)
+        told = uncertain(truth[..., 1], seen.float(), generator)
+        noise = torch.randn(truth[..., 0].shape, generator=generator, device=device)
+        reference = model.look_at(pixels, picture, seen, told)
+        layers = model.animator(truth[..., 0] + LATENT_NOISE * noise, reference)
+        weight = attention(batch.eyes.to(device), batch.mouth.to(device), fine.shape[-1], known)
+        near = cut_detail(weight) * (0.1 + detail_window(target))
+        rest = weight[..., ::FINE, ::FINE]
+        # What the paint covers is what it must be good at.
+        covered = (1 - layers.detail_mask.float()).detach() + 0.1
+        values |= {
+            "l1": picture_loss(layers.frames(pixels).float(), target, rest),
+            "painted": picture_loss(layers.painted.float(), target, rest),
+            "detail": picture_loss(layers.detail(picture).float(), detail, near),
+            "detail_painted": picture_loss(layers.detail_painted.float(), detail, near * covered),
+            "covered": ((1 - layers.mask.float()) / rest).mean()
+            + ((1 - layers.detail_mask.float()) / near.clamp_min(1)).mean(),
+            **point_losses(layers, batch.tracked.to(device), batch.in_view.to(device)),
+        }
+        values["loss"] = (
+            values["l1"]
+            + 0.3 * values["painted"]
+            + values["detail"]
+            + 0.3 * values["detail_painted"]
+            + FLOW_WEIGHT * values["flow"]
+            + DETAIL_FLOW_WEIGHT * values["detail_flow"]
+            + MASK_WEIGHT * (values["kept"] + values["opened"])
+            + COVER_WEIGHT * values["covered"]
+            + POINT_WEIGHT * values.get("points", 0)
+            + MOTION_WEIGHT * values.get("motion", 0)
+        )
+        return values
+
+    def _read(
+        self, target: Tensor, pixels: Tensor, truth: Tensor, landmarks: Tensor, known: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The encoder's losses on frames and references [B, 3, S, S], and what it reads off the references,
+        [B, C].
+        """
+        seen, found = self.model.observe(torch.stack([target, pixels], 2))
+        values = {
+            "points": point_error(found, landmarks, known),
+            "motion": motion_error(seen, truth, known),
+        }
+        return values, seen[..., 1].detach()
+
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """A sheet of reference | truth | made on held-out people, and PSNR of the decoder that is told the
+        frame's true motion and the reference's true pose: of all, and around eyes and mouth.
+        """
+        device = next(ema.parameters()).device
+        batch = self._draw(np.random.default_rng([self.seed, 2**31]), "heldout", HELDOUT_ITEMS)
+        fine, picture = (to_signal(x.to(device)) for x in (batch.frames, batch.references))
+        target, known = F.avg_pool2d(fine, FINE), batch.known.to(device).float()
+        truth = ema.encode_motion(batch.motion.to(device))
+        both = torch.stack([target, F.avg_pool2d(picture, FINE)], 2)
+        seen, found = ema.observe(both)
+        reference = ema.encode_reference(picture)
+        pose = torch.cat([reference.told[:, : len(UNITS)], truth[:, len(UNITS) :, 1]], 1)
+        reference = replace(reference, told=pose)
+        made = ema.decode(truth[..., :1], reference)[:, :, 0]
+        _write_sheet([picture, fine, made], folder / f"{step:06d}.jpg")
+        weight = attention(batch.eyes.to(device), batch.mouth.to(device), fine.shape[-1], known) - 1
+        layers = ema.layers(truth[..., :1], reference)
+        ways = point_losses(layers, batch.tracked.to(device), batch.in_view.to(device))
+        return {
+            "heldout/psnr": psnr(made, fine),
+            "heldout/psnr_of_reference": psnr(picture, fine),
+            "heldout/psnr_eyes_mouth": psnr(made, fine, weight),
+            "heldout/psnr_eyes_mouth_of_reference": psnr(picture, fine, weight),
+            "heldout/flow_pixels": float(ways["flow"]) * self.size / 2,
+            "heldout/detail_flow_pixels": float(ways["detail_flow"]) * self.size / 2,
+            "heldout/kept": float(ways["kept"]),
+            "heldout/opened": float(ways["opened"]),
+            "heldout/point_pixels": float(point_error(found, batch.landmarks.to(device), known))
+            * self.size
+            / 2,
+            "heldout/motion": float(motion_error(seen, truth, known)),
+        }
+
+    def finish(self, ema: nn.Module) -> None:
+        """Nothing to add: the latents' statistics are those of the corpus."""
+
+
+def _row(*, frames: np.ndarray, references: np.ndarray, **others: Any) -> VideoBatch:
+    """A batch of one from pictures [2S, 2S, 3] and what VideoBatch names, without its B."""
+    arrays = {"frames": np.moveaxis(frames, 2, 0), "references": np.moveaxis(references, 2, 0)}
+    return VideoBatch(
+        **{n: torch.from_numpy(np.array(part)[None]) for n, part in {**arrays, **others}.items()}
+    )
+
+
+def random_turn(rng: np.random.Generator) -> np.ndarray:
+    """A slight turn, shift and other proportions, [2, 3], on coordinates in -1..1: no detector is exact, and
+    people (drawn ones above all) have longer and wider faces than the renderer's.
+    """
+    angle, lean = rng.normal(0, 0.07), rng.normal(0, 0.05)
+    size = 1 + rng.normal(0, 0.05)
+    wide, high = np.exp(rng.normal(0, 0.08, 2)) * size
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = turn @ np.array([[wide, lean], [0, high]])
+    return np.concatenate([turn, rng.normal(0, 0.04, (2, 1))], 1)
+
+
+def turn_points(points: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Points [..., 2] in fractions of the picture to -1..1, turned."""
+    return ((points * 2 - 1) @ turn[:, :2].T + turn[:, 2]).astype(np.float32)
+
+
+def turn_picture(picture: np.ndarray, turn: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [H, H, 3] turned, as [side, side, 3]; at the border it goes on."""
+    if len(picture) != side:
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    if np.array_equal(turn, np.eye(2, 3)):
+        return picture
+    # From -1..1 to pixels and back: pixel p lies at (2p + 1) / side - 1.
+    half, middle = side / 2, (side - 1) / 2
+    linear = turn[:, :2]
+    shift = half * turn[:, 2] + middle - linear @ np.full(2, middle)
+    matrix = np.concatenate([linear, shift[:, None]], 1)
+    return cv2.warpAffine(
+        picture, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def repaint(
+    pictures: Sequence[Tensor], scales: Sequence[int], generator: torch.Generator
+) -> list[Tensor]:
+    """Other colours, contrast and sharpness for pictures [B, 3, H, H], for all of a row the same: more
+    looks than the renderer has, so that the animator learns to move whatever it is given. scales: how large
+    each is drawn.
+    """
+    count, device = len(pictures[0]), pictures[0].device
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    gain, bias = 0.7 + 0.5 * draw(count, 3, 1, 1), 0.4 * draw(count, 3, 1, 1) - 0.2
+    plain = draw(count, 1, 1, 1) < 0.4
+    gain, bias = torch.where(plain, 1.0, gain), torch.where(plain, 0.0, bias)
+    order = torch.randperm(3, generator=generator, device=device)
+    if draw(1).item() < 0.8:
+        order = torch.arange(3, device=device)
+    grey = (draw(count) < 0.12).nonzero()[:, 0]
+    share = draw(count, 1, 1, 1)
+    soft = (draw(count) < 0.2).nonzero()[:, 0]
+
+    def change(x: Tensor, scale: int) -> Tensor:
+        x = torch.addcmul(bias, x[:, order], gain).clamp_(-1, 1)
+        x[grey] = x[grey].mean(1, keepdim=True)
+        if len(soft):
+            small = F.avg_pool2d(x[soft], 2 * scale)
+            small = F.interpolate(small, scale_factor=2 * scale, mode="bilinear")
+            x[soft] = torch.lerp(x[soft], small, share[soft])
+        return x
+
+    return [change(picture, scale) for picture, scale in zip(pictures, scales, strict=True)]
+
+
+def uncertain(truth: Tensor, seen: Tensor, generator: torch.Generator) -> Tensor:
+    """What the animator is told of references' motion [B, C]: of the face mostly nothing (0, the mean), as in
+    streams, sometimes what the encoder has seen or the truth, with more or less noise.
+
+    Of the pose it is the truth: where head and eyes point and stand depends on the camera, of which no
+    picture tells. What the encoder misses there moves all frames of a film alike, and need not be hedged
+    against.
+    """
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=truth.device)
+
+    noise = torch.randn(truth.shape, generator=generator, device=truth.device)
+    told = torch.where(draw(len(truth), 1) < TOLD_TRUTH, truth, seen)
+    told = told + REFERENCE_NOISE * draw(len(truth), 1) * noise
+    told = told * (draw(len(truth), 1) >= UNTOLD)
+    pose = torch.arange(truth.shape[1], device=truth.device) >= len(UNITS)
+    return torch.where(pose, truth + LATENT_NOISE * noise, told)
+
+
+def attention(eyes: Tensor, mouth: Tensor, size: int, known: Tensor) -> Tensor:
+    """How much viewers look at each pixel: 1, and more around eyes [B, 2, 2] and mouth [B, 4]: [B, 1, size,
+    size].
+
+    Only 1 where not `known` [B].
+    """
+    line = (torch.arange(size, device=eyes.device) * 2 + 1) / size - 1
+    # The mouth's box knows how large the face is.
+    reach = mouth[:, 2, None].clamp_min(1e-3)
+
+    def spot(centre: Tensor, wide: float, high: float) -> Tensor:
+        x, y = (
+            torch.exp(-0.5 * ((line - centre[:, axis, None]) / (share * reach)) ** 2)
+            for axis, share in ((0, wide), (1, high))
+        )
+        return x[:, None, :] * y[:, :, None]
+
+    shown = EYE_WEIGHT * (spot(eyes[:, 0], 0.13, 0.1) + spot(eyes[:, 1], 0.13, 0.1))
+    shown = shown + MOUTH_WEIGHT * spot(mouth[:, :2], 0.25, 0.22)
+    return (1 + shown * known[:, None, None])[:, None]
+
+
+def picture_loss(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 of pictures [B, 3, H, H] and of their gradients at two scales; weight [B, 1, H, H]."""
+    error = made - target
+    total = (error.abs() * weight).mean()
+    for _ in range(2):
+        across, down = error.diff(dim=-1).abs(), error.diff(dim=-2).abs()
+        total = total + 0.5 * (
+            (across * weight[..., 1:]).mean() + (down * weight[..., 1:, :]).mean()
+        )
+        error, weight = F.avg_pool2d(error, 2), F.avg_pool2d(weight, 2)
+    return total
+
+
+def point_losses(layers: Layers, tracked: Tensor, in_view: Tensor) -> dict[str, Tensor]:
+    """How well layers know where points come from; tracked [B, 2, N, 2] in frame and reference, in_view bool
+    [B, 2, N].
+
+    flow and detail_flow: how far from its place in the reference every point is fetched, in halves of the
+    picture. kept: -log(mask), of both masks, where the reference shows the very same point; opened: -log(1 -
+    mask), where it hides it; both over the number of all points. What lies outside either picture does not
+    count, nor for the detail what lies outside its square.
+    """
+    places, origins = tracked[:, 0], tracked[:, 1]
+    inside = (tracked.abs().amax(3) < 1).all(1) & in_view[:, 0]
+    both, hidden = (inside & in_view[:, 1]).float(), (inside & ~in_view[:, 1]).float()
+    weight = both + HIDDEN * hidden
+    corner = places.new_tensor([DETAIL_X, DETAIL_Y])
+    near = ((places + 1) / 2 - corner) / DETAIL_SIDE * 2 - 1
+    close = (near.abs().amax(2) < 0.9).float()
+
+    def at(x: Tensor, where: Tensor) -> Tensor:
+        return sample(x.float(), where[:, None])[:, :, 0].transpose(1, 2)
+
+    def mean(x: Tensor, weight: Tensor) -> Tensor:
+        return (x * weight).sum() / weight.sum().clamp_min(1)
+
+    def missed(flow: Tensor, where: Tensor) -> Tensor:
+        return (at(flow, where) + places - origins).abs().mean(2)
+
+    def of_mask(wanted: float, counts: Tensor) -> Tensor:
+        whole, detail = at(layers.mask, places), at(layers.detail_mask, near)
+        lost = (
+            -(1 - (mask[..., 0] - wanted).abs()).clamp_min(1e-4).log() for mask in (whole, detail)
+        )
+        shares = (inside.float(), counts), (inside * close, counts * close)
+        return sum(
+            (x * w).sum() / n.sum().clamp_min(1) for x, (n, w) in zip(lost, shares, strict=True)
+        )
+
+    return {
+        "flow": mean(missed(layers.flow, places), weight),
+        "detail_flow": mean(missed(layers.detail_flow, near), weight * close),
+        "kept": of_mask(1.0, both),
+        "opened": of_mask(0.0, hidden),
+    }
+
+
+def point_error(found: Tensor, places: Tensor, known: Tensor) -> Tensor:
+    """Mean distance per axis of points [B, F, 64, 2] from their places, in halves of the picture."""
+    inside = (places.abs().amax(3) < 1).float() * known[:, None, None]
+    distance = (found.float() - places).abs().mean(3)
+    return (distance * inside).sum() / inside.sum().clamp_min(1)
+
+
+def motion_error(seen: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Mean squared distance of standardised latents [B, C, F]: 1 would be knowing nothing of the corpus.
+
+    Portraits move more than the corpus, which the latents are standardised by: beyond three deviations a miss
+    counts linearly.
+    """
+    distance = F.huber_loss(seen.float(), truth.float(), delta=3.0, reduction="none") * 2
+    return (distance.mean((1, 2)) * known).sum() / known.sum().clamp_min(1)
+
+
+def psnr(output: Tensor, target: Tensor, weight: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB of signals within -1..1, optionally weighted."""
+    error = (output.float().clamp(-1, 1) - target).square()
+    mean = error.mean() if weight is None else (error * weight).sum() / (3 * weight.sum())
+    return float(10 * torch.log10(4 / mean))
+
+
+def _write_sheet(columns: list[Tensor], path: Path) -> None:
+    """Four rows' faces beside each other, one group of columns per face: JPEG."""
+    faces = torch.cat(columns, -1)[:HELDOUT_ITEMS, ..., ::2, ::2]
+    across = 2
+    rows = [torch.cat(list(faces[i : i + across]), -1) for i in range(0, len(faces), across)]
+    pixels = to_pixels(torch.cat(rows, -2)).permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(pixels).save(path, quality=90)
