@@ -46,6 +46,10 @@ DETAIL_EDGE = 0.125
 """Share of the detail's side over which it fades into the rest."""
 LATENT_CHANNELS = len(MOTION)
 BLINK = MOTION.index("eyeBlink")
+LID_GAIN = 1.8
+"""How much more of a blink streams ask for: on one photograph the judge's peak was 0.31 without it, 0.40 with
+1.4 and 0.58 with 2; where lids close already it changes little (0.76, 0.79, 0.77).
+"""
 POINTS, LOOKS = 64, 8
 """Points of a face that the encoder looks for, and numbers that it reads at each."""
 SHARPNESS = 8.0
@@ -459,6 +463,10 @@ class MotionCodec(nn.Module):
         """
         if state is not None:
             latents, state = self.mend_blinks(latents, state)
+            # Lids of photographs close less than they are asked to.
+            lids = self.read_motion(latents)[..., BLINK] * LID_GAIN
+            latents = latents.clone()
+            latents[:, BLINK] = (lids - self.latent_mean[BLINK]) / self.latent_std[BLINK]
         frames = [canvas.compose(self.layers(few, reference)) for few in latents.split(AT_ONCE, 2)]
         return np.concatenate(frames), state
 
