@@ -324,9 +324,9 @@ def identity_places(like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
 
 
-def detail_places(like: Tensor, times: int = 1) -> Tensor:
-    """x and y of every pixel of the detail's square, drawn as large as [B, W, H, H] or `times` as large."""
-    line = (_line(like.shape[-1] * times, like.device) + 1) / 2
+def detail_places(like: Tensor) -> Tensor:
+    """x and y of every pixel of the detail's square, drawn as large as [B, W, H, H]: [1, H, H, 2]."""
+    line = (_line(like.shape[-1], like.device) + 1) / 2
     x, y = ((start + DETAIL_SIDE * line) * 2 - 1 for start in (DETAIL_X, DETAIL_Y))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
 

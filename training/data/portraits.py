@@ -248,7 +248,7 @@ def _rendered(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str
     appearance, faces = sample_portrait_appearance(rng), sample_faces(rng)
     if size not in _CACHE:
         _CACHE[size] = Renderer(size, samples=1)
-    made = _CACHE[size].render(appearance, faces)
+    made = _CACHE[size].render(appearance, faces, track=True)
     truth = {"landmarks": made.landmarks, "mouth": made.mouth_box, "motion": motion(faces)}
     truth |= {"tracked": made.tracked, "in_view": made.in_view, "eyes": made.eyes}
     return made.frames, truth

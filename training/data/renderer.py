@@ -69,8 +69,9 @@ class Performance:
 class Rendered:
     """frames uint8 [T, size, size, 3]; mouth_openness float32 [T], 0 closed, about 1 wide open,
     at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h), landmarks float32 [T, 64, 2], tracked float32
-    [T, N, 2] (landmarks.tracked_count) and eyes float32 [T, 2, 2] (x, y) in fractions of the picture, y down;
-    in_view bool [T, N]: which of the tracked points the picture shows, nothing before them."""
+    [T, N, 2] (landmarks.tracked_count; N is 0 unless they are asked for) and eyes float32 [T, 2, 2] (x, y) in
+    fractions of the picture, y down; in_view bool [T, N]: which of the tracked points the picture shows,
+    nothing before them."""
 
     frames: np.ndarray
     mouth_openness: np.ndarray
@@ -114,9 +115,12 @@ class Renderer:
         self._drop_scene()
         self._context.release()
 
-    def render(self, appearance: Appearance, performance: Performance) -> Rendered:
+    def render(
+        self, appearance: Appearance, performance: Performance, track: bool = False
+    ) -> Rendered:
         """Draw every frame; the same arguments give the same picture on the same machine.
 
+        track: tell also where the thousands of tracked points are, which takes as long as a small frame.
         Raises ValueError for an unknown style.
         """
         if appearance.style not in STYLES:
@@ -124,7 +128,7 @@ class Renderer:
                 f"Unknown style {appearance.style!r}; choose one of {', '.join(STYLES)}."
             )
         scene = self._prepare(appearance)
-        frames, openness, boxes, places = [], [], [], []
+        frames, openness, boxes, places, tracks = [], [], [], [], []
         for start in range(0, len(performance.units), BATCH_FRAMES):
             span = slice(start, start + BATCH_FRAMES)
             vertices = scene.base + _deform(self.model, performance.units[span])
@@ -138,10 +142,28 @@ class Renderer:
                 scene.body.write(np.concatenate([vertices[index], normals[index]], axis=1))
                 self._draw(scene, pose.rotation[index], pose.translation[index], gaze[index])
                 frames.append(self._read())
-                depths.append(self._read_depth())
-            places.append(_places(self.model, vertices, normals, pose, gaze, scene, depths))
-        truth = (np.concatenate(part) for part in (openness, boxes, *zip(*places, strict=True)))
-        return Rendered(np.stack(frames), *truth)
+                if track:
+                    depths.append(self._read_depth())
+            landmarks, balls = _landmarks_and_eyes(self.model, vertices, pose)
+            eyes = np.stack([on_screen(ball, scene.matrix).mean(1) for ball in balls], 1)
+            places.append((on_screen(landmarks, scene.matrix), eyes))
+            points = np.zeros((len(vertices), 0, 2)), np.zeros((len(vertices), 0), bool)
+            if track:
+                points = _track(self.model, vertices, normals, pose, gaze, balls, scene, depths)
+            tracks.append(points)
+        landmarks, eyes, tracked = (
+            np.concatenate(part).astype(np.float32)
+            for part in (*zip(*places, strict=True), [points for points, _ in tracks])
+        )
+        return Rendered(
+            frames=np.stack(frames),
+            mouth_openness=np.concatenate(openness),
+            mouth_box=np.concatenate(boxes),
+            landmarks=landmarks,
+            tracked=tracked,
+            in_view=np.concatenate([seen for _, seen in tracks]),
+            eyes=eyes,
+        )
 
     def _build_programs(self) -> dict[str, Any]:
         source = {path.stem: path.read_text() for path in _SHADERS.glob("*.glsl")}
@@ -295,21 +317,27 @@ def _mouth_box(
     return np.concatenate([(low + high) / 2, size], axis=1).astype(np.float32)
 
 
-def _places(
+def _landmarks_and_eyes(
+    model: HeadModel, vertices: np.ndarray, pose: _Pose
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Where the landmarks are in the scene, [T, 64, 3], and the vertices of the left and the right eye."""
+    ball = np.flatnonzero(model.part == PARTS.index("eyes"))
+    left = model.mean[ball, 0] < 0
+    balls = [posed(vertices, pose, ball[side]) for side in (left, ~left)]
+    return posed(vertices, pose, landmark_vertices()), balls
+
+
+def _track(
     model: HeadModel,
     vertices: np.ndarray,
     normals: np.ndarray,
     pose: _Pose,
     gaze: np.ndarray,
+    balls: list[np.ndarray],
     scene: _Scene,
     depths: list[np.ndarray],
-) -> tuple[np.ndarray, ...]:
-    """Where landmarks, tracked points and eyes are, and which of the points are seen; see Rendered."""
-    landmarks = on_screen(posed(vertices, pose, landmark_vertices()), scene.matrix)
-    ball = np.flatnonzero(model.part == PARTS.index("eyes"))
-    left = model.mean[ball, 0] < 0
-    balls = [posed(vertices, pose, ball[side]) for side in (left, ~left)]
-    eyes = np.stack([on_screen(side, scene.matrix).mean(1) for side in balls], 1)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tracked points are, in fractions of the picture, and which of them are seen; see Rendered."""
     used, corners = np.unique(tracked_corners(), return_inverse=True)
     corners = corners.reshape(-1, 4)
     points = posed(vertices, pose, used)[:, corners].mean(2)
@@ -324,7 +352,7 @@ def _places(
     drawn = _distances(np.stack(depths), places, scene.appearance.camera_distance)
     seen = far < drawn + BEFORE
     seen[:, : len(corners)] &= front
-    return landmarks.astype(np.float32), places.astype(np.float32), seen, eyes.astype(np.float32)
+    return places, seen
 
 
 def _distances(depths: np.ndarray, places: np.ndarray, camera_distance: float) -> np.ndarray:

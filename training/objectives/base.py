@@ -128,8 +128,7 @@ class TransformerObjective:
     ) -> dict[str, Tensor]:
         """Flow matching of every chunk; where `audio_mask` (bool [B]) the audio is held clean."""
         parts = clean.modalities
-        shape = next(iter(parts.values())).shape[:2]
-        sigma = levels_of(parts, draw_sigma(tuple(shape), generator), audio_mask)
+        sigma = levels_of(parts, draw_sigma(clean.shape, generator), audio_mask)
         noise = draw_noise(parts, generator)
         return flow_matching(model, parts, noise, sigma, context, mask_audio(weights, audio_mask))
 

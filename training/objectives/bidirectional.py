@@ -44,8 +44,8 @@ class BidirectionalObjective(TransformerObjective):
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Flow matching per branch, one noise level per clip."""
-        parts = batch.clean(self.branches).modalities
-        rows, chunks = next(iter(parts.values())).shape[:2]
+        clean = batch.clean(self.branches)
+        parts, (rows, chunks) = clean.modalities, clean.shape
         sigma = dict.fromkeys(parts, draw_sigma((rows, 1), generator).expand(rows, chunks))
         context = clip_context(model, batch, self.branches)
         weights = batch.weights(self.branches)

@@ -43,11 +43,11 @@ class DiffusionForcingObjective(TransformerObjective):
 
     def _noisy_past(self, batch: LatentBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """One pass: every chunk looks back on the noisy chunks of the same pass."""
-        parts = batch.clean(self.branches).modalities
+        clean = batch.clean(self.branches)
+        parts = clean.modalities
         conditions = batch.conditions(self.model, self.branches)
         context = Context(conditions, ParallelHistory(self.model.config.window))
-        shape = tuple(next(iter(parts.values())).shape[:2])
-        sigma = dict.fromkeys(parts, draw_sigma(shape, generator))
+        sigma = dict.fromkeys(parts, draw_sigma(clean.shape, generator))
         weights = batch.weights(self.branches)
         return flow_matching(
             self.model, parts, draw_noise(parts, generator), sigma, context, weights

@@ -42,7 +42,7 @@ def distilled_share(
     said, unsaid = with_and_without_text(model, batch, clean)
     guided = guided_teacher(model, said, unsaid, guidance)
     plain = guided_teacher(model, said, said, NO_GUIDANCE)
-    weights, shape = batch.weights(branches), next(iter(clean.modalities.values())).shape[:2]
+    weights, shape = batch.weights(branches), clean.shape
     along, whole = dict.fromkeys(branches, 0.0), dict.fromkeys(branches, 0.0)
     for sigma in sigma_schedule(STEPS)[:-1]:
         level = torch.full(shape, sigma, device=generator.device)

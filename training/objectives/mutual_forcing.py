@@ -166,7 +166,7 @@ class MutualForcingObjective(TransformerObjective):
     ) -> Rollout:
         if not self.own_history:
             return sample_on_real_history(model, batch, clean, generator)
-        rows, chunks = next(iter(clean.modalities.values())).shape[:2]
+        rows, chunks = clean.shape
         span = self._span(rows, chunks, generator, step)
         return roll_out(model, batch, clean, span, generator)
 
