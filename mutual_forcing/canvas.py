@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ SPARE = 1.5
 """The upload is reduced to no less than so much denser than the film, where it is: moving pixels by
 fractions of a pixel softens them.
 """
+_NO_MAP: Any = None
+"""Instead of a second map: cv2 takes None, its stubs do not know it."""
 RIM = 0.12
 """Half-widths of the square over which motion fades to stillness at its rim."""
 
@@ -77,7 +80,7 @@ class _Lookup:
     def of(within: np.ndarray, side: int) -> _Lookup:
         """within: float32 [h, w, 2], fractions of the map (x, y)."""
         exact = within * np.float32(side) - np.float32(0.5)
-        return _Lookup(*cv2.convertMaps(exact, None, cv2.CV_16SC2))
+        return _Lookup(*cv2.convertMaps(exact, _NO_MAP, cv2.CV_16SC2))
 
     def read(self, values: np.ndarray) -> np.ndarray:
         """A map [side, side, C] for every pixel of the part: [h, w, C]."""
@@ -133,11 +136,14 @@ class Canvas:
         """The upright square as the decoder wants it, [1, 3, 2S, 2S] within -1..1."""
         return to_signal(torch.from_numpy(self.square).to(device).permute(2, 0, 1)[None])
 
-    def compose(self, layers: Layers) -> np.ndarray:
-        """Frames uint8 [T, H, W, 3] of the film from the layers of T frames."""
+    def compose(self, layers: Layers, out: np.ndarray | None = None) -> np.ndarray:
+        """Frames uint8 [T, H, W, 3] of the film from the layers of T frames; into `out` if it is given."""
         paint, near_paint = _weighted_paint(layers)
         flow, near_flow = (self._ways(f) for f in (layers.flow, layers.detail_flow))
-        frames = np.repeat(self.still[None], len(flow), 0)
+        frames: np.ndarray = (
+            np.empty((len(flow), *self.still.shape), np.uint8) if out is None else out
+        )
+        frames[:] = self.still
         for index, frame in enumerate(frames):
             moved = self._moved(flow[index], near_flow[index])
             over = self.paint.read(paint[index])
@@ -162,7 +168,7 @@ class Canvas:
         places = cv2.resize(way * self.share, (width, height), interpolation=cv2.INTER_LINEAR)
         places += self.base
         return cv2.remap(
-            self.dense, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            self.dense, places, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
 
 
@@ -194,10 +200,10 @@ def prepare(
     part = _extent(np.abs(within).max(-1) < 1)
     within = within[part].astype(np.float32)
     fractions = (within + 1) / 2
-    detail = (fractions - np.float32([DETAIL_X, DETAIL_Y])) / np.float32(DETAIL_SIDE)
-    near = _extent(((detail > 0) & (detail < 1)).all(-1))
+    detail = (fractions - np.array([DETAIL_X, DETAIL_Y], np.float32)) / np.float32(DETAIL_SIDE)
+    near = _extent(np.all((detail > 0) & (detail < 1), -1))
     still, dense = _pictures(picture, scale, corner, (width, height), part)
-    base = 2 * grid[part] - np.float32([2 * part[1].start, 2 * part[0].start])
+    base = 2 * grid[part] - np.array([2 * part[1].start, 2 * part[0].start], np.float32)
     halves = _every_other(fractions)
     near_halves = _every_other(detail[near])
     rim = 2 * np.minimum(halves, 1 - halves).min(-1, keepdims=True)
@@ -211,7 +217,7 @@ def prepare(
         turn=(2 * np.linalg.inv(scale) @ to_picture).astype(np.float32),
         base=base,
         share=smooth(share),
-        inside=((near_halves > 0) & (near_halves < 1)).all(-1, keepdims=True),
+        inside=np.all((near_halves > 0) & (near_halves < 1), -1, keepdims=True),
         flow=_Lookup.of(halves, square // FINE // PATCH),
         near_flow=_Lookup.of(near_halves, square // FINE // 2),
         paint=_Lookup.of(fractions, square // FINE),
@@ -303,7 +309,7 @@ def cut_square(picture: np.ndarray, crop: FaceCrop, side: int) -> np.ndarray:
     grid = np.stack(np.meshgrid(line, line), -1)
     places = (grid @ crop.to_picture.T + np.array([crop.x, crop.y])) * scale - 0.5
     return cv2.remap(
-        source, places.astype(np.float32), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        source, places.astype(np.float32), _NO_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
 
 
@@ -317,6 +323,7 @@ def _extent(inside: np.ndarray) -> tuple[slice, slice]:
             "The face is too small in a film of this size; ask for a larger one, or for the face alone."
         )
     first, last = (np.array([line[place] // 2 for line in (rows, columns)]) for place in (0, -1))
-    return tuple(
+    height, width = (
         slice(2 * a, 2 * b + 2) for a, b in zip(first.tolist(), last.tolist(), strict=True)
     )
+    return height, width

@@ -1,4 +1,6 @@
-"""A checkpoint: a folder with config.json and safetensors shards below 10 MB. Nothing unpickles."""
+"""A checkpoint: a folder with config.json and safetensors shards below 10 MB, named as on the Hub. Nothing
+unpickles.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,13 @@ import hashlib
 import json
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import save_torch_state_dict, snapshot_download
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .codecs.motion_codec import MotionCodec
@@ -80,14 +82,18 @@ def save_checkpoint(
     }
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
         partial = Path(name)
-        for number, shard in enumerate(_shards(tensors), start=1):
-            save_file(shard, partial / f"weights-{number:03d}.safetensors")
+        save_torch_state_dict(
+            tensors,
+            partial,
+            filename_pattern="weights{suffix}.safetensors",
+            max_shard_size=SHARD_BYTES,
+        )
         _write_json(partial / "config.json", system.config.to_dict())
         _write_json(partial / "record.json", record)
         made = {path.name for path in partial.iterdir()}
         for path in partial.iterdir():
             path.replace(folder / path.name)
-    for old in folder.glob("*.safetensors"):
+    for old in [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
         if old.name not in made:
             old.unlink()
 
@@ -112,8 +118,7 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
         except RuntimeError as error:
             raise ValueError(f"The weights of {name} in {folder} do not fit its config.") from error
         module.eval().requires_grad_(False)
-    digest = _digest(folder)
-    system = System(system.config, *system.modules.values(), digest=digest, folder=folder)
+    system = replace(system, digest=_digest(folder), folder=folder)
     return system.to(torch.device(device))
 
 
@@ -156,8 +161,6 @@ def find_checkpoint(source: str | Path) -> Path:
     if path.is_dir():
         return path
     if str(source).count("/") == 1 and not path.exists():
-        from huggingface_hub import snapshot_download
-
         patterns = ["*.safetensors", "*.json", "README.md"]
         return Path(snapshot_download(str(source), allow_patterns=patterns))
     raise ValueError(f"No checkpoint at {source!r}: give a folder, an embedded name or a Hub id.")
@@ -166,19 +169,6 @@ def find_checkpoint(source: str | Path) -> Path:
 def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.half() if half and value.is_floating_point() else value
-
-
-def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, value in tensors.items():
-        length = value.numel() * value.element_size()
-        if shards[-1] and size + length > SHARD_BYTES:
-            shards.append({})
-            size = 0
-        shards[-1][name] = value
-        size += length
-    return shards
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .motion import MOTION
+from .text.inventory import NEEDED
 
 SAMPLE_RATE = 16_000
 """Audio samples per second; mono everywhere."""
@@ -89,8 +90,9 @@ class ModelConfig:
     """The audio-video transformer. Inner width of the attention is `heads * head_dim`.
 
     `window` is the number of past chunks a chunk may see; the references are seen always. `coupling_bias` is
-    the logit with which the other branch's tokens begin, were there as many as own ones. Raises ValueError
-    for branches whose chunks are not equally long.
+    the logit with which the other branch's tokens begin, were there as many as own ones. `phonemes` is how
+    many of text.inventory.PHONEMES it knows. Raises ValueError for branches whose chunks are not equally
+    long.
     """
 
     video: BranchConfig
@@ -103,6 +105,7 @@ class ModelConfig:
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
+    phonemes: int = NEEDED["en"]
 
     def __post_init__(self) -> None:
         lengths = [branch.grid.seconds for branch in self.branches.values()]
@@ -121,22 +124,45 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SourceFilterConfig:
+    """Widths and blocks of the source-filter codec."""
+
+    latent_channels: int = 48
+    mel_bins: int = 80
+    encoder_width: int = 256
+    encoder_blocks: int = 6
+    decoder_width: int = 256
+    decoder_blocks: int = 7
+
+
+@dataclass(frozen=True)
 class DurationConfig:
-    """Predicts how long each phoneme lasts."""
+    """Predicts how long each phoneme lasts, of the `phonemes` that it knows."""
 
     width: int = 128
     layers: int = 4
+    phonemes: int = NEEDED["en"]
 
 
 @dataclass(frozen=True)
 class SystemConfig:
-    """Everything that a checkpoint needs to be rebuilt."""
+    """Everything that a checkpoint needs to be rebuilt.
+
+    Raises ValueError for a model and a duration predictor that do not know the same phonemes.
+    """
 
     name: str
     video_codec: MotionCodecConfig
     audio_codec: StftCodecConfig
     model: ModelConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.phonemes != self.duration.phonemes:
+            raise ValueError(
+                f"The model knows {self.model.phonemes} phonemes, its duration predictor "
+                f"{self.duration.phonemes}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-serialisable dictionaries."""
@@ -153,7 +179,7 @@ class SystemConfig:
                     branch["grid"] = TokenGrid(**branch["grid"])
                 model[name] = BranchConfig(**branch)
             # Their names in checkpoints from before there was a protocol of codecs.
-            video = values.get("video_codec") or values["video_autoencoder"]
+            video: dict[str, Any] = values.get("video_codec") or values["video_autoencoder"]
             audio = values.get("audio_codec") or values["audio_autoencoder"]
             video = {k: tuple(v) if isinstance(v, list) else v for k, v in video.items()}
             return SystemConfig(

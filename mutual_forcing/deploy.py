@@ -62,7 +62,8 @@ def deploy(
 
     api = HfApi()
     api.create_repo(
-        name, repo_type="space", space_sdk="gradio", private=private, space_hardware=hardware,
+        name, repo_type="space", space_sdk="gradio", private=private,
+        space_hardware=hardware,  # pyright: ignore[reportArgumentType] # a name will do
         exist_ok=True,
     )  # fmt: skip
     api.upload_folder(

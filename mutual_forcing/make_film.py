@@ -15,6 +15,7 @@ from tqdm import tqdm
 from .faces import place
 from .media import read_audio, read_image, write_mp4
 from .streaming import StreamingGenerator
+from .text.inventory import LANGUAGE_CHOICES
 from .types import FRAMINGS, MAX_SIZE, MIN_SIZE, GenerationRequest
 
 
@@ -27,6 +28,7 @@ def generate(options: argparse.Namespace) -> None:
     request = GenerationRequest(
         image=image,
         text=options.text,
+        language=options.language,
         crop=placement.crop,
         framing=options.framing,
         size=options.size,
@@ -39,7 +41,10 @@ def generate(options: argparse.Namespace) -> None:
         seconds=options.seconds,
     )
     generator = StreamingGenerator.from_pretrained(options.checkpoint)
-    chunks = tqdm(generator.stream(request), total=generator.plan(request).chunks, unit="chunk")
+    plan = generator.plan(request)
+    if plan.unspoken:
+        sys.stderr.write(f"generate: this cannot be spoken: {', '.join(plan.unspoken)}\n")
+    chunks = tqdm(generator.stream(request), total=plan.chunks, unit="chunk")
     names = ("text", "style", "steps", "seed", "size", "framing", "face")
     settings = {name: getattr(options, name) for name in names}
     pairs = ((chunk.frames, chunk.audio) for chunk in chunks)
@@ -49,10 +54,11 @@ def generate(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="mutual-forcing generate", description=__doc__.splitlines()[0]
+        prog="mutual-forcing generate", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--image", required=True, help="a picture with a face in it, kept whole")
-    parser.add_argument("--text", default="", help="what they say (English)")
+    parser.add_argument("--text", default="", help="what they say")
+    parser.add_argument("--language", choices=LANGUAGE_CHOICES, default="auto", help="of the text")
     parser.add_argument("--audio", help="speech that drives the lips and is heard unchanged")
     parser.add_argument("--voice", help="speech that only lends its voice")
     parser.add_argument("--style", default="", help='in words, such as "happy, lively"')

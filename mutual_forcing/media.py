@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from pi_heif import HeifImageFile
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from . import fragments
 from .config import FPS, SAMPLE_RATE
+from .spool import Spool
 
 MAX_IMAGE_BYTES = 40 * 2**20
 MAX_IMAGE_PIXELS = 50_000_000
@@ -206,7 +210,7 @@ class StreamMuxer:
             src_color_range=ColorRange.JPEG,
             dst_color_range=ColorRange.MPEG,
         )
-        frame.pict_type = av.video.frame.PictureType.I if index == 0 else 0
+        frame.pict_type = PictureType.I if index == 0 else 0
         frame.pts = self._frames
         frame.time_base = Fraction(1, FPS)
         self._frames += 1
@@ -222,7 +226,7 @@ class StreamMuxer:
         frame.sample_rate = SAMPLE_RATE
         return self._encode_sound(self._resampler.resample(frame))
 
-    def _encode_sound(self, frames: list[av.AudioFrame | None]) -> list[bytes]:
+    def _encode_sound(self, frames: Sequence[av.AudioFrame | None]) -> list[bytes]:
         packets = [bytes(packet) for frame in frames for packet in self._audio.encode(frame)]
         skipped = min(self._skip, len(packets))
         self._skip -= skipped
@@ -243,16 +247,19 @@ class StreamMuxer:
         return header + fragments.fragment(self._position.fragments, tracks)
 
 
-def remux_faststart(data: bytes, metadata: Mapping[str, Any]) -> bytes:
-    """Turn a stream's bytes into a regular MP4 that starts at once, without encoding again.
+def remux_faststart(blocks: Iterable[bytes], path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Write a stream's bytes as a regular MP4 that starts at once, without encoding again.
 
-    `metadata` (plain values) is stored as JSON in the comment, beside a mark that it is generated.
+    blocks: the bytes, cut anywhere; never more than one of them is held in memory. `metadata` (plain
+    values) is stored as JSON in the comment, beside a mark that it is generated.
     """
     with tempfile.TemporaryDirectory(prefix="mutual-forcing-") as folder:
-        path = Path(folder) / "film.mp4"
+        stream, film = Path(folder) / "stream.mp4", Path(folder) / "film.mp4"
+        with stream.open("wb") as file:
+            file.writelines(blocks)
         with (
-            av.open(io.BytesIO(data)) as source,
-            av.open(str(path), "w", options={"movflags": "+faststart"}) as target,
+            av.open(str(stream)) as source,
+            av.open(str(film), "w", options={"movflags": "+faststart"}) as target,
         ):
             target.metadata.update(_describe(metadata))
             streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
@@ -260,7 +267,7 @@ def remux_faststart(data: bytes, metadata: Mapping[str, Any]) -> bytes:
                 if packet.dts is not None:
                     packet.stream = streams[packet.stream.index]
                     target.mux(packet)
-        return path.read_bytes()
+        shutil.copyfile(film, path)
 
 
 def write_mp4(
@@ -274,14 +281,14 @@ def write_mp4(
     Drops what comes after `seconds`. Returns the film's seconds. Raises ValueError when there is
     nothing to write.
     """
-    muxer, parts = None, []
+    muxer, film = None, Spool()
     for frames, audio in chunks:
         muxer = muxer or StreamMuxer(frames.shape[2], frames.shape[1], seconds)
-        parts.append(muxer.add(frames, audio))
+        film.append(muxer.add(frames, audio))
     if muxer is None:
         raise ValueError("There is nothing to write: the film has no frames.")
-    parts.append(muxer.finish())
-    Path(path).write_bytes(remux_faststart(b"".join(parts), metadata or {}))
+    film.append(muxer.finish())
+    remux_faststart(film.blocks(), path, metadata or {})
     return muxer.seconds
 
 
@@ -306,7 +313,7 @@ def _open_video_encoder(width: int, height: int) -> av.VideoCodecContext:
     encoder.colorspace = Colorspace.ITU709
     encoder.color_primaries = encoder.color_trc = 1
     encoder.color_range = ColorRange.MPEG
-    encoder.flags |= av.codec.context.Flags.global_header
+    encoder.flags |= Flags.global_header
     encoder.options = {
         "preset": "superfast",  # a third less work than veryfast for a third more bytes
         "tune": "zerolatency",
@@ -326,7 +333,7 @@ def _open_audio_encoder() -> av.AudioCodecContext:
     encoder.layout = "mono"
     encoder.bit_rate = 64_000
     encoder.time_base = Fraction(1, _STREAM_AUDIO_RATE)
-    encoder.flags |= av.codec.context.Flags.global_header
+    encoder.flags |= Flags.global_header
     encoder.open()
     return encoder
 
@@ -449,7 +456,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 def _decode_audio(data: bytes, max_seconds: float) -> np.ndarray:
     too_long = f"The audio file is longer than {max_seconds:.0f} seconds."
     options = {"format_whitelist": _AUDIO_FORMATS}
-    with av.open(io.BytesIO(data), options=options, metadata_errors="ignore") as container:
+    with av.open(io.BytesIO(data), "r", options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise MediaError("The file has no sound track.")
         if container.streams.audio[0].codec_context.sample_rate not in _SAMPLE_RATES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .audio import to_speech_loudness
 from .canvas import Canvas, prepare
 from .checkpoint import System, load_checkpoint
 from .chunks import (
@@ -22,16 +23,17 @@ from .chunks import (
     latents_to_tokens,
     tokens_to_latents,
 )
-from .codecs.protocol import EncodedPicture
 from .config import SAMPLE_RATE, SystemConfig, preset
 from .faces import place
 from .models.branch import EmbeddedContext
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences
 from .precision import mixed_precision
-from .recognition import PhonemeRecogniser
 from .sampling import Sampler, prefill_static, sample_chunk, write_cache
-from .timing import read_until, text_tokens, time_text
+from .text.inventory import LanguageChoice, spoken_languages
+from .text.phonemes import Reading, warm_up
+from .text.recognition import PhonemeRecogniser
+from .text.timing import check_transcript, read_text, read_until, text_tokens, time_text
 from .types import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -46,6 +48,10 @@ from .types import (
 )
 
 BRANCHES = ("video", "audio")
+VOICE_TOLERANCE = 3.0
+"""LU by which a voice sample may be quieter or louder than the corpus. One that is 20 LU quieter was given
+another voice by the model.
+"""
 
 
 @dataclass
@@ -57,7 +63,7 @@ class StreamState:
     transcript: Transcript | None
     references: EncodedReferences
     canvas: Canvas
-    reference: EncodedPicture
+    reference: Any  # the codec's own protocol.EncodedPicture
     driving: Tensor | None
     cache: KVCache
     video_decoder: Any
@@ -85,7 +91,7 @@ class StreamingGenerator:
     def __init__(self, system: System, device: torch.device) -> None:
         self.system, self.device = system, device
         # A convolution is a third faster so, on a CPU and on a GPU.
-        system.video_codec.to(memory_format=torch.channels_last)
+        system.video_codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # not in torch's stubs
 
     @staticmethod
     def from_pretrained(
@@ -118,8 +124,22 @@ class StreamingGenerator:
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""
         sampler = Sampler.of(request.steps, request.guidance_scale)
-        total = self._length(request, self._transcript(request))
-        return StreamPlan(total, total * CHUNK_SECONDS, request.mode, sampler.nfe)
+        transcript = self._transcript(request)
+        total = self._length(request, transcript)
+        unspoken = transcript.unspoken if transcript else ()
+        return StreamPlan(total, total * CHUNK_SECONDS, request.mode, sampler.nfe, unspoken)
+
+    def preview(self, text: str, language: LanguageChoice = "auto") -> Reading:
+        """What will be said for a text: normalised, its words with their phonemes, and what cannot be said.
+
+        Raises ValueError, in one sentence, as `plan` does for such a text.
+        """
+        return read_text(text, self.system.duration.known_phonemes, language)
+
+    def warm_up(self) -> None:
+        """Load the dictionaries of the languages that the checkpoint speaks, so that no first text waits."""
+        for language in spoken_languages(self.system.duration.known_phonemes):
+            warm_up(language)
 
     def canvas(self, request: GenerationRequest) -> Canvas:
         """Find the face of `request`, unless it says where it is, and lay out the film.
@@ -164,7 +184,7 @@ class StreamingGenerator:
 
     def stream(
         self, request: GenerationRequest | None = None, state: StreamState | None = None
-    ) -> Iterator[AVChunk]:
+    ) -> Generator[AVChunk, None, None]:
         """Yield chunks of a new request, or go on with `state`. May be closed at any time."""
         if state is None:
             if request is None:
@@ -176,13 +196,14 @@ class StreamingGenerator:
     def extend(self, state: StreamState, text: str) -> None:
         """Append text to a stream; `stream(state=state)` then goes on where it stopped.
 
-        What was not yet generated is still generated first. Raises ValueError for unspeakable text, for
-        a stream driven by audio, and beyond 600 seconds.
+        What was not yet generated is still generated first; the language is found as the request says.
+        Raises ValueError for unspeakable text, for a stream driven by audio, and beyond 600 seconds.
         """
         if state.driving is not None:
             raise ValueError("A stream driven by audio cannot be continued with text.")
         offset = state.total * CHUNK_SECONDS
-        more = time_text(text, self.system.duration).shifted(offset)
+        language = state.request.language
+        more = time_text(text, self.system.duration, language=language).shifted(offset)
         if more.seconds > MAX_SECONDS:
             raise ValueError(f"The stream would be longer than {MAX_SECONDS:.0f} seconds.")
         state.transcript = (state.transcript or Transcript()).then(more)
@@ -220,7 +241,8 @@ class StreamingGenerator:
         if sampler.guided != state.sampler.guided:
             rows = 2 if sampler.guided else 1
             state.cache.layers = _with_rows(state.cache.layers, rows)
-            state.cache.last = _rows(state.cache.last, rows)
+            if state.cache.last is not None:
+                state.cache.last = _rows(state.cache.last, rows)
             references, picture = state.references, state.references.picture
             assert picture is not None
             state.references = EncodedReferences(
@@ -267,8 +289,8 @@ class StreamingGenerator:
     def _noise(self, state: StreamState) -> dict[str, Tensor]:
         """Noise of one chunk: depends on the seed and the chunk's number alone, on any device."""
         generator = torch.Generator().manual_seed(state.request.seed)
-        seed = torch.randint(2**62, (1,), generator=generator).item() ^ (state.index * 0x9E3779B9)
-        generator.manual_seed(seed)
+        drawn = int(torch.randint(2**62, (1,), generator=generator).item())
+        generator.manual_seed(drawn ^ (state.index * 0x9E3779B9))
         return {
             name: torch.randn(1, 1, branch.grid.tokens, branch.token_dim, generator=generator).to(
                 self.device
@@ -297,9 +319,12 @@ class StreamingGenerator:
         return audio[0].clamp(-1, 1).cpu().numpy()
 
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
+        duration = self.system.duration
+        if request.transcript is not None:
+            check_transcript(request.transcript, duration.known_phonemes)
         if request.transcript is not None or request.audio is not None:
             return request.transcript
-        return time_text(request.text, self.system.duration)
+        return time_text(request.text, duration, language=request.language)
 
     def _length(self, request: GenerationRequest, transcript: Transcript | None) -> int:
         if request.seconds is not None:
@@ -325,9 +350,12 @@ class StreamingGenerator:
         return self.system.model.encode_references(references)
 
     def _voice(self, voice: np.ndarray, latents: int) -> Tensor:
-        """The first seconds of the voice sample, repeated if it is short: [1, latents, C]."""
+        """The first seconds of the voice sample, repeated if it is short, as loud as the voices that the
+        model knows: [1, latents, C].
+        """
         length = round(latents / self.config.model.audio.grid.rate * SAMPLE_RATE)
-        samples = torch.from_numpy(np.resize(voice.astype(np.float32), length)).to(self.device)
+        voice = to_speech_loudness(voice[:length].astype(np.float32), VOICE_TOLERANCE)
+        samples = torch.from_numpy(np.resize(voice, length)).to(self.device)
         return self.system.audio_codec.encode(samples[None]).transpose(1, 2)
 
     def _driving(self, audio: np.ndarray, chunks: int) -> Tensor:
@@ -354,5 +382,5 @@ def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:
     ]
 
 
-def _rows(x: Tensor | None, rows: int) -> Tensor | None:
-    return None if x is None else x[:1].expand(rows, *x.shape[1:])
+def _rows(x: Tensor, rows: int) -> Tensor:
+    return x[:1].expand(rows, *x.shape[1:])

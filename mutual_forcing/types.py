@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .config import SAMPLE_RATE
+from .text.inventory import LANGUAGE_CHOICES, LanguageChoice
 
 MAX_STEPS = 50
 FEW_MODE_MAX_STEPS = 8
@@ -44,10 +45,11 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is said, and when."""
+    """What is said, and when; `unspoken` are the parts of the text that cannot be said, as typed."""
 
     phonemes: tuple[TimedPhoneme, ...] = ()
     words: tuple[TimedWord, ...] = ()
+    unspoken: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -59,11 +61,13 @@ class Transcript:
         return Transcript(
             tuple(replace(p, start=p.start + seconds, end=p.end + seconds) for p in self.phonemes),
             tuple(replace(w, start=w.start + seconds, end=w.end + seconds) for w in self.words),
+            self.unspoken,
         )
 
     def then(self, other: Transcript) -> Transcript:
         """Return this transcript followed by `other` (whose times are already those of the stream)."""
-        return Transcript(self.phonemes + other.phonemes, self.words + other.words)
+        unspoken = tuple(dict.fromkeys(self.unspoken + other.unspoken))
+        return Transcript(self.phonemes + other.phonemes, self.words + other.words, unspoken)
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,8 @@ class AVLatents:
 class TextTokens:
     """Phonemes near each chunk: ids, start and end [B, K, P] (seconds from that chunk's start).
 
-    `ids` are indices into text.PHONEMES plus one; 0 is padding. `caption` [B, Q] holds word ids, 0 is
-    padding; the caption is timeless.
+    `ids` are indices into text.inventory.PHONEMES plus one; 0 is padding. `caption` [B, Q] holds word ids, 0
+    is padding; the caption is timeless.
     """
 
     ids: Tensor
@@ -175,7 +179,8 @@ class GenerationRequest:
     framing: "whole" for a film of the whole picture, "face" for one of the square around the face.
     size: pixels on the film's shorter side, 128 to 1080; a picture is never enlarged beyond its own
     pixels except to reach 256, and the longer side has at most 1920.
-    text: English to be spoken; may be empty when `audio` is given.
+    text: English or Japanese to be spoken, as people write it; may be empty when `audio` is given.
+    language: of `text`; "auto" finds it.
     caption: style in words (emotion, motion, voice).
     audio: float mono 16 kHz [N] within -1..1; drives the lips and is heard unchanged.
     voice: float mono 16 kHz [N]; lends its voice to `text`.
@@ -190,6 +195,7 @@ class GenerationRequest:
 
     image: np.ndarray
     text: str = ""
+    language: LanguageChoice = "auto"
     caption: str = ""
     crop: FaceCrop | None = None
     framing: Framing = "whole"
@@ -209,6 +215,8 @@ class GenerationRequest:
         _check_waveform(self.audio, "driving audio")
         _check_waveform(self.voice, "voice sample")
         _check_numbers(self)
+        if self.language not in LANGUAGE_CHOICES:
+            raise ValueError(f"The language must be one of {', '.join(LANGUAGE_CHOICES)}.")
         if not self.text.strip() and self.audio is None and self.transcript is None:
             raise ValueError("Nothing to say: type some text or give an audio file.")
 
@@ -237,12 +245,15 @@ class AVChunk:
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """What a request will take, known before it starts."""
+    """What a request will take, known before it starts; `unspoken` are the parts of its text that cannot be
+    said, as typed.
+    """
 
     chunks: int
     seconds: float
     mode: Mode
     nfe_per_chunk: int
+    unspoken: tuple[str, ...] = ()
 
 
 def _check_image(image: np.ndarray) -> None:

@@ -1,12 +1,43 @@
-"""Fixtures shared by the tests: a real corpus of two identities, and a random generator."""
+"""What the tests share: a real corpus of two identities, a run trained on it, generators.
+
+A test that needs what takes long to make is marked as slow: `pytest -m "not slow and not browser"` renders
+no corpus, trains nothing, serves no page to clients and does not run the served checkpoint.
+"""
+
+from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 from mutual_forcing import StreamingGenerator
+from mutual_forcing.checkpoint import PRETRAINED
+
+if TYPE_CHECKING:
+    from training.stages import Workspace
+
+SLOW_TO_MAKE = {
+    "corpus_folder",
+    "portraits_folder",
+    "served_generator",
+    "address",
+    "compared",
+    "tall",
+}
+"""Fixtures that mark every test that uses them, directly or not, as slow: `address` is that of a served
+page, `compared` and `tall` are films of several variants.
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_TO_MAKE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +66,45 @@ def portraits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def workspace(
+    corpus_folder: Path, portraits_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Workspace:
+    """A run of the smoke scale with everything before the transformer done."""
+    from training.recipes import STAGES
+    from training.stages import Workspace
+
+    root = tmp_path_factory.mktemp("run")
+    (root / "corpus").symlink_to(corpus_folder)
+    (root / "portraits").symlink_to(portraits_folder)
+    workspace = Workspace(root, "smoke", torch.device("cpu"))
+    for name in STAGES[:3]:
+        workspace.train(name)
+    for branch in ("audio", "video"):
+        workspace.encode(branch)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def trained(workspace: Workspace) -> Workspace:
+    """Every stage of the transformer done, two steps each."""
+    from training.recipes import STAGES
+
+    for name in STAGES[3:]:
+        workspace.train(name)
+    return workspace
+
+
+@pytest.fixture(scope="session")
 def random_generator() -> StreamingGenerator:
-    """The tiny preset with random weights: real code, output is noise."""
+    """Random weights: real code, output is noise. The smallest preset takes a seventh of `tiny`'s time."""
+    return StreamingGenerator.random("smoke")
+
+
+@pytest.fixture(scope="session")
+def served_generator() -> StreamingGenerator:
+    """The checkpoint in the package, loaded once for all tests; random weights while there is none."""
+    if (PRETRAINED / "tiny" / "config.json").is_file():
+        return StreamingGenerator.from_pretrained("tiny", device="cpu")
     return StreamingGenerator.random("tiny")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 
 def wait_for(url: str, process: subprocess.Popen, output: Callable[[], str]) -> None:
-    """Return once `url` answers; AssertionError with its `output` when it ends or after two minutes."""
-    for _ in range(240):
+    """Return once `url` answers; AssertionError with its `output` when it ends or after ten minutes."""
+    for _ in range(1200):
         if process.poll() is not None:
             raise AssertionError(f"app.py ended: {output()}")
         try:

@@ -40,8 +40,8 @@ def test_a_folder_without_them_is_said_plainly(tmp_path, random_generator):
     facts = about.facts_html(random_generator, {})
     assert "random weights" in facts and "does not say" in facts
     assert "up to 1080 on the shorter side" in facts and "2604.25819" in facts
-    limits = about.limits_html(random_generator)
-    assert "1920 on the longer one" in limits and "512 × 512 pixels" in limits
+    limits, side = about.limits_html(random_generator), random_generator.square_size
+    assert "1920 on the longer one" in limits and f"{side} × {side} pixels" in limits
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,14 @@ PICTURE = np.full((64, 48, 3), 128, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def generator() -> StreamingGenerator:
-    return StreamingGenerator.random("tiny")
+def generator(random_generator: StreamingGenerator) -> StreamingGenerator:
+    return random_generator
 
 
 @pytest.fixture(scope="module")
 def address(generator):
-    yield app.serve(generator, host="127.0.0.1", block=False)
-    gr.close_all()
+    with app.serving(generator, host="127.0.0.1") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

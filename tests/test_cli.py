@@ -19,6 +19,7 @@ def test_without_a_command_it_says_which_there_are(capsys) -> None:
     assert main(["dance"]) == 2 and "usage" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_a_module_that_explains_itself(name) -> None:
     assert importlib.util.find_spec(COMMANDS[name][0]) is not None

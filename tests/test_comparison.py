@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from training.compare import (
     begin,
     comparison_jobs,
     prepare,
+    sampling_of,
     with_needed,
     write,
 )
@@ -106,9 +107,10 @@ def test_a_method_that_was_trained_otherwise_is_not_taken(tmp_path: Path) -> Non
     folder = finished(workspace.root, "mutual_forcing").stage_folder("mutual_forcing")
     train = next(job for job in comparison_jobs(both) if job.name == "train mutual_forcing")
     for change, message in (
-        ({}, ""), ({"steps": 3}, "has 3 steps in"), ({"options": {}}, "with other options in"),
+        ({}, ""), ({"steps": 3}, "has 3 steps in"),
+        ({"objective": {}}, "with other objective.audio_driven, "),
     ):  # fmt: skip
-        record = json.dumps({"recipe": {**asdict(plan), **change}})
+        record = json.dumps({"recipe": {**plan.to_dict(), **change}})
         (folder / "record.json").write_text(record, encoding="utf-8")
         if not message:
             assert train.done()
@@ -168,6 +170,26 @@ def test_methods_are_paired_by_clip_and_seed_and_with_the_model_that_has_no_seed
     assert joint["wer"] == pytest.approx([(14 - 22) / 40, -0.25, -0.15], abs=1e-4)
     assert other["clips"] == 2 and other["wer"][0] == pytest.approx((6 - 7) / 20, abs=1e-4)
     assert other["wer_closed"] == [0, 0, 0]
+
+
+def test_each_method_is_sampled_as_it_was_trained(tmp_path: Path) -> None:
+    """What knows no intervals has no Few mode: it is judged in Multi mode, beside the method's Few mode."""
+    assert sampling_of("mutual_forcing", "4, 8") == "4, 8"
+    assert sampling_of("teacher_forcing", "4, 8,m16") == "m4,m8,m16"
+    for name, steps in (("self_forcing", "4"), ("diffusion_forcing", "m4")):
+        base = finished(tmp_path / name, "joint")
+        asked = comparison(base, tmp_path / f"{name}-out")
+        asked = replace(asked, methods=with_needed([name], "smoke"))
+        (judge,) = (job for job in comparison_jobs(asked) if job.name == f"judge {name}")
+        assert judge.command[judge.command.index("--steps") + 1] == steps
+    clips = {
+        ("mutual_forcing", "few 4"): {0: [clip(1, 2), clip(2, 0)]},
+        ("teacher_forcing", "multi 4"): {0: [clip(1, 4), clip(2, 2)]},
+    }
+    found = differences(clips, "mutual_forcing", ("teacher_forcing",))
+    ((name, figures),) = found.items()
+    assert name == "mutual_forcing minus teacher_forcing, few 4 beside multi 4"
+    assert figures["wer"][0] == pytest.approx(-0.2, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ import portraits
 import pytest
 
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator, canvas
-from mutual_forcing.checkpoint import PRETRAINED
 from mutual_forcing.demo import comparison, comparison_grid, comparison_tab, comparison_view
 from mutual_forcing.demo.comparison import ComparisonManager, VariantMetrics
 from mutual_forcing.demo.comparison_metrics import (
@@ -36,15 +35,13 @@ ROW = VariantMetrics(4, "Few", 4, 0.5, 2.0, 3.0, 0.25, 1.5, 2.0, -0.5)
 
 
 @pytest.fixture(scope="module")
-def generator() -> StreamingGenerator:
-    if (PRETRAINED / "tiny" / "config.json").is_file():
-        return StreamingGenerator.from_pretrained("tiny", device="cpu")
-    return StreamingGenerator.random("tiny")
+def generator(random_generator: StreamingGenerator) -> StreamingGenerator:
+    return random_generator
 
 
 @pytest.fixture(scope="module")
 def request_() -> GenerationRequest:
-    return GenerationRequest(read_image(FACE), "Hello there.", seconds=1.28)
+    return GenerationRequest(read_image(FACE), "Hello there.", seconds=1.28, size=256)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +76,7 @@ def test_the_grid_is_one_film_with_sound_and_metadata(compared, tmp_path):
     _, run, _ = compared
     path = tmp_path / "grid.mp4"
     comparison_grid.write_grid(path, run.finished, {"steps": [1, 2]})
-    side = 512
+    side = 256
     with av.open(str(path)) as film:
         assert (film.streams.video[0].width, film.streams.video[0].height) == (2 * side, side)
         assert film.streams.audio, "one variant is heard"
@@ -161,6 +158,7 @@ def test_grids_are_as_square_as_they_can_be():
     assert [comparison_grid.grid_columns(n) for n in range(1, 7)] == [1, 2, 3, 2, 3, 3]
 
 
+@pytest.mark.slow
 def test_stop_keeps_the_finished_variants(generator, request_):
     comparisons = ComparisonManager(SessionManager(generator))
     long = replace(request_, seconds=5.0)
@@ -195,6 +193,7 @@ class FailsWithTwoSteps(StreamingGenerator):
             yield chunk
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_finished_variants_and_the_film_says_so(generator, request_):
     comparisons = ComparisonManager(
         SessionManager(FailsWithTwoSteps(generator.system, generator.device))

@@ -16,7 +16,6 @@ import torch
 
 import app
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
-from mutual_forcing.checkpoint import PRETRAINED
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.media import read_image
@@ -37,12 +36,9 @@ class Replay(StreamingGenerator):
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[Replay, float]:
+def made(served_generator: StreamingGenerator) -> tuple[Replay, float]:
     """Chunks of the served checkpoint on one thread, and the median seconds of CPU for each."""
-    if (PRETRAINED / "tiny" / "config.json").is_file():
-        real = StreamingGenerator.from_pretrained("tiny", device="cpu")
-    else:
-        real = StreamingGenerator.random("tiny")
+    real = served_generator
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     replay = Replay(real.system, real.device)

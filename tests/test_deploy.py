@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import av
-import gradio as gr
 import pytest
 
 import app
@@ -27,6 +26,7 @@ def test_the_dry_run_lists_what_a_space_needs(capsys):
     assert not any("__pycache__" in name or name.startswith(("tests/", ".")) for name in listed)
 
 
+@pytest.mark.slow
 def test_the_listed_files_are_enough_for_the_page(tmp_path):
     for path in deploy.space_files():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -92,16 +92,14 @@ def test_a_refusal_of_the_hub_is_one_sentence(monkeypatch, capsys):
     assert capsys.readouterr().err == "deploy: 401 Unauthorized\n"
 
 
+@pytest.mark.slow
 def test_the_client_in_the_examples(random_generator, monkeypatch, capsys):
-    address = app.serve(random_generator, host="127.0.0.1", block=False)
     face = ROOT / "examples" / "characters" / "01-blond-bob.png"
-    try:
+    with app.serving(random_generator, host="127.0.0.1") as address:
         monkeypatch.setattr(sys, "argv", ["client.py", address, str(face), "Hello!"])
         capsys.readouterr()
         runpy.run_path(str(ROOT / "examples" / "client.py"), run_name="__main__")
         path = capsys.readouterr().out.strip().splitlines()[-1]
-    finally:
-        gr.close_all()
     running = {thread.name for thread in threading.enumerate()}
     assert "latency" not in running, "closing the page ends the thread that measures"
     with av.open(path) as film:

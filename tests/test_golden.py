@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -75,6 +76,7 @@ def streams() -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_streams_of_the_served_checkpoint_are_what_they_were() -> None:
     golden, found = load_file(GOLDEN), streams()
     assert golden.keys() == found.keys()

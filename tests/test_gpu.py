@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import multiprocessing
 import os
 import sys
@@ -47,7 +48,10 @@ class Spaces(types.ModuleType):
         orders, results, stop = context.SimpleQueue(), context.SimpleQueue(), context.Event()
 
         def work() -> None:
-            torch.set_num_threads(1)  # a fork has none of OpenMP's threads
+            # A fork has none of its parent's threads: OpenMP's would be waited for, and so would those of
+            # the encoders of ended sessions, which the garbage collector would free here.
+            torch.set_num_threads(1)
+            gc.freeze()
             for result in function(*orders.get()):
                 if stop.is_set():
                     break
@@ -58,12 +62,16 @@ class Spaces(types.ModuleType):
         worker.start()
         self.workers.append(worker)
         orders.put(arguments)
+        item = ()
         try:
             while (item := results.get()) is not None:
                 assert item[0] != os.getpid()
                 yield item[1]
         finally:
             stop.set()
+            # A pipe holds less than a chunk: unread, one would keep the worker from ever seeing the stop.
+            while item is not None:
+                item = results.get()
 
 
 @pytest.fixture
@@ -117,7 +125,7 @@ def test_stop_gives_the_gpu_back(random_generator, spaces):
         if progress.made:
             sessions.stop("visitor")
     assert progress.done and progress.made < 20
-    spaces.workers[-1].join(20)
+    spaces.workers[-1].join(300)
     assert not spaces.workers[-1].is_alive()
 
 

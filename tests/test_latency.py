@@ -22,8 +22,8 @@ HD = np.broadcast_to(np.uint8(128), (1080, 1920, 3))
 
 
 @pytest.fixture(scope="module")
-def generator() -> StreamingGenerator:
-    return StreamingGenerator.random("tiny")
+def generator(random_generator: StreamingGenerator) -> StreamingGenerator:
+    return random_generator
 
 
 def test_the_prediction_is_a_plain_sentence(generator):
@@ -81,6 +81,7 @@ def test_the_preflight_needs_no_picture_and_follows_the_chosen_one(tmp_path):
     assert video_size(replace(chosen, framing="face").planned()).width < 450
 
 
+@pytest.mark.slow
 def test_the_machine_is_measured_at_two_sizes(generator):
     sessions = SessionManager(generator)
     latency = measure(sessions.model)

@@ -4,7 +4,8 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODEL_MAY_IMPORT = {"config", "types", "motion", "chunks", "text", "caption", "models"}
+MODEL_MAY_IMPORT = {"config", "types", "motion", "chunks", "text", "models"}
+TEXT_MAY_IMPORT = {"config", "types", "chunks", "text"}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -42,10 +43,17 @@ def test_training_does_not_know_the_page() -> None:
         assert not any(name.startswith("mutual_forcing.demo") for name in names), path
 
 
-def test_models_import_only_what_is_below_them() -> None:
-    for path in files("mutual_forcing/models"):
-        inner = {n.split(".")[1] for n in imports_of(path) if n.startswith("mutual_forcing.")}
-        assert inner <= MODEL_MAY_IMPORT, (path, inner)
+def test_models_and_text_import_only_what_is_below_them() -> None:
+    for folder, allowed in (("models", MODEL_MAY_IMPORT), ("text", TEXT_MAY_IMPORT)):
+        for path in files(f"mutual_forcing/{folder}"):
+            inner = {n.split(".")[1] for n in imports_of(path) if n.startswith("mutual_forcing.")}
+            assert inner <= allowed, (path, inner)
+
+
+def test_the_inventory_imports_nothing_of_the_library() -> None:
+    """Configurations, below everything else, say how many of its phonemes a model knows."""
+    path = ROOT / "mutual_forcing" / "text" / "inventory.py"
+    assert not any(name.startswith("mutual_forcing") for name in imports_of(path))
 
 
 def test_no_judge_is_used_in_training() -> None:
@@ -65,3 +73,14 @@ def test_no_judge_is_used_in_training() -> None:
             if isinstance(node, ast.ImportFrom) and "metrics" in (node.module or "").split("."):
                 used |= {node.module.split(".")[-1], *(alias.name for alias in node.names)}
         assert not used & learned, (path, used)
+
+
+def test_packages_that_not_every_machine_can_load_are_imported_in_one_place() -> None:
+    allowed = {
+        "torchaudio": "mutual_forcing/audio.py",
+        "xformers": "mutual_forcing/models/varlen.py",
+    }
+    for package, module in allowed.items():
+        paths = [*files("mutual_forcing"), *files("training"), *files("examples"), ROOT / "app.py"]
+        users = {p for p in paths if package in {n.split(".")[0] for n in imports_of(p)}}
+        assert users == {ROOT / module}, (package, users)

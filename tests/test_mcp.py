@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import httpx
 import pytest
 from mcp import ClientSession
@@ -16,18 +15,11 @@ from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult
 
 import app
-from mutual_forcing import StreamingGenerator
 from mutual_forcing.demo.limits import Limits
 from mutual_forcing.demo.settings import from_file
 
 ROOT = Path(__file__).parents[1]
 FACE = ROOT / "examples" / "characters" / "01-blond-bob.png"
-
-
-def offered(generator: StreamingGenerator) -> str:
-    limits = Limits(seconds=5, mcp=True)
-    address = app.serve(generator, host="127.0.0.1", block=False, limits=limits)
-    return f"{address}gradio_api/"
 
 
 def talk_to(address: str, conversation: Callable, **headers: str) -> Any:
@@ -44,8 +36,9 @@ def talk_to(address: str, conversation: Callable, **headers: str) -> Any:
 
 @pytest.fixture
 def address(random_generator):
-    yield offered(random_generator)
-    gr.close_all()
+    limits = Limits(seconds=5, mcp=True)
+    with app.serving(random_generator, host="127.0.0.1", limits=limits) as address:
+        yield f"{address}gradio_api/"
 
 
 def uploaded(address: str, path: Path = FACE) -> str:

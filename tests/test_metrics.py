@@ -58,6 +58,7 @@ def test_the_recogniser_reads_flite_and_not_silence() -> None:
     assert word_error_rate(text, transcribe(noise)) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 def test_a_transcript_does_not_depend_on_what_was_heard_before() -> None:
     from training.data.voices import speak

@@ -340,7 +340,7 @@ def test_the_animator_learns_one_pair(portraits_folder) -> None:
     optimiser = torch.optim.AdamW(objective.model.parameters(), lr=3e-3)
     for _ in range(30):
         generator = torch.Generator().manual_seed(0)
-        values = objective.losses("model", batch, objective.model, generator, 0)
+        ((_, values),) = objective.step(batch, objective.model, generator, 0)
         optimiser.zero_grad()
         values["loss"].backward()
         optimiser.step()

@@ -1,5 +1,6 @@
 """The losses say what they should, and the optimisers move what they should."""
 
+import copy
 import itertools
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import POSITIONS_PER_SECOND
 from mutual_forcing.config import TokenGrid, preset
 from mutual_forcing.flow import sigma_schedule
@@ -15,18 +17,31 @@ from mutual_forcing.models.attention import RotaryTables
 from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.sampling import Sampler, prefill_static
-from mutual_forcing.timing import text_tokens
+from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import AVLatents, References
 from training.data.latents import LatentBatch, autocorrelation, join_batches
+from training.objectives.base import ClipConfig
 from training.objectives.dmd import distribution_matching, fake_flow_matching
-from training.objectives.guidance_distillation import distilled_share
+from training.objectives.guidance_distillation import GuidanceLeak, distilled_share
 from training.objectives.intervals import FINEST, draw_intervals
-from training.objectives.losses import GUIDANCE, Context, guided_teacher, split_target, spread
+from training.objectives.losses import (
+    DEFAULT_GUIDANCE,
+    Context,
+    Guidance,
+    guided_teacher,
+    split_target,
+    spread,
+)
 from training.objectives.monitors import Excerpt, figures, raise_alarms
-from training.objectives.mutual_forcing import MutualForcingObjective
+from training.objectives.mutual_forcing import (
+    DMDConfig,
+    MutualForcingConfig,
+    MutualForcingObjective,
+    RolloutConfig,
+)
 from training.objectives.rollout import FARTHEST, Rollout, draw_span, follow_on, roll_out
 from training.objectives.self_consistency import self_consistency
-from training.objectives.self_forcing import SelfForcingObjective
+from training.objectives.self_forcing import clip_level, whole_clip, whole_rollout
 from training.optim import Optimizers, as_matrix, hidden_matrices
 from training.stage_config import OptimizerConfig
 
@@ -121,7 +136,7 @@ class Recorder:
 def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
     model = Recorder({"said": 1.0, "unsaid": 0.5})
     said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
-    teacher = guided_teacher(model, said, unsaid, {"video": 2.0, "audio": 3.0})
+    teacher = guided_teacher(model, said, unsaid, Guidance(2.0, 3.0))
     x = {"video": torch.zeros(1, 2, 4, 5), "audio": torch.zeros(1, 2, 4, 3)}
     found = teacher(x, torch.full((1, 2), 0.5), torch.tensor([[FINEST, 2 * FINEST]]))
     for name, scale in (("video", 2), ("audio", 3)):
@@ -134,20 +149,21 @@ def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
 def test_masked_audio_stays_clean_in_self_consistency_and_is_not_learned() -> None:
     """As in a stream that sound drives: the audio has sigma = delta = 0, the video alone is denoised."""
     generator = torch.Generator().manual_seed(0)
-    clean = {name: torch.randn(2, 3, 4, 5, generator=generator) for name in ("video", "audio")}
+    chunks = AVLatents(*(torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2)))
+    clean = chunks.modalities
     weights = {name: torch.ones(2, 3, 4) for name in clean}
     audio_mask = torch.tensor([True, False])
     ema, model = Recorder({"said": 1.0, "unsaid": 0.0}), Recorder({"said": 0.2})
     said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
-    teacher = guided_teacher(ema, said, unsaid, GUIDANCE)
-    held = self_consistency(model, said, teacher, clean, weights, generator, audio_mask)
+    teacher = guided_teacher(ema, said, unsaid, DEFAULT_GUIDANCE)
+    held = self_consistency(model, said, teacher, chunks, weights, generator, audio_mask)
     for x, sigma, delta, _ in [*ema.asked, *model.asked]:
         assert torch.equal(x["audio"][0], clean["audio"][0])
         assert not sigma["audio"][0].any() and not delta["audio"][0].any()
         assert sigma["video"].all() and sigma["audio"][1].all()
         assert not torch.equal(x["video"][0], clean["video"][0])
     everywhere = self_consistency(
-        model, said, teacher, clean, weights, generator, torch.tensor([True, True])
+        model, said, teacher, chunks, weights, generator, torch.tensor([True, True])
     )
     assert everywhere["audio"] == 0 < everywhere["video"] and held["audio"] > 0
 
@@ -189,10 +205,94 @@ class Partly:
 def test_the_share_of_guidance_that_few_mode_holds_is_measured(share: float) -> None:
     branches, generator = ("video", "audio"), torch.Generator().manual_seed(0)
     batch = _batch(3, 2, preset("smoke").model)
-    guidance = {"video": 1.0, "audio": 3.0}
+    guidance = Guidance(1.0, 3.0)
     found = distilled_share(Partly(share), batch, branches, guidance, generator)
     assert found["video"] == 0, "there is none to hold"
     assert abs(found["audio"] - share) < 1e-3
+
+
+def test_guidance_that_leaks_into_multi_mode_is_measured() -> None:
+    """Multi mode that answers without guidance what guidance once gave has it all; none is none."""
+    branches, batch = ("video", "audio"), _batch(3, 2, preset("smoke").model)
+    leak = GuidanceLeak(Leaking(0.0), batch, branches, Guidance(1.0, 3.0))
+    for share in (0.0, 0.5, 1.0):
+        found = leak(Leaking(share), batch)
+        assert found["video"] == 0, "there is none to leak"
+        assert abs(found["audio"] - share) < 1e-3
+
+
+class Leaking(Partly):
+    """Its Multi mode itself has moved to where guidance 3 led."""
+
+    def __call__(self, latents, sigma, delta, said, history) -> AVLatents:
+        asked = float(said) * (1 + self.share * (3 - 1))
+        return latents.map(lambda part: torch.full_like(part, asked))
+
+
+class Clips:
+    """A corpus of noise."""
+
+    class corpus:  # noqa: N801 - stands for one
+        @staticmethod
+        def split(name: str) -> list:
+            return []
+
+    def __init__(self, config) -> None:
+        self.config = config
+
+    def memory(self) -> torch.Tensor:
+        return torch.full((16, self.config.video.token_dim), 0.5)
+
+    def batch(self, rng, split, size, chunks, dropout) -> LatentBatch:
+        return _batch(chunks, size, self.config)
+
+
+def _objective(config: MutualForcingConfig) -> MutualForcingObjective:
+    torch.manual_seed(0)
+    system = System.build(preset("smoke"))
+    return MutualForcingObjective(system, Clips(system.config.model), config, 4, 0)
+
+
+def _turns(objective: MutualForcingObjective) -> list[tuple[str, dict[str, torch.Tensor]]]:
+    ema = copy.deepcopy(objective.model).requires_grad_(False)
+    return list(objective.step(objective.batch(0), ema, torch.Generator().manual_seed(0), 0))
+
+
+def test_a_step_is_the_models_turn_and_then_the_fake_scores() -> None:
+    config = MutualForcingConfig(ClipConfig(lengths=(4,)), dmd=DMDConfig(fake_updates=2))
+    turns = _turns(_objective(config))
+    assert [name for name, _ in turns] == ["model", "fake", "fake"]
+    losses = turns[0][1]
+    parts = [
+        weight * (losses[f"{name}_video"] + losses[f"{name}_audio"]) / 2
+        for name, weight in (("flow", 1), ("consistency", 2 / 3), ("dmd", 1 / 3))
+    ]
+    assert torch.allclose(losses["loss"], sum(parts))
+    assert losses["drift"] > 0, "a part of the history is the model's own"
+
+
+def test_the_ablations_leave_out_what_they_say() -> None:
+    clips = ClipConfig(lengths=(4,))
+    shortcut = _objective(MutualForcingConfig(clips, rollout=None, dmd=None))
+    ((_, losses),) = _turns(shortcut)
+    assert losses["drift"] > 0, "of what Few mode makes after real history"
+    assert not any(name.startswith("dmd") for name in losses)
+    assert set(shortcut.networks) == {"model"} and shortcut.memory is None
+    alone = _turns(_objective(MutualForcingConfig(clips, consistency=0.0)))
+    assert not any(name.startswith("consistency") for name in alone[0][1])
+
+
+def test_the_fake_score_learns_what_it_judged() -> None:
+    """One step later than the model's, on the very same estimates, which carry no gradient to the model."""
+    objective = _objective(
+        MutualForcingConfig(ClipConfig(lengths=(4,)), dmd=DMDConfig(fake_updates=1))
+    )
+    (_, model), (_, fake) = _turns(objective)
+    fake["loss"].backward()
+    assert all(p.grad is None for p in objective.model.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in objective.fake.parameters())
+    model["loss"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in objective.model.parameters())
 
 
 def test_a_noisy_past_tells_nothing_of_how_the_motion_goes_on() -> None:
@@ -213,7 +313,6 @@ def test_a_noisy_past_tells_nothing_of_how_the_motion_goes_on() -> None:
 
 def test_self_consistency_takes_from_a_rollout_only_what_it_made() -> None:
     objective = MutualForcingObjective.__new__(MutualForcingObjective)
-    objective.system = None
     objective.device = lambda: torch.device("cpu")
     target = AVLatents(torch.zeros(64, 3, 4, 2), None)
     clip = AVLatents(torch.ones(64, 3, 4, 2), None)
@@ -221,9 +320,7 @@ def test_self_consistency_takes_from_a_rollout_only_what_it_made() -> None:
     made[:, 1] = True
     rollout = Rollout(clip, clip, made, {}, 1.0)
     mask = torch.zeros(64, dtype=torch.bool)
-    found = objective._chunks_to_noise(target, rollout, torch.Generator().manual_seed(0), mask)[
-        "video"
-    ]
+    found = objective._real_or_made(target, rollout, torch.Generator().manual_seed(0), mask).video
     assert not found[:, [0, 2]].any(), "a chunk that nothing made stays the shifted real one"
     assert 0.3 < found[:, 1].mean() < 0.7
 
@@ -265,14 +362,15 @@ def test_self_forcing_makes_all_but_the_first_chunk_of_every_row() -> None:
     model = AVTransformer(config).eval().requires_grad_(False)
     batch = _batch(5, 2, config)
     clean = batch.clean(("video", "audio"))
-    objective = SelfForcingObjective.__new__(SelfForcingObjective)
-    objective.own_history = True
-    made = objective._rollout(model, batch, clean, torch.Generator().manual_seed(0), 0)
+    generator = torch.Generator().manual_seed(0)
+    made = whole_rollout(model, batch, clean, generator)
     assert made.made[:, 1:].all() and not made.made[:, 0].any()
     estimate = {name: torch.zeros_like(part) for name, part in clean.modalities.items()}
-    judged = objective._judged(estimate, made)
+    judged = whole_clip(estimate, made)
     for name, part in clean.modalities.items():
         assert torch.equal(judged[name][:, 0], part[:, 0]) and not judged[name][:, 1:].any()
+    level = clip_level(clean.shape, generator)
+    assert (level == level[:, :1]).all() and level[0, 0] != level[1, 0], "as the teacher learned"
 
 
 def test_real_chunks_follow_on_from_another_past_and_forget_it() -> None:
@@ -303,13 +401,13 @@ def test_memory_tells_what_stands_from_what_flickers() -> None:
 
 def test_audio_is_given_only_where_the_history_is_real() -> None:
     objective = MutualForcingObjective.__new__(MutualForcingObjective)
-    objective.real_share, objective.own_history, objective.audio_driven = 0.4, True, 0.15
+    objective.config = MutualForcingConfig(rollout=RolloutConfig(real_share=0.4), audio_driven=0.15)
     objective.device = lambda: torch.device("cpu")
     generator = torch.Generator().manual_seed(0)
     drawn = torch.stack([objective._draw_audio_mask(10, generator) for _ in range(400)])
     assert not drawn[:, : objective._generated(10)].any()
     assert abs(drawn.float().mean() - 0.15) < 0.03
-    objective.own_history = False
+    objective.config = replace(objective.config, rollout=None)
     drawn = torch.stack([objective._draw_audio_mask(10, generator) for _ in range(400)])
     assert drawn[:, 0].any() and abs(drawn.float().mean() - 0.15) < 0.03
 

@@ -30,7 +30,7 @@ from mutual_forcing.models.kv_cache import KVCache, ParallelHistory
 from mutual_forcing.models.layers import at_time, rotary_frequencies, rotary_table, rotate
 from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.motion import MOTION
-from mutual_forcing.timing import text_tokens
+from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens, TimedPhoneme, Transcript
 
 CHUNKS, WINDOW = 6, 3

@@ -182,7 +182,7 @@ def test_what_is_remembered_is_bounded_and_made_once():
     def make(key: int) -> int:
         made.append(key)
         if key == 0:
-            go.wait(20)
+            go.wait(300)
         if key == 7:
             raise ValueError("Not this one.")
         if key == 8:

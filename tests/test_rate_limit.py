@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,16 +15,19 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from mcp.types import CallToolResult
 from PIL import Image
 
 import app
 from mutual_forcing import AVChunk, StreamingGenerator
+from mutual_forcing.demo.blocks import Page
 from mutual_forcing.demo.components import MODEL
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.limits import Limits
-from mutual_forcing.demo.page import launch_options
-from mutual_forcing.demo.rate_limit import address_of, limit_waiting_requests
-from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.demo.rate_limit import WaitingRequests, add_refusal, address_of
+from mutual_forcing.demo.server import listening, page_app
 
 SENTENCE = "You have 2 requests waiting already"
 
@@ -59,26 +64,38 @@ def server():
         served.append(name)
         return name
 
-    with gr.Blocks() as demo:
+    limits = Limits(waiting=2)
+    with Page(limits) as page:
         name = gr.Textbox()
         gr.Button().click(work, name, name, api_name="work", **MODEL)
-        limit_waiting_requests(demo, 2)
-    demo.queue(max_size=20)
-    _, address, _ = demo.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True)
-    yield address, go, served, demo._queue
-    go.set()
-    demo.close()
+        add_refusal(limits.waiting)
+    page.queue(max_size=20, api_open=False)
+    application = gr.mount_gradio_app(page_app(page, limits), page, path="/", mcp_server=True)
+    with listening(application, "127.0.0.1") as address:
+        yield address, go, served, page
+        go.set()
 
 
-def call(address: str, name: str, client: str) -> httpx.Response:
+def call(address: str, name: str, client: str, route: str = "call/work") -> httpx.Response:
     headers = {"X-Forwarded-For": client}
-    address += "gradio_api/call/work"
-    return httpx.post(address, json={"data": [name]}, headers=headers, timeout=30)
+    body = {"name": name} if "v2" in route else {"data": [name]}
+    return httpx.post(f"{address}gradio_api/{route}", json=body, headers=headers, timeout=30)
+
+
+def join(address: str, page: Page, client: str, session: str) -> httpx.Response:
+    index = next(i for i, fn in page.fns.items() if fn.api_name == "work")
+    body = {"data": ["joined"], "fn_index": str(index), "session_hash": session}
+    headers = {"X-Forwarded-For": client}
+    return httpx.post(f"{address}gradio_api/queue/join", json=body, headers=headers, timeout=30)
 
 
 def answer(address: str, response: httpx.Response) -> str:
     url = f"{address}gradio_api/call/work/{response.json()['event_id']}"
     return httpx.get(url, timeout=60).text
+
+
+def waiting(address: str) -> int:
+    return httpx.get(f"{address}gradio_api/queue/status", timeout=30).json()["queue_size"]
 
 
 def wait_until(condition) -> None:
@@ -90,30 +107,117 @@ def wait_until(condition) -> None:
 
 
 def test_one_address_cannot_fill_the_queue(server):
-    address, go, served, queue = server
+    address, go, served, _ = server
     first = call(address, "running", "8.8.8.8")
-    wait_until(lambda: len(queue) == 0)
-    waiting = [call(address, f"mine {n}", "8.8.8.8") for n in range(2)]
+    wait_until(lambda: waiting(address) == 0)
+    mine = [call(address, f"mine {n}", "8.8.8.8") for n in range(2)]
     for n in range(3):
         text = answer(address, call(address, f"too much {n}", "8.8.8.8"))
         assert "event: error" in text and SENTENCE in text
         assert "Traceback" not in text
     other = call(address, "yours", "1.1.1.1")
-    assert len(queue) == 3, "what was refused takes no place"
+    assert waiting(address) == 3, "what was refused takes no place"
     go.set()
-    for response in (first, *waiting, other):
+    for response in (first, *mine, other):
         assert "event: complete" in answer(address, response)
     assert served == ["running", "mine 0", "mine 1", "yours"], "first come, first served"
     assert "event: complete" in answer(address, call(address, "again", "8.8.8.8"))
 
 
+def test_the_limit_holds_for_every_way_in(server):
+    address, _, served, page = server
+    call(address, "running", "8.8.8.8")
+    wait_until(lambda: waiting(address) == 0)
+    for n in range(2):
+        assert call(address, f"mine {n}", "8.8.8.8").is_success
+    for route in ("call/work", "call/work/", "call/v2/work", "call/v2/work/"):
+        response = call(address, "too much", "8.8.8.8", route)
+        assert SENTENCE in answer(address, response), route
+    assert SENTENCE in answer(address, join(address, page, "8.8.8.8", "another tab"))
+    for route in ("run/work", "api/work", "run/predict"):
+        response = call(address, "past the queue", "8.8.8.8", route)
+        assert response.status_code in (404, 500), (route, response.text)
+    assert waiting(address) == 2 and served == []
+    # The tab counts too, wherever it calls from.
+    assert join(address, page, "1.1.1.1", "tab").is_success
+    assert join(address, page, "9.9.9.9", "tab").is_success
+    assert waiting(address) == 4
+    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=tab") as messages:
+        assert join(address, page, "208.67.222.222", "tab").is_success
+        lines = messages.iter_lines()
+        assert SENTENCE in next(line for line in lines if "process_completed" in line)
+
+
+def test_mcp_clients_are_told_apart_by_their_addresses(server):
+    address, go, served, _ = server
+    call(address, "running", "127.0.0.1")
+    wait_until(lambda: waiting(address) == 0)
+
+    async def ask(name: str, client: str) -> CallToolResult:
+        url, headers = f"{address}gradio_api/mcp/", {"X-Forwarded-For": client}
+        async with (
+            streamablehttp_client(url, headers=headers) as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            return await session.call_tool("work", {"name": name})
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = []
+        for n, client in enumerate(("8.8.8.8", "8.8.8.8", "1.1.1.1"), start=1):
+            asked.append(pool.submit(asyncio.run, ask(f"{client} {n}", client)))
+            wait_until(lambda wanted=n: waiting(address) == wanted)
+        refused = pool.submit(asyncio.run, ask("too much", "8.8.8.8")).result(timeout=30)
+        assert refused.isError and SENTENCE in refused.content[0].text
+        go.set()
+        assert not any(job.result(timeout=30).isError for job in asked)
+    assert served == ["running", "8.8.8.8 1", "8.8.8.8 2", "1.1.1.1 3"]
+
+
+def test_who_goes_away_or_cancels_waits_no_more(server):
+    address, _, _, page = server
+    call(address, "running", "8.8.8.8")
+    wait_until(lambda: waiting(address) == 0)
+    for _ in range(3):
+        for _ in range(2):
+            assert join(address, page, "8.8.8.8", "tab").is_success
+        wait_until(lambda: waiting(address) == 2)
+        with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=tab") as messages:
+            next(messages.iter_lines())
+        wait_until(lambda: waiting(address) == 0)
+        wait_until(lambda: not page.waiting.waiting_of("address 8.8.8.8"))
+    events = [join(address, page, "8.8.8.8", "other").json()["event_id"] for _ in range(2)]
+    wait_until(lambda: waiting(address) == 2)
+    wrong = {"session_hash": "other", "event_id": events[0]}
+    assert httpx.post(f"{address}gradio_api/cancel", json=wrong).status_code == 422
+    assert page.waiting.waiting_of("address 8.8.8.8") == 2, "what Gradio refuses changes nothing"
+    for event in events:
+        body = {"session_hash": "other", "fn_index": 0, "event_id": event}
+        assert httpx.post(f"{address}gradio_api/cancel", json=body).is_success
+    assert waiting(address) == 0 and not page.waiting.waiting_of("address 8.8.8.8")
+
+
+def test_whoever_came_before_the_one_served_is_forgotten():
+    requests = WaitingRequests(2)
+    me = frozenset({"address 8.8.8.8"})
+    lost, mine = requests.enter("a", me), requests.enter("b", me)
+    assert requests.enter("c", me) is None
+    requests.start(mine)
+    assert not requests.waiting_of("address 8.8.8.8") and not mine.waiting
+    again = requests.enter("c", me)
+    requests.start(lost)  # does no harm
+    assert requests.waiting_of("address 8.8.8.8") == 1
+    requests.leave(again)
+    assert requests.waiting_of("address 8.8.8.8") == 0
+
+
 def test_several_tabs_of_one_browser_share_their_places(server):
-    address, go, _, queue = server
+    address, go, _, _ = server
     tabs = [Client(address, verbose=False) for _ in range(4)]
     jobs = []
     for number, tab in enumerate(tabs[:3]):
         jobs.append(tab.submit(f"tab {number}", api_name="/work"))
-        wait_until(lambda wanted=number: len(queue) == wanted)
+        wait_until(lambda wanted=number: waiting(address) == wanted)
     with pytest.raises(AppError, match=SENTENCE):
         tabs[3].predict("tab 3", api_name="/work")
     go.set()
@@ -133,11 +237,6 @@ class Held(StreamingGenerator):
 
 def test_the_page_shares_its_queue(random_generator, tmp_path):
     held = Held(random_generator.system, random_generator.device)
-    sessions = SessionManager(held, Limits(waiting=1))
-    page = app.build_demo(held, sessions)
-    _, address, _ = page.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options(sessions)
-    )
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "face.png")
 
     def submit(text: str):
@@ -147,16 +246,15 @@ def test_the_page_shares_its_queue(random_generator, tmp_path):
             seconds=0.64, window=0, api_name="/generate",
         )  # fmt: skip
 
-    try:
-        running = submit("One.")
-        wait_until(lambda: running.status().code == Status.PROCESSING)
-        waiting = submit("Two.")
-        wait_until(lambda: waiting.status().code == Status.IN_QUEUE)
-        with pytest.raises(AppError, match="You have a request waiting"):
-            submit("Three.").result(timeout=30)
-        held.go.set()
-        assert running.result(timeout=60) and waiting.result(timeout=60)
-    finally:
-        held.go.set()
-        page.close()
-        sessions.close()
+    with app.serving(held, host="127.0.0.1", limits=Limits(waiting=1)) as address:
+        try:
+            running = submit("One.")
+            wait_until(lambda: running.status().code == Status.PROCESSING)
+            second = submit("Two.")
+            wait_until(lambda: second.status().code == Status.IN_QUEUE)
+            with pytest.raises(AppError, match="You have a request waiting"):
+                submit("Three.").result(timeout=30)
+            held.go.set()
+            assert running.result(timeout=60) and second.result(timeout=60)
+        finally:
+            held.go.set()

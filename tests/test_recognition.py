@@ -10,8 +10,8 @@ import pytest
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.metrics import mouth
-from mutual_forcing.recognition import PhonemeRecogniser
-from mutual_forcing.text import ARPABET, PHONEMES
+from mutual_forcing.text.inventory import ARPABET, PHONEMES
+from mutual_forcing.text.recognition import PhonemeRecogniser
 from mutual_forcing.types import TimedPhoneme
 from training.data.dataset import Clip, Corpus
 
@@ -72,10 +72,9 @@ def test_a_stream_hears_a_few_seconds_ahead_and_the_same_as_all_at_once(clip: Cl
     assert all(a.end <= b.start + 0.011 for a, b in pairwise(phonemes))
 
 
-def test_lips_follow_driving_sound(clip: Clip) -> None:
-    generator = StreamingGenerator.from_pretrained("tiny", device="cpu")
+def test_lips_follow_driving_sound(clip: Clip, served_generator: StreamingGenerator) -> None:
     request = GenerationRequest(clip.read_frames(0, 1)[0], audio=clip.read_audio(), steps=2)
-    frames = np.concatenate([chunk.frames for chunk in generator.stream(request)])
+    frames = np.concatenate([chunk.frames for chunk in served_generator.stream(request)])
     read = mouth.read_openness(mouth.load_reader(), frames)
     wanted = np.asarray(clip.row["viseme_openness"])
     correlation, _, _ = mouth.sync(read[: len(wanted)], wanted)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from training.data.sentences import SentenceMaker, spoken_coverage
+from training.data.sentences import HELDOUT, SentenceMaker, spoken_coverage
 
 
 def words_of(sentence: str) -> set[str]:
@@ -17,11 +17,16 @@ def test_heldout_words_never_occur_in_train() -> None:
         assert not words_of(maker.sentence(rng, "train")) & maker.heldout_words
 
 
-def test_heldout_sentences_hold_a_heldout_word() -> None:
+def test_what_is_held_out_for_choices_is_not_what_reports_are_made_on() -> None:
+    """Every development sentence has a word that is said nowhere else, and so has every test sentence."""
     maker, rng = SentenceMaker(0), np.random.default_rng(0)
-    for _ in range(300):
-        sentence = maker.sentence(rng, "heldout")
-        assert words_of(sentence) & maker.heldout_words, sentence
+    development, test = (maker.words[split] for split in HELDOUT)
+    assert not development & test and development | test == maker.heldout_words
+    assert 0.4 < len(test) / len(maker.heldout_words) < 0.6
+    for split, own, other in (("development", development, test), ("test", test, development)):
+        for _ in range(300):
+            words = words_of(maker.sentence(rng, split))
+            assert words & own and not words & other, words
 
 
 def test_train_sentences_cover_the_diphones() -> None:

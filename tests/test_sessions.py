@@ -20,8 +20,8 @@ PICTURE = np.full((64, 48, 3), 128, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def generator() -> StreamingGenerator:
-    return StreamingGenerator.random("tiny")
+def generator(random_generator: StreamingGenerator) -> StreamingGenerator:
+    return random_generator
 
 
 def video_seconds(path: Path) -> float:
@@ -83,6 +83,7 @@ def test_a_failure_keeps_what_was_made(generator, monkeypatch):
         list(sessions.proceed("visitor", "More."))
 
 
+@pytest.mark.slow
 def test_sessions_of_large_videos_are_forgotten_before_they_fill_the_memory(generator, monkeypatch):
     sessions = SessionManager(generator)
     request = GenerationRequest(

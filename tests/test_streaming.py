@@ -1,5 +1,8 @@
 """The streaming generator as its users call it; weights are random, the code is real."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -138,10 +141,53 @@ def test_own_timing_is_obeyed(random_generator, picture) -> None:
     assert random_generator.plan(request).chunks == 3
 
 
+def test_what_cannot_be_spoken_is_named(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="Hello 😀 there", steps=1)
+    assert random_generator.plan(request).unspoken == ("😀",)
+    state = random_generator.start(request)
+    random_generator.extend(state, "More 🎈.")
+    assert state.transcript.unspoken == ("😀", "🎈")
+    assert random_generator.plan(replace(request, text="Hello")).unspoken == ()
+
+
+def test_the_preview_is_what_is_said(random_generator, picture) -> None:
+    reading = random_generator.preview("Dr. Who has $5 😀")
+    assert reading.text == "Doctor Who has five dollars" and reading.unspoken == ("😀",)
+    state = random_generator.start(GenerationRequest(picture, text="Dr. Who has $5 😀", steps=1))
+    assert [w.word for w in state.transcript.words] == [w.text for w in reading.words]
+
+
+def test_only_what_the_voices_speak_is_warmed_up(random_generator, monkeypatch) -> None:
+    warmed = []
+    monkeypatch.setattr("mutual_forcing.streaming.warm_up", warmed.append)
+    random_generator.warm_up()
+    assert warmed == ["en"]
+
+
+@pytest.mark.parametrize("change", [{"text": "こんにちは"}, {"text": "12", "language": "ja"}])
+def test_a_language_that_the_voices_do_not_speak_is_refused(
+    random_generator, picture, change
+) -> None:
+    request = GenerationRequest(picture, **change)
+    for refuse in (random_generator.plan, random_generator.start):
+        with pytest.raises(ValueError, match="voices speak English only: write it in English, or"):
+            refuse(request)
+    state = random_generator.start(replace(request, text="Hello.", language="auto"))
+    with pytest.raises(ValueError, match="voices speak English only"):
+        random_generator.extend(state, "こんにちは")
+
+
+def test_phonemes_that_the_model_does_not_know_are_refused(random_generator, picture) -> None:
+    transcript = Transcript((TimedPhoneme("ɾ", 0.0, 0.3),))
+    with pytest.raises(ValueError, match="does not know the phonemes ɾ"):
+        random_generator.start(GenerationRequest(picture, transcript=transcript))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"text": ""}, "Nothing to say"),
+        ({"text": "Hi", "language": "fr"}, "language must be one of auto, en, ja"),
         ({"text": "Hi", "steps": 0}, "between 1 and 50"),
         ({"text": "Hi", "steps": 51}, "between 1 and 50"),
         ({"text": "Hi", "steps": 2.5}, "whole number"),
@@ -184,7 +230,7 @@ def test_bad_pictures_are_refused(image) -> None:
 
 
 def test_unspeakable_text_is_refused(random_generator, picture) -> None:
-    for text in ("😀😀", "你好", "..."):
+    for text in ("😀😀", "Привет", "..."):
         with pytest.raises(ValueError, match="spoken"):
             random_generator.plan(GenerationRequest(picture, text=text))
 
@@ -197,14 +243,18 @@ def test_missing_and_foreign_checkpoints_are_refused(tmp_path) -> None:
         StreamingGenerator.from_pretrained(tmp_path)
 
 
-def test_checkpoint_round_trip(random_generator, picture, tmp_path) -> None:
+def test_checkpoint_round_trip(picture, tmp_path) -> None:
     from mutual_forcing.checkpoint import save_checkpoint
 
-    save_checkpoint(random_generator.system, tmp_path, {"note": "test"}, half=False)
-    assert all(p.stat().st_size < 10_000_000 for p in tmp_path.glob("*.safetensors"))
+    generator = StreamingGenerator.random("tiny")  # large enough for several files
+    save_checkpoint(generator.system, tmp_path, {"note": "test"}, half=False)
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 1 and all(path.stat().st_size < 10_000_000 for path in shards)
+    index = json.loads((tmp_path / "weights.safetensors.index.json").read_text(encoding="utf-8"))
+    assert set(index["weight_map"].values()) == {path.name for path in shards}
     again = StreamingGenerator.from_pretrained(tmp_path)
     request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1)
-    first, second = (next(g.stream(request)) for g in (random_generator, again))
+    first, second = (next(g.stream(request)) for g in (generator, again))
     assert np.array_equal(first.frames, second.frames)
 
 
@@ -216,11 +266,11 @@ def test_a_checkpoint_is_replaced_only_by_a_whole_one(
     checkpoint.save_checkpoint(random_generator.system, tmp_path, {})
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(shard: dict, path) -> None:
+    def full(*_, **__) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr("safetensors.torch.save_file", full)
         checkpoint.save_checkpoint(random_generator.system, tmp_path, {})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "weights-099.safetensors").write_bytes(b"of a larger one")

@@ -23,6 +23,7 @@ def surprise_of(demo: gr.Blocks):
     return next(fn for fn in demo.fns.values() if fn.name == "surprise")
 
 
+@pytest.mark.slow
 def test_the_bundled_characters_can_be_read_and_all_differ():
     pictures = [read_character(str(path)) for path in BUNDLED]
     assert len(pictures) >= 40

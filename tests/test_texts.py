@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS
 from mutual_forcing.demo import texts
 from mutual_forcing.demo.comparison import MAX_VARIANTS
-from mutual_forcing.demo.page import build_demo, launch_options
+from mutual_forcing.demo.page import build_demo, mount_options
 from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.demo.texts import LANGUAGES, Phrase, say, serialised
 from mutual_forcing.demo.texts_table import TEXTS
+from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, FRAMINGS, MAX_SECONDS
 
 DEMO = Path(texts.__file__).parent
@@ -88,7 +88,7 @@ def test_numbers_in_texts_are_those_of_the_code():
 
 def test_the_page_carries_the_table_and_asks_for_it_by_key(random_generator):
     sessions = SessionManager(random_generator)
-    demo, options = build_demo(random_generator, sessions), launch_options(sessions)
+    demo, options = build_demo(random_generator, sessions), mount_options(sessions)
     delivered = options["i18n"].translations_dict
     assert set(delivered) == set(LANGUAGES)
     assert delivered["en"].keys() == delivered["ja"].keys() == TEXTS.keys()

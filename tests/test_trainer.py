@@ -3,15 +3,17 @@
 import json
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+from training.objectives.losses import Guidance
 from training.recipes import BASELINES, STAGES
-from training.stage_config import Recipe
+from training.stage_config import Recipe, Turns
 from training.stages import Workspace
 from training.tracker import Tracker
 from training.trainer import Interrupted, Trainer, differences
@@ -28,25 +30,34 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@dataclass(frozen=True)
+class ToyConfig:
+    kind: ClassVar[str] = "toy"
+
+    def build(self, sources, recipe) -> "Toy":
+        return Toy()
+
+
 class Toy:
     """A line is fitted, then a second network to the first one's output of the same step."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.networks = {"model": nn.Linear(3, 3), "critic": nn.Linear(3, 3)}
-        self.updates = {"critic": 2}
         self.interrupts: dict[int, int] = {}
         self.signal = signal.SIGINT
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
 
-    def losses(self, network, batch, ema, generator, step) -> dict[str, torch.Tensor]:
-        if network == "critic":  # the model has moved already
-            for _ in range(self.interrupts.pop(step, 0)):
-                signal.raise_signal(self.signal)
-        noise = torch.randn(batch.shape, generator=generator)
-        return {"loss": (self.networks[network](batch + noise) - batch.flip(1)).square().mean()}
+    def step(self, batch, ema, generator, step) -> Turns:
+        for name in ("model", "critic", "critic"):
+            if name == "critic":  # the model has moved already
+                for _ in range(self.interrupts.pop(step, 0)):
+                    signal.raise_signal(self.signal)
+            noise = torch.randn(batch.shape, generator=generator)
+            out = self.networks[name](batch + noise)
+            yield name, {"loss": (out - batch.flip(1)).square().mean()}
 
     def write_samples(self, ema, folder: Path, step: int) -> dict[str, float]:
         return {"heldout/step": float(step)}
@@ -56,7 +67,7 @@ class Toy:
 
 
 def trainer(folder: Path, save_every: int = 100, steps: int = STEPS, seed: int = 0) -> Trainer:
-    plan = Recipe("toy", "toy", steps, 4, seed=seed, save_every=save_every, sample_every=2)
+    plan = Recipe("toy", ToyConfig(), steps, 4, seed=seed, save_every=save_every, sample_every=2)
     return Trainer(plan, Toy(), folder, CPU)
 
 
@@ -121,12 +132,18 @@ def test_a_training_goes_on_only_with_its_own_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*STAGES, *BASELINES])
 def test_a_longer_training_goes_on_with_a_shorter_and_no_other(name: str, tmp_path: Path) -> None:
     plans = [Workspace(tmp_path, "tiny", CPU).plan(name, steps) for steps in (50, 100)]
-    saved = json.loads(json.dumps(asdict(plans[0])))
+    saved = json.loads(json.dumps(plans[0].to_dict()))
     assert not differences(plans[0], saved) and not differences(plans[1], saved)
     assert differences(replace(plans[1], batch=3), saved) == ["batch"]
-    assert differences(replace(plans[0], options={"more": 1}), saved) == ["options"]
-    other = {**plans[1].options, "guidance": {"video": 9.0, "audio": 9.0}}
-    assert differences(replace(plans[1], options=other), saved) == ["options"], "no schedule"
+    assert "objective.kind" in differences(replace(plans[0], objective=ToyConfig()), saved)
+
+
+def test_what_differs_is_named_by_its_place(tmp_path: Path) -> None:
+    plans = [Workspace(tmp_path, "tiny", CPU).plan("mutual_forcing", steps) for steps in (50, 100)]
+    saved = json.loads(json.dumps(plans[0].to_dict()))
+    objective = replace(plans[1].objective, guidance=Guidance(2.0, 9.0))
+    other = replace(plans[1], objective=objective)
+    assert differences(other, saved) == ["objective.guidance.audio"], "no schedule"
 
 
 def test_a_stage_killed_before_its_export_still_knows_its_figures(
@@ -161,9 +178,9 @@ def test_schedules_are_as_long_as_the_steps_that_are_asked_for(tmp_path: Path) -
     workspace = Workspace(tmp_path, "tiny", CPU)
     for name in ("mutual_forcing", "mutual_forcing_sc"):
         plan = workspace.plan(name, 400, seed=3)
-        assert plan.steps == 400 and plan.seed == 3 and plan.options["ramp"] == 200
+        assert plan.steps == 400 and plan.seed == 3 and plan.objective.rollout.ramp == 200
         assert plan.optimizer.warmup == 50
-    assert workspace.plan("joint", 1000).options["consistency_from"] == 400
+    assert workspace.plan("joint", 1000).objective.consistency.start == 400
     assert workspace.plan("joint") == workspace.plan("joint", workspace.plan("joint").steps)
     with pytest.raises(ValueError, match="at least one step"):
         workspace.plan("joint", 0)

@@ -11,38 +11,16 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import System
+from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.streaming import BRANCHES
 from training.data.dataset import Corpus
 from training.data.latents import Dropout, LatentDataset
+from training.data.precompute import encode_silence
 from training.recipes import BASELINES, STAGES, recipe
 from training.stages import Workspace
 from training.trainer import Interrupted, Trainer
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def workspace(
-    corpus_folder: Path, portraits_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Workspace:
-    """A run of the smoke scale with everything before the transformer done."""
-    root = tmp_path_factory.mktemp("run")
-    (root / "corpus").symlink_to(corpus_folder)
-    (root / "portraits").symlink_to(portraits_folder)
-    workspace = Workspace(root, "smoke", CPU)
-    for name in STAGES[:3]:
-        workspace.train(name)
-    for branch in ("audio", "video"):
-        workspace.encode(branch)
-    return workspace
-
-
-@pytest.fixture(scope="module")
-def trained(workspace: Workspace) -> Workspace:
-    """Every stage of the transformer done, two steps each."""
-    for name in STAGES[3:]:
-        workspace.train(name)
-    return workspace
 
 
 def test_stages_leave_records_metrics_and_samples(trained: Workspace) -> None:
@@ -82,7 +60,7 @@ def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) ->
         trained.train("bidirectional")
     plan = replace(recipe(name, "smoke"), steps=1, sample_every=100)
     torch.manual_seed(0)
-    trainer = Trainer(plan, trained._objective(plan), tmp_path, CPU)
+    trainer = Trainer(plan, plan.objective.build(trained, plan), tmp_path, CPU)
     before = {k: v.clone() for k, v in trainer.objective.model.state_dict().items()}
     trainer.run()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -91,14 +69,13 @@ def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) ->
     moved = [k for k, v in trainer.objective.model.state_dict().items() if not v.equal(before[k])]
     assert any("blocks" in key for key in moved)
     figures = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["metrics"]
-    learns_both = plan.objective == "mutual_forcing"
-    assert ("heldout/folded_audio" in figures) == learns_both, "only where Multi mode teaches Few"
+    learns_both = plan.objective.kind == "mutual_forcing"
+    for figure in ("folded_audio", "leaked_audio"):
+        assert (f"heldout/{figure}" in figures) == learns_both, "only where Multi mode teaches Few"
 
 
-def test_a_clip_without_motion_begins_with_a_still_that_is_not_learned(
-    workspace: Workspace,
-) -> None:
-    """What precedes a stream is the reference picture; in training, the latent before the second chunk."""
+def test_a_clip_may_begin_as_streams_do(workspace: Workspace) -> None:
+    """A static picture in silence, before anything is said, which is looked back on and not learned."""
     data = LatentDataset(
         Corpus(workspace.corpus_folder),
         workspace.latents_folder,
@@ -106,17 +83,24 @@ def test_a_clip_without_motion_begins_with_a_still_that_is_not_learned(
         BRANCHES,
     )
     clip = data.corpus.split("train")[0]
-    real = data.item(clip, 0, 3, np.random.default_rng(0))
-    still, moving = (
-        data.item(clip, 0, 3, np.random.default_rng(0), Dropout(0, 0, 0, 0, 0, 0, motion))
-        for motion in (1.0, 0.0)
-    )
-    assert torch.equal(moving.video, real.video) and bool(real.has_motion)
-    assert all(torch.equal(latent, real.video[0, 0, -1]) for latent in still.video[0, 0])
-    assert torch.equal(still.video[:, 1:], real.video[:, 1:])
-    weights = still.weights(BRANCHES)
-    assert not weights["video"][0, 0].any() and weights["video"][0, 1:].all()
-    assert weights["audio"].all() and moving.weights(BRANCHES)["video"].all()
+    real = data.item(clip, 0, 2, np.random.default_rng(0))
+    begun = data.item(clip, -1, 3, np.random.default_rng(0))
+    assert bool(real.has_motion) and not bool(begun.has_motion)
+    assert all(torch.equal(latent, real.video[0, 0, 0]) for latent in begun.video[0, 0])
+    system = workspace.system()
+    silence = encode_silence(system.audio_codec, system.config.model.audio.grid, CPU)
+    assert torch.equal(begun.audio[:, :1], silence.half().float()), "as the stream's own"
+    for name in ("video", "audio"):
+        assert torch.equal(getattr(begun, name)[:, 1:], getattr(real, name))
+    assert torch.equal(begun.text.ids[:, 1:], real.text.ids)
+    later = begun.text.start[0, 0][begun.text.ids[0, 0] > 0]
+    assert (later >= CHUNK_SECONDS - 1e-6).all(), "nothing is said in it"
+    for weights in begun.weights(BRANCHES).values():
+        assert not weights[0, 0].any() and weights[0, 1:].all()
+    rng = np.random.default_rng(0)
+    for share in (0.0, 1.0):
+        batch = data.batch(rng, "train", 8, 2, Dropout(beginning=share))
+        assert (~batch.has_motion).float().mean() == share
 
 
 def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None:
@@ -128,7 +112,7 @@ def test_export_loads_and_streams(trained: Workspace, picture, tmp_path) -> None
     assert record["model_stage"] == "mutual_forcing" and set(record["stages"]) == set(STAGES)
     corpus = json.loads((trained.corpus_folder / "corpus.json").read_text(encoding="utf-8"))
     assert record["corpus"]["options"] == corpus["options"]
-    assert record["stages"]["mutual_forcing"]["options"]["guidance"] == {"video": 2, "audio": 2}
+    assert record["stages"]["mutual_forcing"]["objective"]["guidance"] == {"video": 2, "audio": 2}
     assert record["hours"] == round(sum(s["hours"] for s in record["stages"].values()), 2)
     chunk = next(generator.stream(GenerationRequest(picture, text="Hello.", steps=1)))
     assert chunk.frames.shape == (16, 256, 342, 3), "small pictures are enlarged"
@@ -163,7 +147,7 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
     assert workspace.record("joint")["recipe"]["steps"] == 2
     export(workspace, tmp_path / "again", "joint")
     told = json.loads((tmp_path / "again/record.json").read_text(encoding="utf-8"))
-    assert told["stages"]["joint"]["options"]["guidance"] == {"video": 2, "audio": 2}
+    assert told["stages"]["joint"]["objective"]["guidance"] == {"video": 2, "audio": 2}
     with pytest.raises(ValueError, match="already holds"):
         import_checkpoint(tmp_path / "checkpoint", workspace)
     weights = workspace.stage_folder("joint") / "weights.safetensors"
@@ -188,7 +172,7 @@ def test_resumed_training_equals_uninterrupted(
 
     def build(folder: Path) -> Trainer:
         torch.manual_seed(0)
-        return Trainer(plan, trained._objective(plan), folder, CPU)
+        return Trainer(plan, plan.objective.build(trained, plan), folder, CPU)
 
     whole = build(tmp_path / "whole")
     whole.run()
@@ -231,7 +215,7 @@ def test_corpus_rows_are_whole(corpus_folder: Path) -> None:
     from training.data.dataset import Corpus
 
     corpus = Corpus(corpus_folder)
-    assert {c.row["split"] for c in corpus.clips} == {"train", "heldout"}
+    assert {c.row["split"] for c in corpus.clips} == {"train", "development"}
     for clip in corpus.clips:
         row = clip.row
         assert clip.frames == 16 * clip.chunks == len(row["mouth_openness"])
@@ -251,7 +235,8 @@ def test_methods_see_the_same_clips_and_no_other_stage_does(
     monkeypatch.setattr(Workspace, "system", lambda self, *_: System.build(self.system_config))
 
     def batch(name: str, step: int = 3):
-        return workspace._objective(workspace.plan(name)).batch(step)
+        plan = workspace.plan(name)
+        return plan.objective.build(workspace, plan).batch(step)
 
     ours, theirs, joint = (batch(n) for n in ("mutual_forcing", "diffusion_forcing", "joint"))
     assert torch.equal(ours.video, theirs.video) and torch.equal(ours.audio, theirs.audio)

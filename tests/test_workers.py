@@ -12,8 +12,7 @@ import pytest
 from training.reproduce import JOBS
 from training.workers import Job, run_jobs
 
-WAIT = "import sys, time; from pathlib import Path; time.sleep(float(sys.argv[2])); "
-MAKE = WAIT + "Path(sys.argv[1]).write_text(str(time.time()))"
+MAKE = "import sys, time; from pathlib import Path; Path(sys.argv[1]).write_text(str(time.time()))"
 PATIENT = """
 import signal, sys, time
 from pathlib import Path
@@ -40,11 +39,10 @@ def job(
     name: str,
     *after: str,
     code: str = MAKE,
-    seconds: float = 0.0,
     apart: bool = False,
 ) -> Job:
     path = folder / name
-    command = ("-c", code, str(path), str(seconds))
+    command = ("-c", code, str(path))
 
     def here() -> None:
         path.write_text(str(time.time()))
@@ -59,10 +57,13 @@ def made(folder: Path) -> list[str]:
 
 
 def test_jobs_wait_for_what_they_need_and_run_beside_what_they_do_not(tmp_path: Path) -> None:
+    """The long one lasts until those beside it are made: in turn with them it would last for ever."""
+    shorter = str(tmp_path / "shorter")
+    until = f"import os, time\nwhile not os.path.exists({shorter!r}): time.sleep(0.05)\ntime.sleep(0.05)\n"
     run_jobs(
         [
             job(tmp_path, "corpus"),
-            job(tmp_path, "long", "corpus", seconds=2),
+            job(tmp_path, "long", "corpus", code=f"{until}{MAKE}"),
             job(tmp_path, "short", "corpus"),
             job(tmp_path, "shorter", "short"),
             job(tmp_path, "last", "long", "shorter"),
@@ -135,26 +136,28 @@ raise SystemExit(run(lambda: run_jobs(jobs, 2)))
 
 
 def wait_for(folder: Path, pattern: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while len(list(folder.glob(pattern))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
     time.sleep(0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_lets_all_save_and_ends(number: signal.Signals, tmp_path: Path) -> None:
     process = started(tmp_path, "PATIENT")
     os.kill(process.pid, number)
-    assert process.wait(timeout=120) == 130
+    assert process.wait(timeout=600) == 130
     assert all((tmp_path / name).read_text() == "saved" for name in ("one", "two"))
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_what_saves_for_too_long(tmp_path: Path) -> None:
     process = started(tmp_path, "STUBBORN")
     os.kill(process.pid, signal.SIGINT)
     wait_for(tmp_path, "*.saving")
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    assert process.wait(timeout=600) == 130
     for path in tmp_path.glob("*.begun"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.read_text()), 0)

@@ -31,7 +31,7 @@ from .evaluation.comparison_tables import Clips, Rows, differences, long_table, 
 from .evaluation.rows import read_rows
 from .export import commit
 from .import_checkpoint import ORIGIN, import_checkpoint
-from .recipes import BASELINES, SCALES, STAGES, recipe
+from .recipes import BASELINES, MULTI_MODE_METHODS, SCALES, STAGES, recipe
 from .reproduce import reproduction_jobs
 from .stages import Workspace, pick_device
 from .trainer import differences as recipe_differences
@@ -193,7 +193,7 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     once = () if name == "joint" else ("--no-ceilings",)  # which are the same for all
     evaluate = _command(
         "training.evaluate", *once, checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
-        out=_judged(entry), clips=comparison.clips, steps=comparison.sampling,
+        out=_judged(entry), clips=comparison.clips, steps=sampling_of(name, comparison.sampling),
         seed=comparison.seed, **{"long-seconds": comparison.long_seconds},
     )  # fmt: skip
     trained = () if name == "joint" else (f"train {entry.label}",)
@@ -202,6 +202,15 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
         Job(made, lambda: False, 0.01, trained, command=export),
         Job(f"judge {entry.label}", lambda: False, 0.6, (made,), command=evaluate),
     ]
+
+
+def sampling_of(method: str, sampling: str) -> str:
+    """The step counts of a method, by the sampler that it was trained for: Multi mode, guided, where no
+    intervals are.
+    """
+    if method not in MULTI_MODE_METHODS:
+        return sampling
+    return ",".join(f"m{count.strip().removeprefix('m')}" for count in sampling.split(","))
 
 
 def _judged(entry: Entry) -> Path:
@@ -218,7 +227,7 @@ def compare(comparison: MethodComparison) -> str:
     """Train and evaluate every method; write comparison.json and comparison.md; return the Markdown."""
     run_jobs(comparison_jobs(comparison), comparison.workers)
     rows = rows_of(comparison)
-    apart = differences(clips_of(comparison, rows), "mutual_forcing")
+    apart = differences(clips_of(comparison, rows), "mutual_forcing", MULTI_MODE_METHODS)
     return write(rows, comparison, apart)
 
 
@@ -303,7 +312,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="default: those of the recipe mutual_forcing")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--sampling", default="4,8", help="step counts, as for training.evaluate")
+    parser.add_argument(
+        "--sampling",
+        default="4,8",
+        help="step counts, as for training.evaluate; methods without intervals take them in Multi mode",
+    )
     parser.add_argument(
         "--long-seconds", type=float, default=30.0, help="of long streams, 0 for none"
     )

@@ -24,6 +24,7 @@ from mutual_forcing import StreamingGenerator
 
 from .command import run
 from .data.dataset import Corpus
+from .data.sentences import HELDOUT
 from .evaluation import film, long, memory, plots, results, rows
 from .evaluation.heldout import heldout_corpus, split_warning
 from .evaluation.judge import Judge
@@ -84,7 +85,7 @@ def _streams(
     seed: int,
 ) -> None:
     """The long streams of the suite, beside the truth of the same sentences; means over the characters."""
-    scripts = long.write_scripts(pool(judge.corpus), suite.long_seconds, suite.long_streams)
+    scripts = long.write_scripts(pool(judge), suite.long_seconds, suite.long_streams)
     settings = {(s := Setting.parse(text)).name: s for text in suite.long_steps}
     for name in ("ground truth", *settings):
         streams = []
@@ -170,13 +171,19 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-ceilings", action="store_true", help="leave out what no transformer has a part in"
     )
+    parser.add_argument(
+        "--split",
+        choices=HELDOUT,
+        default="test",
+        help="development for whatever is chosen by the figures; default: test",
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
 
 def suite_of(options: argparse.Namespace) -> Suite:
     """The chosen suite with what the command line changes. Raises ValueError for a wrong number."""
-    suite = replace(SUITES[options.suite], ceilings=not options.no_ceilings)
+    suite = replace(SUITES[options.suite], ceilings=not options.no_ceilings, split=options.split)
     if options.clips is not None:
         suite = replace(suite, clips=options.clips)
     if options.multi_clips is not None:
@@ -207,7 +214,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         corpus = Corpus(options.corpus)
     else:
         corpus = heldout_corpus(options.out / "corpus", suite.choice, PICTURE_SIZE)
-    judge = Judge(corpus)
+    judge = Judge(corpus, suite.split)
     sys.stdout.write(evaluate(suite, judge, generators, options.out, options.seed))
 
 

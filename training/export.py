@@ -19,7 +19,7 @@ import torch
 from mutual_forcing.checkpoint import save_checkpoint
 
 from .command import run
-from .import_checkpoint import ORIGIN
+from .import_checkpoint import OBJECTIVE, ORIGIN
 from .recipes import SCALES, recipe
 from .stages import FROZEN, Workspace, latest_model_stage
 
@@ -76,8 +76,7 @@ def _line(stage: str, scale: str) -> list[str]:
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:
     kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed")}
-    # Records that were imported before 2026-11-27 have no options.
-    kept["options"] = record["recipe"].get("options", {})
+    kept |= {name: record["recipe"][name] for name in OBJECTIVE if name in record["recipe"]}
     kept |= {name: record[name] for name in ("hours", "metrics")}
     return kept | {name: record[name] for name in (ORIGIN,) if name in record}
 

@@ -21,6 +21,8 @@ from .command import run
 from .stages import FROZEN, MODEL_STAGES, Workspace
 from .train_state import save_tensors
 
+OBJECTIVE = ("objective", "options")
+"""What a record calls the objective's configuration; "options" until 2026-11-28."""
 ORIGIN = "adopted"
 """Key of a stage's record under which it tells the checkpoint that it was imported from. Records of earlier
 runs have this word."""
@@ -63,7 +65,7 @@ def _imported_from(workspace: Workspace, stage: str) -> str | None:
 
 def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
     recipe = {name: stage.get(name, 0) for name in ("steps", "batch", "seed")}
-    recipe["options"] = stage.get("options", {})
+    recipe |= {name: stage[name] for name in OBJECTIVE if name in stage}
     return {
         "recipe": recipe,
         "hours": stage.get("hours", 0.0),

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from .objectives.losses import GUIDANCE
-from .stage_config import OptimizerConfig, Recipe
+from .objectives.audio_codec import StftCodecConfig
+from .objectives.base import ClipConfig
+from .objectives.bidirectional import BidirectionalConfig
+from .objectives.diffusion_forcing import DiffusionForcingConfig
+from .objectives.duration_predictor import DurationConfig
+from .objectives.losses import DEFAULT_GUIDANCE, Guidance
+from .objectives.mutual_forcing import DMDConfig, MutualForcingConfig, RolloutConfig
+from .objectives.self_forcing import SelfForcingConfig
+from .objectives.teacher_forcing import ConsistencyConfig, TeacherForcingConfig
+from .objectives.video_codec import MotionCodecConfig
+from .stage_config import ObjectiveConfig, OptimizerConfig, Recipe
 
 STAGES = (
     "video_codec",
@@ -39,7 +47,7 @@ class Scale:
 
     size: pixels on each side of the corpus's films. portraits: people drawn for the motion codec, at
     portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last stage,
-    its batch counted in the shortest. guidance: by branch, for Few mode to learn in the last stage.
+    its batch counted in the shortest. guidance: for Few mode to learn in the last stage.
     """
 
     hours: float
@@ -50,7 +58,7 @@ class Scale:
     batch: dict[str, int]
     lengths: tuple[int, ...] = (5,)
     fake_updates: int = 2
-    guidance: dict[str, float] = field(default_factory=lambda: dict(GUIDANCE))
+    guidance: Guidance = DEFAULT_GUIDANCE
 
 
 SCALES = {
@@ -80,7 +88,7 @@ SCALES = {
         lengths=(5, 6),
         fake_updates=1,
         # Few mode then holds 0.6 of it (guidance_distillation.py): in sound as much as Multi mode's 2.
-        guidance={"video": 2.0, "audio": 3.0},
+        guidance=Guidance(video=2.0, audio=3.0),
     ),
     "small": Scale(
         hours=4.0,
@@ -117,92 +125,99 @@ SCALES = {
 }
 
 
-PAST = {"lengths": (5,), "history_noise": 0.02}
-"""Of the stages with video: one chunk is mostly the still that streams begin with."""
+CLIPS = ClipConfig(lengths=(5,))
+"""Of the stages with video: one chunk is mostly the static picture that streams begin with."""
+HISTORY_NOISE = 0.02
 
 
 def _video_codec(scale: Scale) -> Recipe:
-    return _recipe(scale, "video_codec", OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0))
+    optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0)
+    return _recipe(scale, "video_codec", MotionCodecConfig(), optimizer)
 
 
 def _audio_codec(scale: Scale) -> Recipe:
     steps = scale.steps["audio_codec"]
     # The critics make a step ten times slower on a CPU, where they are not worth it.
-    adversarial = {"adversarial_from": steps // 2} if scale.size > 128 else {}
-    return _recipe(
-        scale,
-        "audio_codec",
-        OptimizerConfig(lr=1e-3, final_lr=1e-4, clip=1.0, betas=(0.8, 0.95)),
-        options=adversarial,
-    )
+    objective = StftCodecConfig(adversarial_from=steps // 2 if scale.size > 128 else None)
+    optimizer = OptimizerConfig(lr=1e-3, final_lr=1e-4, clip=1.0, betas=(0.8, 0.95))
+    return _recipe(scale, "audio_codec", objective, optimizer)
 
 
 def _duration(scale: Scale) -> Recipe:
-    return _recipe(scale, "duration", OptimizerConfig(lr=1e-3, final_lr=1e-5))
+    return _recipe(scale, "duration", DurationConfig(), OptimizerConfig(lr=1e-3, final_lr=1e-5))
+
+
+PRETRAINING = OptimizerConfig(lr=1e-3, final_lr=3e-4)
 
 
 def _audio_pretrain(scale: Scale) -> Recipe:
-    return _recipe(
-        scale,
-        "audio_pretrain",
-        OptimizerConfig(lr=1e-3, final_lr=3e-4),
-        objective="teacher_forcing",
-        options={"branches": ("audio",), "lengths": (4,)},
-    )
+    objective = TeacherForcingConfig(ClipConfig(branches=("audio",), lengths=(4,)))
+    return _recipe(scale, "audio_pretrain", objective, PRETRAINING)
 
 
 def _video_pretrain(scale: Scale) -> Recipe:
-    return _recipe(
-        scale,
-        "video_pretrain",
-        OptimizerConfig(lr=1e-3, final_lr=3e-4),
-        objective="teacher_forcing",
-        options={"branches": ("video",), "freeze_text": True, **PAST},
-        init=("audio_pretrain",),
+    objective = TeacherForcingConfig(
+        replace(CLIPS, branches=("video",)), freeze_text=True, history_noise=HISTORY_NOISE
     )
+    return _recipe(scale, "video_pretrain", objective, PRETRAINING, init=("audio_pretrain",))
 
 
 def _joint(scale: Scale) -> Recipe:
-    steps = scale.steps["joint"]
-    return _recipe(
-        scale,
-        "joint",
-        OptimizerConfig(lr=6e-4, final_lr=1e-4),
-        objective="teacher_forcing",
-        options={"audio_driven": 0.2, "consistency_from": steps * 2 // 5, **PAST},
-        init=("video_pretrain",),
+    objective = TeacherForcingConfig(
+        CLIPS,
+        audio_driven=0.2,
+        history_noise=HISTORY_NOISE,
+        consistency=ConsistencyConfig(start=scale.steps["joint"] * 2 // 5),
     )
+    optimizer = OptimizerConfig(lr=6e-4, final_lr=1e-4)
+    return _recipe(scale, "joint", objective, optimizer, init=("video_pretrain",))
 
 
 FINE_TUNING = OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50)
 
 
 def _fine_tuning(
-    name: str,
-    objective: str,
-    init: tuple[str, ...] = ("joint",),
-    **options: Any,
+    name: str, objective: Callable[[Scale], ObjectiveConfig], init: tuple[str, ...] = ("joint",)
 ) -> Callable[[Scale], Recipe]:
     """A recipe of the last stage: the same optimiser, steps and clips for every method."""
 
     def build(scale: Scale) -> Recipe:
-        steps = scale.steps["mutual_forcing"]
-        forcing = {
-            "fake_updates": scale.fake_updates,
-            "guidance": scale.guidance,
-        }
-        extra = {
-            "mutual_forcing": {**forcing, "ramp": steps // 2},
-            "self_forcing": forcing,
-        }.get(objective, {})
-        arguments = {"lengths": scale.lengths, **extra, **options}
         return _recipe(
-            scale, name, FINE_TUNING, objective=objective, options=arguments, init=init, ema=0.99,
-            like="mutual_forcing",
-        )  # fmt: skip
+            scale, name, objective(scale), FINE_TUNING, init, ema=0.99, like="mutual_forcing"
+        )
 
     return build
 
+
+def _clips(scale: Scale) -> ClipConfig:
+    return ClipConfig(lengths=scale.lengths)
+
+
+def _mutual_forcing(scale: Scale) -> MutualForcingConfig:
+    return MutualForcingConfig(
+        _clips(scale),
+        rollout=RolloutConfig(ramp=scale.steps["mutual_forcing"] // 2),
+        guidance=scale.guidance,
+        dmd=DMDConfig(fake_updates=scale.fake_updates),
+    )
+
+
+METHODS: dict[str, Callable[[Scale], ObjectiveConfig]] = {
+    "mutual_forcing": _mutual_forcing,
+    "mutual_forcing_sc": lambda scale: replace(_mutual_forcing(scale), dmd=None),
+    "mutual_forcing_dmd": lambda scale: replace(_mutual_forcing(scale), consistency=0.0),
+    "teacher_forcing": lambda scale: TeacherForcingConfig(_clips(scale)),
+    "diffusion_forcing": lambda scale: DiffusionForcingConfig(_clips(scale)),
+    "shortcut_tf": lambda scale: replace(_mutual_forcing(scale), rollout=None, dmd=None),
+    "dmd_tf": lambda scale: replace(_mutual_forcing(scale), rollout=None, consistency=0.0),
+    "bidirectional": lambda scale: BidirectionalConfig(_clips(scale)),
+    "self_forcing": lambda scale: SelfForcingConfig(
+        _clips(scale), scale.guidance, scale.fake_updates
+    ),
+}
+"""What the last stage can be."""
+MULTI_MODE_METHODS = ("teacher_forcing", "diffusion_forcing")
+"""Those that train no intervals: they are sampled in Multi mode, whatever the number of steps."""
 
 BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "video_codec": _video_codec,
@@ -211,24 +226,18 @@ BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "audio_pretrain": _audio_pretrain,
     "video_pretrain": _video_pretrain,
     "joint": _joint,
-    "mutual_forcing": _fine_tuning("mutual_forcing", "mutual_forcing"),
-    "mutual_forcing_sc": _fine_tuning("mutual_forcing_sc", "mutual_forcing", dmd=0.0),
-    "mutual_forcing_dmd": _fine_tuning("mutual_forcing_dmd", "mutual_forcing", consistency=0.0),
-    "teacher_forcing": _fine_tuning("teacher_forcing", "teacher_forcing"),
-    "diffusion_forcing": _fine_tuning("diffusion_forcing", "diffusion_forcing"),
-    "shortcut_tf": _fine_tuning("shortcut_tf", "mutual_forcing", own_history=False, dmd=0.0),
-    "dmd_tf": _fine_tuning("dmd_tf", "mutual_forcing", own_history=False, consistency=0.0),
-    "bidirectional": _fine_tuning("bidirectional", "bidirectional"),
-    "self_forcing": _fine_tuning("self_forcing", "self_forcing", ("bidirectional", "joint")),
+    **{name: _fine_tuning(name, objective) for name, objective in METHODS.items()},
+    "self_forcing": _fine_tuning(
+        "self_forcing", METHODS["self_forcing"], ("bidirectional", "joint")
+    ),
 }
 
 
 def _recipe(
     scale: Scale,
     name: str,
+    objective: ObjectiveConfig,
     optimizer: OptimizerConfig,
-    objective: str | None = None,
-    options: dict | None = None,
     init: tuple[str, ...] = (),
     ema: float | None = None,
     like: str | None = None,
@@ -236,20 +245,17 @@ def _recipe(
     """`like` names the stage whose steps and batch are used, if not its own."""
     # Average over the last twentieth of a stage: a longer memory would still hold its beginning.
     steps = scale.steps[like or name]
-    optimizer = replace(optimizer, warmup=min(optimizer.warmup, steps // 8))
-    ema = ema or min(0.999, max(0.9, 1 - 20 / steps))
     return Recipe(
         name=name,
-        objective=objective or name,
+        objective=objective,
         steps=steps,
         batch=scale.batch[like or name],
-        optimizer=optimizer,
-        ema=ema,
+        optimizer=replace(optimizer, warmup=min(optimizer.warmup, steps // 8)),
+        ema=ema or min(0.999, max(0.9, 1 - 20 / steps)),
         # Not more often than every twentieth step: files, samples and monitors cost time.
         save_every=min(200, max(20, steps // 10)),
         sample_every=min(500, max(20, steps // 3)),
         init=init,
-        options=options or {},
         stream=like or name,
     )
 

@@ -12,17 +12,14 @@ from torch import Tensor
 
 from mutual_forcing.canvas import Canvas, prepare
 from mutual_forcing.checkpoint import System
-from mutual_forcing.chunks import (
-    SAMPLES_PER_CHUNK,
-    latents_to_tokens,
-    tokens_to_latents,
-)
+from mutual_forcing.chunks import tokens_to_latents
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.kv_cache import KVCache
 from mutual_forcing.sampling import Sampler, prefill_static
 from mutual_forcing.types import AVLatents, FaceCrop
 
 from .data.latents import LatentBatch, LatentDataset
+from .data.precompute import encode_silence
 from .objectives.monitors import Excerpt, figures, raise_alarms
 from .objectives.rollout import chunk_conditions, continue_clip
 
@@ -49,8 +46,7 @@ def _reference_cache(
     """The cache of a stream before its first chunk: the reference picture, unmoved, in silence."""
     model, quiet = system.model, batch.without_text()
     conditions = chunk_conditions(quiet.conditions(model, branches), model, quiet.text, 0)
-    silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=batch.picture.device)
-    silent = latents_to_tokens(system.audio_codec.encode(silence), model.config.audio.grid)
+    silent = encode_silence(system.audio_codec, model.config.audio.grid, batch.picture.device)
     cache = KVCache(model.config.window)
     prefill_static(model, batch.picture, silent, branches, conditions, cache, sampler)
     return cache
@@ -68,7 +64,7 @@ def write_samples_sheet(
 
     Returns the monitors' figures and logs their alarms.
     """
-    split = "heldout" if data.corpus.split("heldout") else "train"
+    split = "development" if data.corpus.split("development") else "train"
     clips = [c for c in data.corpus.split(split) if c.chunks >= CHUNKS]
     rng = np.random.default_rng(0)
     real, made, references, spread = [], [], [], []

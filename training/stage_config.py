@@ -1,9 +1,84 @@
-"""What a training stage is: frozen recipes, built by the functions in recipes.py."""
+"""What a training stage is: a frozen, nested recipe that names everything that decides its weights.
+
+recipes.py builds recipes. The configuration of an objective stands beside it in objectives/ and builds it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from torch import Generator, Tensor, nn
+
+if TYPE_CHECKING:
+    from mutual_forcing.checkpoint import System
+    from mutual_forcing.config import SystemConfig
+
+    from .data.dataset import Corpus
+    from .data.latents import LatentDataset
+    from .data.portraits import Portraits
+
+Turns = Iterator[tuple[str, dict[str, Tensor]]]
+"""What a step yields: a network's name and its losses, of which "loss" is minimised before the next turn."""
+
+
+class Objective(Protocol):
+    """What a stage optimises. `networks` are trained within a step; the first one is exported."""
+
+    networks: dict[str, nn.Module]
+
+    def batch(self, step: int) -> Any:
+        """Return the batch of `step`; a pure function of the step, so that resuming is exact."""
+        ...
+
+    def step(self, batch: Any, ema: nn.Module, generator: Generator, step: int) -> Turns:
+        """Yield the losses of one network after the other. The trainer updates each before it asks for the
+        next. All random numbers come from `generator`.
+        """
+        ...
+
+    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Write pictures or sounds to look at, and return validation figures."""
+        ...
+
+    def finish(self, ema: nn.Module) -> None:
+        """Last touches to the exported module, such as latent statistics."""
+        ...
+
+
+class Sources(Protocol):
+    """What objectives are built from: the run's data, and networks with the weights of finished stages."""
+
+    system_config: SystemConfig
+
+    def corpus(self) -> Corpus:
+        """The synthesised corpus."""
+        ...
+
+    def portraits(self) -> Portraits:
+        """Pictures for the motion codec."""
+        ...
+
+    def latents(self, system: System, branches: tuple[str, ...]) -> LatentDataset:
+        """The encoded corpus."""
+        ...
+
+    def system(self, model_stage: str | None = None) -> System:
+        """Networks with the weights of every finished stage, the transformer's of `model_stage`."""
+        ...
+
+
+class ObjectiveConfig(Protocol):
+    """A frozen dataclass of numbers, strings, tuples and dataclasses of them."""
+
+    kind: ClassVar[str]
+    """What records call it."""
+
+    def build(self, sources: Sources, recipe: Recipe) -> Objective:
+        """The objective, with the recipe's batch size and seed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,14 +100,14 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One stage. `objective` names a class in objectives/, `options` are its arguments.
+    """One stage.
 
     `init` lists earlier stages whose exported modules this stage starts from or uses frozen. Stages of one
     `stream` of random numbers see the same clips, others never do.
     """
 
     name: str
-    objective: str
+    objective: ObjectiveConfig
     steps: int
     batch: int
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -41,5 +116,9 @@ class Recipe:
     save_every: int = 200
     sample_every: int = 500
     init: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
     stream: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As records keep it: everything above, JSON-friendly, the objective with its `kind`."""
+        objective = {"kind": self.objective.kind, **asdict(self.objective)}  # type: ignore[call-overload]
+        return {**asdict(self), "objective": objective}  # type: ignore[call-overload]

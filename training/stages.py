@@ -17,19 +17,18 @@ from mutual_forcing.config import preset
 from .data.dataset import Corpus
 from .data.latents import LatentDataset
 from .data.portraits import Portraits
-from .data.precompute import audio_encoder, precompute, video_encoder
-from .objectives.audio_codec import StftCodecObjective
-from .objectives.bidirectional import BidirectionalObjective
-from .objectives.diffusion_forcing import DiffusionForcingObjective
-from .objectives.duration_predictor import DurationObjective
-from .objectives.mutual_forcing import MutualForcingObjective
-from .objectives.self_forcing import SelfForcingObjective
-from .objectives.teacher_forcing import TeacherForcingObjective
-from .objectives.video_codec import MotionCodecObjective
+from .data.precompute import (
+    audio_encoder,
+    encode_silence,
+    precompute,
+    silence_path,
+    video_encoder,
+    write_silence,
+)
 from .recipes import BUILDERS, SCALES, STAGES, recipe
 from .stage_config import Recipe
 from .train_state import load_tensors
-from .trainer import Objective, Trainer
+from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 MODEL_STAGES = ("audio_pretrain", "video_pretrain", "joint", "mutual_forcing")
@@ -102,15 +101,19 @@ class Workspace:
 
     def encoded(self, branch: str) -> bool:
         """Whether all latents of a branch are there."""
-        return (self.latents_folder / f"{branch}.done").exists()
+        done = (self.latents_folder / f"{branch}.done").exists()
+        return done and (branch != "audio" or silence_path(self.latents_folder).exists())
 
     def encode(self, branch: str) -> None:
         """Latents of the corpus's "video", whose motion it knows, or "audio", by its autoencoder."""
-        corpus, grids = Corpus(self.corpus_folder), self.system_config.model.grids
+        corpus, grids = self.corpus(), self.system_config.model.grids
         if branch == "video":
             encoder = video_encoder(*self._motion_statistics(corpus), grids["video"])
         elif self.done("audio_codec"):
-            encoder = audio_encoder(self.system().audio_codec, grids["audio"], self.device)
+            codec = self.system().audio_codec
+            encoder = audio_encoder(codec, grids["audio"], self.device)
+            silence = encode_silence(codec, grids["audio"], self.device)
+            write_silence(silence, self.latents_folder)
         else:
             raise ValueError("Train audio_codec before encoding with it.")
         precompute(corpus, branch, encoder, self.latents_folder, self.device)
@@ -145,34 +148,20 @@ class Workspace:
             return
         plan = self.plan(name, steps, seed)
         torch.manual_seed(plan.seed)
-        objective = self._objective(plan)
+        objective = plan.objective.build(self, plan)
         Trainer(plan, objective, self.stage_folder(name), self.device).run()
 
-    def _objective(self, plan: Recipe) -> Objective:
-        corpus = Corpus(self.corpus_folder)
-        common = {"batch": plan.batch, "seed": plan.seed, **plan.options}
-        if plan.objective == "video_codec":
-            portraits = Portraits(self.portraits_folder)
-            statistics = corpus.motion_statistics
-            return MotionCodecObjective(self.system_config, portraits, statistics, **common)
-        if plan.objective == "audio_codec":
-            return StftCodecObjective(self.system_config, corpus, **common)
-        system = self.system(plan.init[-1] if plan.init else None)
-        if plan.objective == "duration":
-            return DurationObjective(system.duration, corpus, **common)
-        branches = tuple(plan.options.get("branches", ("video", "audio")))
-        common["stream"] = plan.stream
-        data = LatentDataset(corpus, self.latents_folder, system.config.model, branches)
-        if plan.objective == "self_forcing":
-            teacher = self.system(plan.init[0]).model
-            return SelfForcingObjective(system, data, teacher, **common)
-        kinds = {
-            "teacher_forcing": TeacherForcingObjective,
-            "diffusion_forcing": DiffusionForcingObjective,
-            "bidirectional": BidirectionalObjective,
-            "mutual_forcing": MutualForcingObjective,
-        }
-        return kinds[plan.objective](system, data, **common)
+    def corpus(self) -> Corpus:
+        """The synthesised corpus."""
+        return Corpus(self.corpus_folder)
+
+    def portraits(self) -> Portraits:
+        """Pictures for the motion codec."""
+        return Portraits(self.portraits_folder)
+
+    def latents(self, system: System, branches: tuple[str, ...]) -> LatentDataset:
+        """The encoded corpus, for the transformer of `system`."""
+        return LatentDataset(self.corpus(), self.latents_folder, system.config.model, branches)
 
 
 def latest_model_stage(workspace: Workspace) -> str:

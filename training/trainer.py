@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from mutual_forcing.precision import computes_bfloat16, mixed_precision
 
 from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
-from .stage_config import Recipe
+from .stage_config import Objective, Recipe
 from .tracker import Tracker
 from .train_state import load_tensors, prefixed, save_tensors, under
 
@@ -35,34 +34,6 @@ _KEPT = ("step", "seconds", "peak", "validation")
 """What the state holds of a trainer besides its tensors."""
 _NETWORK = "player"
 """Prefix of the networks' tensors in state.safetensors. States of earlier runs have this word."""
-
-
-class Objective(Protocol):
-    """What a stage optimises. `networks` are trained in order within a step; the first one is exported.
-
-    `updates` says how often a network is trained within a step: once if it is not named there.
-    """
-
-    networks: dict[str, nn.Module]
-    updates: dict[str, int]
-
-    def batch(self, step: int) -> Any:
-        """Return the batch of `step`; a pure function of the step, so that resuming is exact."""
-        ...
-
-    def losses(
-        self, network: str, batch: Any, ema: nn.Module, generator: torch.Generator, step: int
-    ) -> dict[str, Tensor]:
-        """Return scalars for `network`; "loss" is the one to minimise; empty = skip this step."""
-        ...
-
-    def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Write pictures or sounds to look at, and return validation figures."""
-        ...
-
-    def finish(self, ema: nn.Module) -> None:
-        """Last touches to the exported module, such as latent statistics."""
-        ...
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, with everything saved
@@ -104,24 +75,36 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
     return generator.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-SCHEDULES = {"ramp", "consistency_from", "adversarial_from"}
-"""Options that are steps of a stage: they move with its length."""
+SCHEDULES = {"ramp", "start", "adversarial_from"}
+"""Fields of an objective that are steps of a stage: they move with its length."""
 
 
 def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
-    """Fields in which `recipe` is no continuation of a saved one; none for a state that holds no recipe.
+    """Fields in which `recipe` is no continuation of a saved one, such as objective.rollout.longest; none
+    for a state that holds no recipe.
 
     How it is watched changes nothing. A recipe of another length has other schedules, which may go on.
     """
-    mine = json.loads(json.dumps(asdict(recipe)))
-    theirs = dict(mine if saved is None else saved)
+    mine = _flat(json.loads(json.dumps(recipe.to_dict())))
+    theirs = mine if saved is None else _flat(saved)
     free = {"save_every", "sample_every"}
     if mine["steps"] != theirs.get("steps"):
-        free |= {"steps", "ema", "optimizer"}
-        for one in (mine, theirs):
-            options = one.get("options", {})
-            one["options"] = {name: o for name, o in options.items() if name not in SCHEDULES}
-    return sorted(name for name in mine if name not in free and mine[name] != theirs.get(name))
+        free |= {"steps", "ema"}
+        free |= {name for name in (*mine, *theirs) if name.split(".")[0] == "optimizer"}
+        free |= {name for name in (*mine, *theirs) if name.rsplit(".", 1)[-1] in SCHEDULES}
+    names = sorted({*mine, *theirs} - free)
+    return [name for name in names if mine.get(name) != theirs.get(name)]
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 class Trainer:
@@ -210,25 +193,23 @@ class Trainer:
     def _train_step(self, batch: Any) -> dict[str, float]:
         recipe, values = self.recipe, {}
         lr = learning_rate(recipe.optimizer, self.step, recipe.steps)
-        for turn, name in enumerate(self._turns()):
-            module = self.objective.networks[name].train()
-            generator = step_generator(recipe.seed, self.step, f"{name}/{turn}", self.device)
+        for module in self.objective.networks.values():
+            module.train()
+        generator = step_generator(recipe.seed, self.step, recipe.name, self.device)
+        turns = self.objective.step(batch, self.ema, generator, self.step)
+        while True:
             with mixed_precision(self.device):
-                losses = self.objective.losses(name, batch, self.ema, generator, self.step)
-            if not losses:
-                continue
-            norm = self._descend(name, module, losses["loss"], lr)
+                turn = next(turns, None)
+            if turn is None:
+                break
+            name, losses = turn
+            norm = self._descend(name, self.objective.networks[name], losses["loss"], lr)
             prefix = "" if name == self.first else f"{name}/"
             values |= {prefix + key: float(value.detach()) for key, value in losses.items()}
             values[prefix + "gradient_norm"] = norm
         update_ema(self.ema, self.objective.networks[self.first], recipe.ema, self.step)
         values["lr"] = lr
         return values
-
-    def _turns(self) -> Iterator[str]:
-        """The networks in the order of their updates."""
-        for name in self.objective.networks:
-            yield from [name] * self.objective.updates.get(name, 1)
 
     def _descend(self, name: str, module: nn.Module, loss: Tensor, lr: float) -> float:
         module.zero_grad(set_to_none=True)
@@ -257,7 +238,7 @@ class Trainer:
             tensors |= prefixed(f"{_NETWORK}.{name}", module.state_dict())
             tensors |= prefixed(f"optimizer.{name}", self.optimizers[name].state_tensors())
         figures = {name: getattr(self, name) for name in _KEPT}
-        save_tensors(tensors, self._state_path, {**figures, "recipe": asdict(self.recipe)})
+        save_tensors(tensors, self._state_path, {**figures, "recipe": self.recipe.to_dict()})
 
     def _restore(self) -> None:
         tensors, record = load_tensors(self._state_path)
@@ -287,7 +268,7 @@ class Trainer:
     def _export(self) -> None:
         """Write the averaged weights and the stage's record; the mark that the stage is done."""
         record = {
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.to_dict(),
             "hours": round(self.seconds / 3600, 3),
             "seconds_per_step": round(self.seconds / self.step, 4),
             "peak_memory_gb": round(self.peak / 2**30, 3),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from ..blinks import BlinkClock, BlinkState
 from ..chunks import FRAMES_PER_CHUNK
 from ..config import MotionCodecConfig, TokenGrid
 from ..motion import MOTION, UNITS
+from ..pixels import frame_array
 
 if TYPE_CHECKING:
     from ..canvas import Canvas
@@ -58,6 +59,8 @@ FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
 BASIS = 16
 """Flows of the reference that a latent mixes: nearly what moving a face is, as a sum of its units."""
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.modulate = nn.Linear(code_width, 2 * width) if code_width else None
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
         """x [B, W, H, H], code [B, K]."""
@@ -230,8 +233,8 @@ class Level(nn.Module):
         self.mix = nn.Linear(latent_channels, BASIS, bias=False)
         self.merge = nn.Conv2d(2 * width, width, 1)
         self.after = ResidualBlock(width, code_width)
-        nn.init.zeros_(self.to_flow.weight)
-        nn.init.zeros_(self.to_flow.bias)
+        for parameter in self.to_flow.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, hidden: Tensor, flow: Tensor, reference: Tensor, motion: Tensor, code: Tensor
@@ -260,8 +263,8 @@ class Detail(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(3))
         self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
         self.to_pixels = nn.Conv2d(width, 4 * FINE**2, 3, padding=1)
-        nn.init.zeros_(self.to_flow.weight)
-        nn.init.zeros_(self.to_flow.bias)
+        for parameter in self.to_flow.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self, hidden: Tensor, flow: Tensor, seen: Tensor, code: Tensor
@@ -338,8 +341,8 @@ def detail_window(like: Tensor) -> Tensor:
     return (line[:, None] * line)[None, None]
 
 
-def smooth(x: Tensor) -> Tensor:
-    """From 0 to 1 as x does, but level at both ends; arrays as well."""
+def smooth(x: Numbers) -> Numbers:
+    """From 0 to 1 as x does, but level at both ends."""
     return x * x * (3 - 2 * x)
 
 
@@ -385,6 +388,9 @@ class MotionState:
 class MotionCodec(nn.Module):
     """Encoders, animator, and the statistics that standardise motion to latents: a protocol.VideoCodec."""
 
+    latent_mean: Tensor
+    latent_std: Tensor
+
     def __init__(self, config: MotionCodecConfig) -> None:
         super().__init__()
         self.config = config
@@ -416,9 +422,9 @@ class MotionCodec(nn.Module):
         """Undo `encode_motion`."""
         return latents.transpose(1, 2) * self.latent_std + self.latent_mean
 
-    def encode_reference(self, fine: Tensor) -> ReferenceFeatures:
+    def encode_reference(self, picture: Tensor) -> ReferenceFeatures:
         """What the decoder needs of a reference picture [B, 3, 2S, 2S] within -1..1."""
-        pixels = F.avg_pool2d(fine, FINE)
+        pixels = F.avg_pool2d(picture, FINE)
         latent = self.encode_still(pixels).clone()
         # On photographs the encoder takes deep-set eyes for closed ones and beards for open mouths. Whoever
         # is uploaded has open eyes; and what the face does, the decoder sees for itself: of the head's pose
@@ -426,14 +432,14 @@ class MotionCodec(nn.Module):
         latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
         told = latent.clone()
         told[:, : len(UNITS)] = 0
-        return self.look_at(pixels, fine, latent, told)
+        return self.look_at(pixels, picture, latent, told)
 
     def look_at(
         self, pixels: Tensor, fine: Tensor, latent: Tensor, told: Tensor
     ) -> ReferenceFeatures:
         """As `encode_reference`, of a picture in both sizes whose latents [B, C] are given."""
-        features = self.reference_encoder(pixels, fine)
-        return ReferenceFeatures(pixels, fine, *features, latent, told)
+        levels, detail = self.reference_encoder(pixels, fine)
+        return ReferenceFeatures(pixels, fine, levels, detail, latent, told)
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, 2S, 2S], the detail laid over the rest."""
@@ -467,8 +473,10 @@ class MotionCodec(nn.Module):
             lids = self.read_motion(latents)[..., BLINK] * LID_GAIN
             latents = latents.clone()
             latents[:, BLINK] = (lids - self.latent_mean[BLINK]) / self.latent_std[BLINK]
-        frames = [canvas.compose(self.layers(few, reference)) for few in latents.split(AT_ONCE, 2)]
-        return np.concatenate(frames), state
+        frames = frame_array((latents.shape[2], *canvas.still.shape))
+        for first, few in zip(itertools.count(0, AT_ONCE), latents.split(AT_ONCE, 2), strict=False):
+            canvas.compose(self.layers(few, reference), frames[first : first + AT_ONCE])
+        return frames, state
 
     def mend_blinks(self, latents: Tensor, state: MotionState) -> tuple[Tensor, MotionState]:
         """Standardised latents [1, C, T] whose lids do what people's do (blinks.py), and the state after.

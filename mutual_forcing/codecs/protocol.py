@@ -22,6 +22,7 @@ class EncodedPicture(Protocol):
     @property
     def tokens(self) -> Tensor:
         """What the transformer sees of it, a latent frame [B, P, C]."""
+        ...
 
 
 class VideoCodec(Protocol):
@@ -30,23 +31,29 @@ class VideoCodec(Protocol):
     @property
     def grid(self) -> TokenGrid:
         """The tokens of a chunk."""
+        ...
 
     @property
     def channels(self) -> int:
         """Numbers of a latent at one place."""
+        ...
 
     @property
     def square_size(self) -> int:
         """Pixels on each side of the square around the face that `encode_reference` takes."""
+        ...
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, T', S, S] within -1..1 to standardised latents [B, C, T] or [B, C, T, H, W]."""
+        ...
 
     def encode_reference(self, picture: Tensor) -> EncodedPicture:
         """A picture [B, 3, S, S] within -1..1, computed once per stream."""
+        ...
 
     def begin(self, seed: int) -> Any:
         """The state of a stream before its first latent."""
+        ...
 
     def animate(
         self, latents: Tensor, canvas: Canvas, reference: Any, state: Any
@@ -54,6 +61,7 @@ class VideoCodec(Protocol):
         """Frames uint8 [T', H, W, 3] of the film of one stream's next latents (B = 1), and the state after
         them. Latents chunk by chunk give the same film as all at once.
         """
+        ...
 
 
 class AudioCodec(Protocol):
@@ -62,15 +70,19 @@ class AudioCodec(Protocol):
     @property
     def grid(self) -> TokenGrid:
         """The tokens of a chunk."""
+        ...
 
     @property
     def channels(self) -> int:
         """Numbers of a latent."""
+        ...
 
     def encode(self, audio: Tensor) -> Tensor:
         """Mono sound [B, N] at 16 kHz within -1..1 to latents [B, C, T]."""
+        ...
 
     def decode(self, latents: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Latents [B, C, T] to sound [B, N], and the state after them (None before the first). Latents chunk
         by chunk give the same sound as all at once.
         """
+        ...

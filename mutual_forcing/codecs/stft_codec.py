@@ -8,15 +8,15 @@ Shape letters: B batch, N samples, T latents (N / 640), C latent channels, W wid
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..audio import mel_filters, mel_spectrogram
 from ..chunks import SAMPLES_PER_CHUNK
-from ..config import SAMPLE_RATE, StftCodecConfig, TokenGrid
+from ..config import StftCodecConfig, TokenGrid
 
 HOP = 160
 FRAME = 640
@@ -34,36 +34,22 @@ class AudioDecoderState:
     overlap: Tensor
 
 
-def mel_filterbank(bins: int, fft: int, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Triangular filters, evenly spaced on the mel scale (HTK): [bins, fft // 2 + 1]."""
-
-    def to_mel(hertz: float) -> float:
-        return 2595 * math.log10(1 + hertz / 700)
-
-    mels = torch.linspace(to_mel(20), to_mel(sample_rate / 2), bins + 2, dtype=torch.float64)
-    edges = 700 * (10 ** (mels / 2595) - 1)
-    frequencies = torch.linspace(0, sample_rate / 2, fft // 2 + 1, dtype=torch.float64)
-    rising = (frequencies[None] - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - frequencies[None]) / (edges[2:] - edges[1:-1])[:, None]
-    return torch.minimum(rising, falling).clamp_min(0).float()
-
-
 class LogMel(nn.Module):
     """Waveform [B, N] to log-mel [B, bins, N / hop], frames centred on multiples of the hop."""
 
+    window: Tensor
+    filters: Tensor
+
     def __init__(self, bins: int, window: int = MEL_WINDOW, hop: int = HOP) -> None:
         super().__init__()
-        self.window_length, self.hop = window, hop
+        self.hop = hop
         self.register_buffer("window", torch.hann_window(window), persistent=False)
-        self.register_buffer("filters", mel_filterbank(bins, window), persistent=False)
+        self.register_buffer("filters", mel_filters(bins, window), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        spectrum = torch.stft(
-            audio.float(), self.window_length, self.hop, window=self.window, return_complex=True
-        )
-        magnitude = spectrum[..., : audio.shape[-1] // self.hop].abs()
         with torch.autocast(audio.device.type, enabled=False):  # a logarithm needs fp32
-            return torch.log(self.filters @ magnitude + 1e-3)
+            mel = mel_spectrogram(audio.float(), self.filters, self.window, self.hop)
+            return torch.log(mel + 1e-3)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -120,6 +106,8 @@ class AudioEncoder(nn.Module):
 class AudioDecoder(nn.Module):
     """Latents [B, C, T] to waveform [B, 640 T], causal."""
 
+    window: Tensor
+
     def __init__(self, config: StftCodecConfig) -> None:
         super().__init__()
         width = config.decoder_width
@@ -137,16 +125,20 @@ class AudioDecoder(nn.Module):
     def forward(
         self, latents: Tensor, state: AudioDecoderState | None
     ) -> tuple[Tensor, AudioDecoderState]:
-        past = list(state.convolutions) if state else [None] * (len(self.coarse) + len(self.fine))
+        nothing = [None] * (len(self.coarse) + len(self.fine))
+        before = iter(state.convolutions if state else nothing)
+        kept: list[Tensor] = []
         hidden = self.input(latents)
-        for index, block in enumerate(self.coarse):
-            hidden, past[index] = block(hidden, past[index])
+        for block in self.coarse:
+            hidden, last = block(hidden, next(before))
+            kept.append(last)
         hidden = self.up(hidden).unflatten(1, (-1, FRAMES_PER_LATENT)).transpose(2, 3).flatten(2)
-        for index, block in enumerate(self.fine, start=len(self.coarse)):
-            hidden, past[index] = block(hidden, past[index])
+        for block in self.fine:
+            hidden, last = block(hidden, next(before))
+            kept.append(last)
         frames = self._frames(self.out(self.norm(hidden.transpose(1, 2))))
         audio, overlap = self._overlap_add(frames, state.overlap if state else None)
-        return audio, AudioDecoderState(tuple(past), overlap)
+        return audio, AudioDecoderState(tuple(kept), overlap)
 
     def _frames(self, spectrum: Tensor) -> Tensor:
         """[B, T, FRAME + 2] log-magnitude and phase to windowed frames [B, T, FRAME]."""
@@ -169,6 +161,9 @@ class AudioDecoder(nn.Module):
 
 class StftCodec(nn.Module):
     """Encoder, decoder and the per-channel statistics that standardise the latents: a protocol.AudioCodec."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(self, config: StftCodecConfig) -> None:
         super().__init__()

@@ -52,7 +52,9 @@ def build(generator: StreamingGenerator) -> None:
 def model_card(folder: Path | None) -> tuple[dict[str, str], str]:
     """Return the front matter's plain values and the text of a checkpoint's README.md, if there is one."""
     text = _read(folder, "README.md")
-    front, body = re.match(r"(?:---\n(.*?)\n---\n)?(.*)", text, re.DOTALL).groups()
+    match = re.match(r"(?:---\n(.*?)\n---\n)?(.*)", text, re.DOTALL)
+    assert match is not None, "any text fits"
+    front, body = match.groups()
     values = dict(re.findall(r"^(\w+):[ \t]*(\S.*)$", front or "", re.MULTILINE))
     return values, body.strip()
 

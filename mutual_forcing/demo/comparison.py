@@ -7,7 +7,7 @@ import io
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -123,7 +123,7 @@ class ComparisonManager:
 
     def run(
         self, session_id: str, request: GenerationRequest, steps: Sequence[int], face: int = 1
-    ) -> Iterator[ComparisonRun]:
+    ) -> Generator[ComparisonRun, None, None]:
         """Make the variants one after the other; yields whenever something has changed.
 
         Raises:

@@ -61,7 +61,8 @@ def write_grid(
         ]
         columns = grid_columns(len(videos))
         missing = -len(videos) % columns
-        size = cell_size(*videos[0].size, len(videos) + missing)
+        width, height = videos[0].size
+        size = cell_size(width, height, len(videos) + missing)
         cells = []
         for index, (variant, video) in enumerate(zip(variants, videos, strict=True)):
             label = ImageClip(_label(variant, index == audible), duration=video.duration)
@@ -80,7 +81,7 @@ def write_grid(
             temp_audiofile=str(Path(folder) / "sound.m4a"),
         )  # fmt: skip
         grid.close()
-        path.write_bytes(remux_faststart(file.read_bytes(), metadata))
+        remux_faststart([file.read_bytes()], path, metadata)
 
 
 def grid_columns(count: int) -> int:

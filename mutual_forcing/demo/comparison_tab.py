@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gradio as gr
 
@@ -23,7 +23,7 @@ from .inputs import DRIVES, SIZE, WHOLE, Form, slow_size
 from .limits import Limits
 from .progress import failed_message, failure
 from .sessions import SessionManager
-from .texts import say
+from .texts import Phrase, say
 from .texts import text as t
 
 log = logging.getLogger(__name__)
@@ -85,9 +85,6 @@ def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML, framing.FramingCo
             value=list(comparison.DEFAULT_STEPS), label=t("ask.steps"), elem_id="compare-steps",
             info=t("ask.steps-compare"),
         )  # fmt: skip
-        # Gradio describes every choice as a string, which its MCP server then insists on.
-        described = {**steps.api_info(), "items": {"type": "integer"}}
-        steps.api_info = lambda: described
         expectation = gr.HTML(_line(say("expect.measuring").html()), elem_id="compare-expect")
     emotion, motion = style("compare")
     with gr.Accordion(t("ask.advanced"), open=False), gr.Row():
@@ -115,8 +112,10 @@ def _result_column() -> _Results:
     table = gr.HTML(visible=False, elem_id="compare-table")
     plots = gr.HTML(visible=False, elem_id="compare-plots")
     with gr.Row():
-        grid = gr.DownloadButton(t("result.grid"), visible=False, elem_id="compare-grid")
-        numbers = gr.DownloadButton(t("result.csv"), visible=False, elem_id="compare-csv")
+        # Gradio translates these labels as well, but its annotation is `str`.
+        grid_label, numbers_label = cast("str", t("result.grid")), cast("str", t("result.csv"))
+        grid = gr.DownloadButton(grid_label, visible=False, elem_id="compare-grid")
+        numbers = gr.DownloadButton(numbers_label, visible=False, elem_id="compare-csv")
     return _Results(player, start, stop, table, plots, grid, numbers)
 
 
@@ -235,7 +234,7 @@ def _form(
 def _too_large(sessions: SessionManager, request: GenerationRequest, counts: list[int]) -> str:
     """Return a warning as HTML if not even the fastest variant can be made in real time."""
     slow = slow_size(sessions.latency, replace(request, steps=min(counts)))
-    return slow.html() if slow else ""
+    return slow.html() if isinstance(slow, Phrase) else ""
 
 
 def _show(comparisons: ComparisonManager, job: _Job) -> Iterator[tuple]:
@@ -357,7 +356,7 @@ def _connect_expectation(
         asked.picture, asked.text, asked.steps, asked.guidance, asked.seconds, asked.size, asked.framing,
         asked.face,
     )  # fmt: skip
-    changes = [field.change for field in followed]
+    changes = [field.change for field in followed]  # pyright: ignore[reportAttributeAccessIssue] # set at run time
     gr.on(
         [demo.load, *changes], expect, components, expectation, trigger_mode="always_last",
         **QUIET,

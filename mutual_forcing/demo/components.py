@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.i18n import I18nData
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
+from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 
 from .texts import say
 from .texts import text as t
@@ -23,9 +23,10 @@ SURPRISES = EXAMPLES / "surprise"
 VOICES = EXAMPLES / "voices"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Options of quick events that are not part of the API."""
+MODEL_QUEUE = "model"
 MODEL: dict[str, Any] = {
     "concurrency_limit": 1,
-    "concurrency_id": "model",
+    "concurrency_id": MODEL_QUEUE,
     "show_progress": "hidden",
 }
 """Options of events that use the model: one at a time over all tabs."""
@@ -37,8 +38,6 @@ def character(name: str, gallery_name: str) -> gr.Image:
         label=t("ask.character"), type="filepath", sources=["upload", "webcam", "clipboard"],
         height=230, elem_id=name,
     )  # fmt: skip
-    # `media.read_image` opens the file by content and with limits; Gradio would open it first.
-    picture.preprocess = lambda payload: payload.path if payload else None
     paths = sorted(CHARACTERS.glob("*.png"))
     if paths:
         gallery = gr.Gallery(

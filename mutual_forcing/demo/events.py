@@ -15,10 +15,8 @@ from .components import MODEL, QUIET, session_id_of, user_errors
 from .framing import FramingControls
 from .inputs import DRIVES, SIZE, WHOLE, Form, preflight, preflight_problem
 from .progress import Progress, failed_message, failure
-from .rate_limit import limit_waiting_requests
+from .rate_limit import add_refusal
 from .sessions import SessionManager
-from .texts import describe_api_in_english
-from .validation import validate_events
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +39,7 @@ class Controls:
 
 def connect(demo: gr.Blocks, sessions: SessionManager, c: Controls) -> None:
     """Connect the components to the session manager."""
-    validate_events(demo)
-    describe_api_in_english(demo)
-    limit_waiting_requests(demo, sessions.limits.waiting)
+    add_refusal(sessions.limits.waiting)
     stage = [c.player, c.stop, c.more, c.clip]
     talk, proceed, generate = _endpoints(sessions)
     streams = [
@@ -127,7 +123,7 @@ def _whole_clip(sessions: SessionManager, session_id: str, form: Form) -> str:
     except Exception as error:
         # What was made is returned, and its metadata says why it ended early.
         session = sessions.session_of(session_id)
-        if session is None or not session.parts:
+        if session is None or not session.film.size:
             log.exception("A stream could not be started.")
             sessions.forget(session_id)
             raise ValueError(failure(error)) from error
@@ -182,7 +178,7 @@ def _connect_preflight(demo: gr.Blocks, sessions: SessionManager, c: Controls) -
     picture, text, sound, use, _, _, steps, _, guidance, seconds, _, *look = c.fields
     asked = (picture, text, sound, use, steps, guidance, seconds, *look)
     gr.on(
-        [demo.load, *(field.change for field in asked)],
+        [demo.load, *(field.change for field in asked)],  # pyright: ignore[reportAttributeAccessIssue] # set at run time
         predict, c.fields, c.preflight, trigger_mode="always_last", **QUIET,
     )  # fmt: skip
     timer = gr.Timer(2)

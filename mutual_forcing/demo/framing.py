@@ -6,12 +6,12 @@ import base64
 import io
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from PIL import Image
 
-from mutual_forcing.types import FRAMINGS, GenerationRequest
+from mutual_forcing.types import FRAMINGS, Framing, GenerationRequest
 
 from .components import QUIET
 from .inputs import SIZE, SIZES, WHOLE
@@ -57,9 +57,6 @@ def build(name: str) -> FramingControls:
                 numbers, value=1, label=t("look.face"), info=t("look.face-info"), visible=False,
                 elem_id=f"{name}-which",
             )  # fmt: skip
-    # Gradio describes every choice as a string, which its MCP server then insists on.
-    described = {**size.api_info(), "type": "integer"}
-    size.api_info = lambda: described
     # The field of the request. Unlike the visible choice it does not depend on the shown picture.
     face = gr.Number(
         1, label=t("look.face"), minimum=1, maximum=MAX_FACES, precision=0, visible="hidden",
@@ -91,7 +88,8 @@ def connect(
     inputs = [picture, *look.fields]
     outputs = [look.shown, look.face, look.which]
     gr.on(
-        [picture.change, look.face.change], seen, inputs,
+        [picture.change, look.face.change],  # pyright: ignore[reportAttributeAccessIssue] # set at run time
+        seen, inputs,
         [player, *outputs] if player else outputs, **queued,
     )  # fmt: skip
     if player:
@@ -109,7 +107,7 @@ def poster(
         try:
             request = GenerationRequest(
                 read_character(path), "-", crop=place_face(path, int(face or 1)).crop,
-                framing=framing or WHOLE, size=int(size or SIZE),
+                framing=cast("Framing", framing or WHOLE), size=int(size or SIZE),
             )  # fmt: skip
             still = _encoded(sessions.generator.canvas(request).still)
         except ValueError:  # Reported when the picture is chosen and when it is used.

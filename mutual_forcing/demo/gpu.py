@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,16 +14,28 @@ if TYPE_CHECKING:
 
 MOST_SECONDS = 120
 """Length of a lease. Longer leases wait longer and count more against a visitor's quota."""
-Stream = Callable[[GenerationRequest, "StreamState"], Iterator[AVChunk]]
+Stream = Callable[[GenerationRequest, "StreamState"], Generator[AVChunk, None, None]]
 
 
 def leased() -> bool:
     """Return whether streams run in the process of a GPU lease, so that their state is lost at the end."""
     try:
-        from spaces.config import Config
+        from spaces.config import Config  # pyright: ignore[reportMissingImports] # only Spaces have it
     except ImportError:
         return False
     return bool(Config.zero_gpu)
+
+
+def report_startup() -> None:
+    """On ZeroGPU, tell the host that functions for its GPU exist, or it would end the program.
+
+    The package `spaces` does so when `Blocks.launch` is called, which a mounted page never is. Call this
+    after `lease` and before the page is served.
+    """
+    if leased():
+        from spaces.zero import startup  # pyright: ignore[reportMissingImports] # only Spaces have it
+
+        startup()
 
 
 def lease(generator: StreamingGenerator) -> Stream:
@@ -35,10 +47,10 @@ def lease(generator: StreamingGenerator) -> Stream:
     """
     if not leased():
         return lambda request, state: generator.stream(request, state=state)
-    import spaces
+    import spaces  # pyright: ignore[reportMissingImports] # only Spaces have it
 
     @spaces.GPU(duration=MOST_SECONDS)
-    def borrowed(request: GenerationRequest) -> Iterator[AVChunk]:
+    def borrowed(request: GenerationRequest) -> Generator[AVChunk, None, None]:
         if torch.cuda.is_available():
             generator.device = torch.device("cuda")
             generator.system.to(generator.device)

@@ -6,17 +6,19 @@ import functools
 import math
 from dataclasses import dataclass, replace
 from html import escape
+from typing import cast
 
 import numpy as np
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import read_audio
+from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 from mutual_forcing.types import (
     FEW_MODE_MAX_STEPS,
     FRAMINGS,
     MAX_SIZE,
     FaceCrop,
+    Framing,
     GenerationRequest,
     StreamPlan,
 )
@@ -99,7 +101,7 @@ class Form:
             text=text,
             caption=caption(self.emotion, self.motion),
             crop=crop,
-            framing=self.framing or WHOLE,
+            framing=cast("Framing", self.framing or WHOLE),  # the request checks it
             size=_whole(self.size or SIZE, "size", SIZE),
             audio=sound if drives else None,
             voice=None if drives else sound,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ class LiveManager:
 
     def run(
         self, session_id: str, request: GenerationRequest, face: int = 1
-    ) -> Iterator[LiveUpdate]:
+    ) -> Generator[LiveUpdate, None, None]:
         """Stream until the visitor stops or adds no text for a while.
 
         Args:
@@ -106,7 +106,7 @@ class LiveManager:
             "checkpoint": generator.system.digest,
         }
         stream.clip = self._streams.new_clip("live")
-        stream.clip.write_bytes(remux_faststart(stream.data(), settings))
+        remux_faststart(stream.data(), stream.clip, settings)
         return stream.clip
 
     def _release(self, _: str, stream: LiveStream) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -113,7 +114,6 @@ class LiveStream:
         self._state = model.generator.start(request)
         self._muxer = StreamMuxer(*self._state.film_size)
         self._face = face
-        self._parts: list[bytes] = []
         self._lock = threading.Lock()  # Guards what may be changed between two chunks.
         self._stop = threading.Event()
         self._caption: str | None = None
@@ -173,9 +173,9 @@ class LiveStream:
         self._reason = self._reason or reason
         self._stop.set()
 
-    def data(self) -> bytes:
-        """Return what was made so far as the bytes of a fragmented MP4."""
-        return b"".join(self._parts)
+    def data(self) -> Iterator[bytes]:
+        """Yield what was made so far: a fragmented MP4, cut anywhere."""
+        return self._video.film.blocks()
 
     def settings(self) -> dict[str, Any]:
         """Return the text and the changes of style and steps as plain values."""
@@ -206,7 +206,8 @@ class LiveStream:
             end, self.problem = error.with_traceback(None), failure(error)
         finally:
             self.running = False
-            self._append(self._muxer.finish())
+            with contextlib.suppress(OSError):  # A full disk may be why it ended.
+                self._video.append(self._muxer.finish())
             self._video.close()
             self._free_memory()
         updates.put(end)
@@ -216,8 +217,10 @@ class LiveStream:
         with self._lock:
             state = self._state
             small = replace(state.request, image=np.zeros((16, 16, 3), np.uint8))
-            state.request, state.references, state.reference = small, None, None
-            state.canvas, state.cache = None, None
+            state.request = small
+            # A stream that runs has them all; nothing reads them after its end.
+            state.references = state.reference = None  # pyright: ignore[reportAttributeAccessIssue]
+            state.canvas = state.cache = None  # pyright: ignore[reportAttributeAccessIssue]
 
     def _chunks(self, updates: queue.Queue) -> None:
         playing: float | None = None
@@ -226,7 +229,7 @@ class LiveStream:
         while not self._stop.is_set() and self._prepare():
             started = time.perf_counter()
             chunk = next(self._model.generator.stream(state=self._state))
-            self._append(self._muxer.add(chunk.frames, chunk.audio))
+            self._video.append(self._muxer.add(chunk.frames, chunk.audio))
             now = time.perf_counter()
             self._record(chunk)
             progress = self._after(progress, chunk, now - started)
@@ -258,10 +261,6 @@ class LiveStream:
                 generator.rest(state)
                 self._quiet += CHUNK_SECONDS
         return True
-
-    def _append(self, data: bytes) -> None:
-        self._video.append(data)
-        self._parts.append(data)
 
     def _record(self, chunk: AVChunk) -> None:
         request = self._state.request

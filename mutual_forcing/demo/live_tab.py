@@ -30,6 +30,7 @@ from .live import LiveManager
 from .live_stream import LiveUpdate
 from .progress import failed_message, failure
 from .sessions import SessionManager
+from .texts import Phrase
 from .texts import text as t
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,8 @@ def _connect_expectation(demo: gr.Blocks, manager: LiveManager, c: _Controls) ->
             slow = slow_size(manager.sessions.latency, request)
         except ValueError:  # Reported when the stream starts.
             slow = ""
-        html = f'<div class="mf-preflight" role="status">{slow.html()}</div>' if slow else ""
+        said = slow.html() if isinstance(slow, Phrase) else ""
+        html = f'<div class="mf-preflight" role="status">{said}</div>' if slow else ""
         return gr.update(value=html, visible=bool(slow))
 
     asked = [c.picture, c.steps, *c.look.fields]
@@ -185,7 +187,12 @@ def _connect_changes(manager: LiveManager, c: _Controls) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
-    c.stop.click(live_stop, **QUIET)
+
+    def stop(request: gr.Request) -> None:
+        manager.stop(session_id_of(request))
+
+    # Not `live_stop` itself: Gradio would give its name to the first of two events.
+    c.stop.click(stop, **QUIET)
     at = gr.Number(visible=False, label="Second of the stream from which it holds")
     text = gr.Textbox(visible=False, label="Text")
     public = {**QUIET, **_listed(manager)}

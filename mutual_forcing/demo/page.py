@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from . import about, comparison_tab, events, live_tab, runs, settings, talk_tab
+from .blocks import Page
 from .components import read
 from .events import Controls
 from .sessions import SessionManager
@@ -19,11 +20,11 @@ _FOLLOW_THE_LANGUAGE = """const follow = () => window.mutualForcing.speak(props.
 watch("label", follow); follow();"""
 
 
-def build_demo(generator: StreamingGenerator, sessions: SessionManager | None = None) -> gr.Blocks:
-    """Return the page for `generator`. Launch it with `launch_options(sessions)`."""
+def build_demo(generator: StreamingGenerator, sessions: SessionManager | None = None) -> Page:
+    """Return the page for `generator`. Mount it with `mount_options(sessions)`."""
     sessions = sessions or SessionManager(generator)
-    with gr.Blocks(
-        title="Mutual Forcing", delete_cache=(900, 3600), analytics_enabled=False
+    with Page(
+        sessions.limits, title="Mutual Forcing", delete_cache=(900, 3600), analytics_enabled=False
     ) as demo:
         # The label is the language that Gradio chose; texts.js uses it for the rest of the page.
         gr.HTML(
@@ -46,18 +47,18 @@ def build_demo(generator: StreamingGenerator, sessions: SessionManager | None = 
         gr.HTML(read("footer.html"))
         controls = Controls(fields=fields, preflight=preflight, look=look, **stage)
         events.connect(demo, sessions, controls)
-    demo.queue(max_size=sessions.limits.queue)
+    # Closed to calls that would not wait in the queue.
+    demo.queue(max_size=sessions.limits.queue, api_open=False)
     return demo
 
 
-def launch_options(sessions: SessionManager) -> dict[str, Any]:
-    """Return the options of `Blocks.launch` besides the address."""
+def mount_options(sessions: SessionManager) -> dict[str, Any]:
+    """Return the options of `gr.mount_gradio_app` besides the path."""
     return {
         "theme": _theme(),
         "css": read("page.css") + read("tabs.css") + read("small.css"),
         "head": f"<script>{read('texts.js')}{read('queue.js')}</script>",
         "i18n": translations(),
-        "app_kwargs": {"routes": [sessions.videos.route()]},
         "ssr_mode": False,
         "show_error": True,
         "auth": sessions.limits.auth,

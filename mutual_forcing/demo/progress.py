@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -77,6 +78,8 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def failure(error: Exception) -> str:
     """Return a sentence for the visitor about an error."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The machine's disk is full."
     if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY):
         return "The machine ran out of memory."
     return f"The generation failed ({type(error).__name__})."

@@ -1,26 +1,211 @@
-"""Loading a checkpoint and serving the page: `python app.py`, or `mutual-forcing serve`."""
+"""The page as a web application, and serving it: `python app.py`, or `mutual-forcing serve`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import logging
+import os
+import secrets
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from gradio import networking
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+
 from .comparison_grid import ffmpeg_problem
-from .gpu import leased
+from .gpu import leased, report_startup
 from .limits import Limits
-from .page import build_demo, launch_options
+from .middleware import BodyLimit, EndOpenResponses, OpenResponses, SafeHeaders
+from .page import build_demo, mount_options
+from .rate_limit import RateLimit
 from .sessions import SessionManager
 
 if TYPE_CHECKING:
-    import gradio as gr
-
     from mutual_forcing import StreamingGenerator
 
-__all__ = ["build_demo", "main", "serve"]
+    from .blocks import Page
+
+__all__ = ["build_app", "build_demo", "main", "serve", "serving"]
+log = logging.getLogger(__name__)
+_GRACE_SECONDS = 5
+"""How long a server that ends waits for its responses."""
+
+
+def build_app(generator: StreamingGenerator, limits: Limits | None = None) -> FastAPI:
+    """Return the web application: the page at "/", its API at "/gradio_api" and the films.
+
+    Any ASGI server can run it; sessions and background work start and end with it. Its state holds `page`
+    and `responses` (middleware.OpenResponses), which a server should end before it waits for them.
+
+    Args:
+        generator: makes the videos.
+        limits: what visitors may do; None reads the MF_* environment variables (limits.py).
+    """
+    limits = limits or Limits.from_environment()
+    sessions = SessionManager(generator, limits)
+    page = build_demo(generator, sessions)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sessions.measure_in_background()
+        try:
+            yield
+        finally:
+            page.close(verbose=False)
+            await run_in_threadpool(sessions.close)
+
+    app = page_app(page, limits, lifespan=lifespan, routes=[sessions.videos.route()])
+    return gr.mount_gradio_app(app, page, path="/", **mount_options(sessions))
+
+
+def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
+    """Return an application with the middleware of `page`, which is to be mounted at "/".
+
+    Args:
+        page: made with the same limits.
+        limits: what visitors may do.
+        options: more options of FastAPI.
+    """
+    responses = OpenResponses()
+    middleware = [
+        Middleware(EndOpenResponses, responses=responses),
+        Middleware(SafeHeaders),
+        Middleware(BodyLimit, upload=limits.upload_mb * 2**20),
+        Middleware(RateLimit, page=page),
+    ]
+    app = FastAPI(openapi_url=None, middleware=middleware, **options)
+    app.state.page, app.state.responses = page, responses
+
+    @app.get("/gradio_api/startup-events")
+    def startup_events() -> bool:
+        """Say that the queue runs. Gradio's own route would start a mounted page's queue once more."""
+        return False
+
+    return app
+
+
+class _Server(uvicorn.Server):
+    """A server that first ends the responses that would not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, responses: OpenResponses) -> None:
+        super().__init__(config)
+        self._responses = responses
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._responses.end()
+        await super().shutdown(sockets)
+
+    def close(self) -> None:
+        """Begin to end; `gr.close_all` calls it."""
+        self.should_exit = True
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI, host: str | None = None, port: int | None = None) -> Iterator[str]:
+    """Run `app`, made by `build_app` or `page_app`, while the block lasts; yield its local address.
+
+    Args:
+        app: the application.
+        host: address to listen on; None uses GRADIO_SERVER_NAME, else 127.0.0.1.
+        port: port to listen on; None uses the first free one from GRADIO_SERVER_PORT, else 7860.
+
+    Raises:
+        OSError: the port is taken, or it is not possible to listen on the address.
+    """
+    host = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    page: Page = app.state.page
+    with _bound(host, port) as sock:
+        bound: int = sock.getsockname()[1]
+        config = uvicorn.Config(
+            app, host, bound, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS
+        )
+        server = _Server(config, app.state.responses)
+        page.server = server
+        named = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        address = f"http://{named}:{bound}/"
+        if page.mcp_server_obj:
+            # Private, and only `Blocks.launch` sets it: without it Gradio's MCP server would call back
+            # whichever host its first caller named.
+            page.mcp_server_obj._local_url = address
+        thread = threading.Thread(target=server.run, args=([sock],), name="server", daemon=True)
+        thread.start()
+        try:
+            while not server.started:
+                if not thread.is_alive():
+                    raise RuntimeError("The server did not start.")
+                thread.join(0.01)
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _bound(host: str, port: int | None) -> socket.socket:
+    """Return a listening socket; raises OSError with one sentence if there is none."""
+    first = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
+    count = int(os.environ.get("GRADIO_NUM_PORTS") or 100)
+    ports = range(first, first + count) if port is None else [port]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in ports:
+        try:
+            return socket.create_server((host, number), family=family)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                reason = error.strerror or str(error)
+                raise OSError(f"Cannot listen on {host}, port {number}: {reason}.") from error
+    tried = f"port {ports[0]} is" if len(ports) == 1 else f"ports {ports[0]} to {ports[-1]} are"
+    raise OSError(f"On {host} {tried} taken: choose another with --port or GRADIO_SERVER_PORT.")
+
+
+@contextlib.contextmanager
+def serving(
+    generator: StreamingGenerator,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool | None = None,
+    limits: Limits | None = None,
+) -> Iterator[str]:
+    """Serve the page while the block lasts; yield its local address.
+
+    Args:
+        generator: makes the videos.
+        host: address to listen on; None uses GRADIO_SERVER_NAME, else 127.0.0.1.
+        port: port to listen on; None uses the first free one from GRADIO_SERVER_PORT, else 7860.
+        share: whether to make a public link; None asks GRADIO_SHARE.
+        limits: what visitors may do; None reads the MF_* environment variables (limits.py).
+
+    Raises:
+        OSError: the port is taken, or it is not possible to listen on the address.
+    """
+    app = build_app(generator, limits)
+    report_startup()
+    with listening(app, host, port) as address:
+        if share or (share is None and os.environ.get("GRADIO_SHARE", "").lower() == "true"):
+            _share(address)
+        yield address
+
+
+def _share(address: str) -> None:
+    """Write a public link to the page at `address`, which ends with the program; or why there is none."""
+    host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+    try:
+        link = networking.setup_tunnel(host, int(port), secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # No network, no program for the tunnel, no server of Gradio.
+        log.warning("There is no public link: %s", error)
+    else:
+        link = link.replace("http://", "https://", 1)
+        sys.stdout.write(f"* Running on public URL: {link}\n")
 
 
 def serve(
@@ -29,52 +214,14 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     share: bool | None = None,
-    block: bool = True,
     limits: Limits | None = None,
-) -> str:
-    """Serve the page and return its local address.
-
-    Args:
-        generator: makes the videos.
-        host: address to listen on; None uses Gradio's environment variables, also below.
-        port: port to listen on.
-        share: whether to make a public link.
-        block: whether to serve until interrupted; otherwise `gr.close_all()` ends it.
-        limits: what visitors may do; None reads the MF_* environment variables (limits.py).
-
-    Raises:
-        OSError: the port is taken.
-    """
-    limits = limits or Limits.from_environment()
-    sessions = SessionManager(generator, limits)
-    demo = build_demo(generator, sessions)
-    _close_together(demo, sessions)
-    sessions.measure_in_background()
-    try:
-        _, address, _ = demo.launch(
-            server_name=host,
-            server_port=port,
-            share=share,
-            prevent_thread_lock=not block,
-            **launch_options(sessions),
-        )
-    except BaseException:
-        sessions.close()
-        raise
-    if block:
-        sessions.close()
-    return address
-
-
-def _close_together(demo: gr.Blocks, sessions: SessionManager) -> None:
-    """Let closing the page also close the session manager with its threads and files."""
-    close_page = demo.close
-
-    def close(*arguments: Any, **options: Any) -> None:
-        close_page(*arguments, **options)
-        sessions.close()
-
-    demo.close = close  # type: ignore[method-assign]
+) -> None:
+    """Serve the page until interrupted. Arguments and errors are those of `serving`."""
+    with serving(generator, host=host, port=port, share=share, limits=limits) as address:
+        sys.stdout.write(f"* Running on local URL:  {address}\n")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         serve(generator, host=options.host, port=options.port, share=options.share, limits=limits)
     except OSError as error:  # For example, the port is taken.
         return _refuse(error)
-    except KeyboardInterrupt:  # Before the page was up; later Gradio handles it.
+    except KeyboardInterrupt:  # Before the page was up, or once more while it ends.
         pass
     return 0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, remux_faststart
+from mutual_forcing.spool import Spool
 from mutual_forcing.types import GenerationRequest, StreamPlan
 
 from .gpu import leased
@@ -47,7 +49,8 @@ class Session:
     said: list[str]
     face: int = 1
     """Number of the face that talks, for the settings."""
-    parts: list[bytes] = field(default_factory=list)
+    film: Spool = field(default_factory=Spool)
+    """What was made so far as a fragmented MP4, and `tail` its end, unless the stream is continued."""
     tail: bytes = b""
     running: bool = False
     broken: bool = False
@@ -130,7 +133,7 @@ class SessionManager:
 
     def begin(
         self, session_id: str, request: GenerationRequest, face: int = 1
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Start a new session in place of the visitor's last one and stream it.
 
         Args:
@@ -153,7 +156,7 @@ class SessionManager:
     def proceed(self, session_id: str, text: str) -> Iterator[Progress]:
         """Continue the visitor's stream where it ended, with `text`; raises ValueError if it cannot."""
         session = self._sessions.get(session_id)
-        if session is None or session.broken or not session.parts:
+        if session is None or session.broken or not session.film.size:
             raise ValueError("There is nothing to continue: press Talk first.")
         if session.running:
             raise ValueError("The stream is still running: stop it first.")
@@ -170,8 +173,8 @@ class SessionManager:
         """Write what was made so far as an MP4 file with its settings, and return its path."""
         _remove(session.clip)
         session.clip = self._sessions.new_clip("talk")
-        video = b"".join([*session.parts, session.tail])
-        session.clip.write_bytes(remux_faststart(video, self._settings(session)))
+        film = itertools.chain(session.film.blocks(), [session.tail])
+        remux_faststart(film, session.clip, self._settings(session))
         return session.clip
 
     def measure_in_background(self) -> None:
@@ -229,13 +232,11 @@ class SessionManager:
             **({"ended_early": session.problem} if session.problem else {}),
         }
 
-    def _run(self, session: Session) -> Iterator[Progress]:
+    def _run(self, session: Session) -> Generator[Progress, None, None]:
         """Stream the rest of the session into a new video."""
-        video = self.videos.new()
+        video = self.videos.new(session.film, session.muxer.header if session.film.size else b"")
         self.videos.drop(session.video_id)
         session.video_id = video.id
-        if session.parts:
-            video.append(session.muxer.header)
         progress = first = self._first_progress(session, video)
         session.running = True
         try:
@@ -254,8 +255,7 @@ class SessionManager:
             session.running = False
             session.broken |= leased()
             session.tail = session.muxer.finish()
-            video.append(session.tail)
-            video.close()
+            video.close(session.tail)
         yield progress.ended(session.problem)
 
     def _chunks(self, session: Session, video: Video, progress: Progress) -> Iterator[Progress]:
@@ -264,9 +264,7 @@ class SessionManager:
         for chunk in self.model.chunks(
             session.request, session.state, session.stop, session.abandoned
         ):
-            data = muxer.add(chunk.frames, chunk.audio)
-            video.append(data)
-            session.parts.append(data)
+            video.append(muxer.add(chunk.frames, chunk.audio))
             now, made = time.perf_counter(), muxer.seconds
             # The time starts with the first chunk: waiting for other visitors does not count.
             started = started or now - chunk.seconds_spent
@@ -285,7 +283,7 @@ class SessionManager:
             self.latency = self.latency.after(request, CHUNK_SECONDS / progress.rate)
 
     def _first_progress(self, session: Session, video: Video) -> Progress:
-        request, continues = session.request, bool(session.parts)
+        request, continues = session.request, bool(session.film.size)
         expected = self.latency.chunk_seconds(request)
         seconds = session.state.total * CHUNK_SECONDS
         if not continues:

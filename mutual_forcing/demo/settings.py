@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import av
 import gradio as gr
 
-from mutual_forcing.caption import EMOTIONS, MOTIONS
+from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 from mutual_forcing.types import FRAMINGS, MAX_SECONDS, MAX_STEPS, MIN_SIZE
 
 from . import components
@@ -85,7 +85,7 @@ def from_file(path: str | Path) -> dict[str, Any]:
             return from_json(start.decode("utf-8-sig"))
         with av.open(str(path), format="mp4", metadata_errors="ignore") as video:
             return from_json(video.metadata.get("comment", ""))
-    except (OSError, UnicodeDecodeError, av.error.FFmpegError) as error:
+    except (OSError, UnicodeDecodeError, av.FFmpegError) as error:
         raise ValueError(_FOREIGN) from error
 
 
@@ -124,9 +124,9 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, sessions: Sess
         with gr.Row():
             show = gr.Button(t("settings.show"), size="sm", min_width=90)
             restore = gr.Button(t("settings.restore"), size="sm", min_width=90)
-            upload = gr.UploadButton(
-                t("settings.film"), size="sm", file_types=[".mp4", ".json"], min_width=140
-            )
+            # Gradio translates this label as well, but its annotation is `str`.
+            label = cast("str", t("settings.film"))
+            upload = gr.UploadButton(label, size="sm", file_types=[".mp4", ".json"], min_width=140)
 
     def shown(request: gr.Request, *values: Any) -> tuple[str, str]:
         form = Form(*values)

@@ -14,6 +14,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 from .texts_table import TEXTS
 
@@ -42,7 +43,7 @@ class Phrase(str):
         return f' data-values="{escape(json.dumps(values))}"' if values else ""
 
 
-def text(key: str) -> gr.i18n.I18nData:
+def text(key: str) -> I18nData:
     """Return a label for a Gradio component; raises KeyError for an unknown key."""
     if key not in TEXTS:
         raise KeyError(key)
@@ -76,19 +77,9 @@ def translations() -> gr.I18n:
 
 def english(label: Any) -> Any:
     """Return the English text of a label made by `text`; anything else as it is."""
-    if not isinstance(label, (str, gr.i18n.I18nData)):
+    if not isinstance(label, (str, I18nData)):
         return label
     return _MARK.sub(lambda match: TEXTS[match[1]][0], str(label))
-
-
-def describe_api_in_english(demo: gr.Blocks) -> None:
-    """Let the API description of `demo` show English texts instead of the table's keys."""
-    described = demo.get_api_info
-
-    def get_api_info(*arguments: Any, **options: Any) -> Any:
-        return _in_english(described(*arguments, **options))
-
-    demo.get_api_info = get_api_info  # type: ignore[method-assign]
 
 
 def _marked(message: str) -> str:
@@ -97,14 +88,6 @@ def _marked(message: str) -> str:
         return message
     values = {name: _marked(value) for name, value in message.values.items()}
     return TEXTS[message.key][0].format(**values)
-
-
-def _in_english(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _in_english(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_in_english(item) for item in value]
-    return english(value)
 
 
 _I18N = gr.I18n(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,64 +14,50 @@ import gradio as gr
 from gradio.components.base import Component
 from gradio.utils import get_function_params, get_upload_folder
 
-from mutual_forcing.media import read_image
-
 from .texts import english
 
 log = logging.getLogger(__name__)
 _FILES = (gr.Image, gr.Audio, gr.Video, gr.File, gr.UploadButton)
 _MOST_DIGITS = 2**63
 _FILE_ROUTE = "/gradio_api/file="
+_UNREADABLE = "The request cannot be read: a value has the wrong type."
 
 
-def validate_events(demo: gr.Blocks) -> None:
-    """Let every event of `demo` answer wrong values with one sentence.
-
-    The validation runs before Gradio moves files or calls the components. Their own errors are tracebacks
-    or name folders of this machine, and they would fetch addresses for the caller.
-    """
-    inner = demo.preprocess_data
-
-    async def preprocess_data(block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
-        try:
-            inputs = [_as_upload(value) for value in _completed(block_fn, inputs)]
-            check(block_fn.inputs, inputs)
-            return await inner(block_fn, inputs, *args, **options)
-        except gr.Error:
-            raise
-        except ValueError as error:
-            refused = isinstance(error, RefusedError)
-            message = str(error) if refused else _reason(block_fn.inputs, inputs)
-            raise gr.Error(message, title="Please check", print_exception=False) from error
-        except Exception as error:
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn whatever is wrong with a request's values into a gr.Error with one sentence."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as error:
+        if not isinstance(error, RefusedError):
             log.info("Refused a request: %s", error)
-            raise gr.Error(_UNREADABLE, title="Please check", print_exception=False) from error
+        message = str(error) if isinstance(error, RefusedError) else _UNREADABLE
+        raise gr.Error(message, title="Please check", print_exception=False) from error
 
-    demo.preprocess_data = preprocess_data  # type: ignore[method-assign]
 
+def completed(block_fn: Any, values: Any) -> Any:
+    """Return the values, with defaults for arguments that an older client does not send.
 
-def _completed(block_fn: Any, values: Any) -> Any:
-    """Return the values, with defaults for the arguments that an older client does not send."""
+    Uploads that are named by their address on this page, as MCP clients do, are named by their path.
+    """
     if not isinstance(values, list) or block_fn.fn is None:
         return values
+    values = [_as_upload(value) for value in values]
     known = get_function_params(block_fn.fn)[len(values) : len(block_fn.inputs)]
     if not all(has_default for _, has_default, _, _ in known):
         return values
     return [*values, *(default for _, _, default, _ in known)]
 
 
-_UNREADABLE = "The request cannot be read: a value has the wrong type."
-
-
-def _reason(components: Sequence[Any], values: Sequence[Any]) -> str:
-    """Return why Gradio could not read the values, most often because of a picture."""
-    for component, value in zip(components, values, strict=False):
-        if isinstance(component, gr.Image) and isinstance(value, dict):
-            try:
-                read_image(value["path"])
-            except ValueError as error:
-                return str(error)
-    return _UNREADABLE
+def pictures(components: Sequence[Any], values: Sequence[Any]) -> dict[int, str]:
+    """Return the paths of the uploaded pictures by their places among `values`, which are checked."""
+    return {
+        index: value["path"]
+        for index, (component, value) in enumerate(zip(components, values, strict=False))
+        if isinstance(component, gr.Image) and value is not None
+    }
 
 
 class RefusedError(ValueError):

@@ -8,9 +8,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 
+import httpx
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from mutual_forcing.spool import Spool
 
 ROUTE = "/gradio_api/film/"
 """The prefix is the one that Gradio's own proxies forward."""
@@ -20,37 +23,45 @@ _MAX_VIDEOS = 64
 
 
 class Video:
-    """The bytes of one video, appended by one thread and read by any number of viewers."""
+    """One video, appended by one thread and read by any number of viewers.
 
-    def __init__(self) -> None:
+    It shows what is appended to `film` from now on, after `header` and before what `close` is given.
+    """
+
+    def __init__(self, film: Spool, header: bytes = b"") -> None:
         self.id = secrets.token_urlsafe(24).replace(".", "_")
         self.created = time.monotonic()
         self.closed = False
-        self._parts: list[bytes] = []
+        self.film, self._header, self._tail = film, header, b""
+        self._begin = self._end = film.size
 
     def append(self, data: bytes) -> None:
-        """Add bytes for the viewers."""
-        if data:
-            self._parts.append(data)
+        """Add bytes to the film; raises OSError when the disk is full."""
+        self.film.append(data)
+        self._end = self.film.size
 
-    def close(self) -> None:
-        """Mark the video as complete."""
+    def close(self, tail: bytes = b"") -> None:
+        """Mark the video as complete, after `tail`, which the film does not get."""
+        self._tail = tail
         self.closed = True
 
     async def read(self) -> AsyncIterator[bytes]:
         """Yield everything from the start and wait for what is appended later."""
-        index = 0
+        if self._header:
+            yield self._header
+        seen = self._begin
         while True:
             # Read the flag first: bytes appended before it was set are then seen below.
-            closed = self.closed
-            parts = self._parts[index:]
-            index += len(parts)
-            for part in parts:
-                yield part
+            closed, end = self.closed, self._end
+            for block in self.film.blocks(seen, end):
+                yield block
             if closed:
-                return
-            if not parts:
+                break
+            if seen == end:
                 await asyncio.sleep(_POLL_SECONDS)
+            seen = end
+        if self._tail:
+            yield self._tail
 
 
 class VideoStore:
@@ -60,9 +71,9 @@ class VideoStore:
         self._videos: dict[str, Video] = {}
         self._lock = threading.Lock()
 
-    def new(self) -> Video:
-        """Add an empty video and return it."""
-        video = Video()
+    def new(self, film: Spool | None = None, header: bytes = b"") -> Video:
+        """Add a video that shows what is appended to `film` (None: to one of its own), and return it."""
+        video = Video(film or Spool(), header)
         now = time.monotonic()
         with self._lock:
             recent = [v for v in self._videos.values() if now - v.created < _MAX_AGE]
@@ -75,11 +86,11 @@ class VideoStore:
             self._videos.pop(video_id, None)
 
     def route(self) -> Route:
-        """Return the route to give to `launch(app_kwargs={"routes": [...]})`."""
+        """Return the route for the application around the page."""
         return Route(ROUTE + "{video_id}", self._serve, methods=["GET"])
 
     async def _serve(self, request: Request) -> Response:
-        if not signed_in(request):
+        if not await signed_in(request):
             return PlainTextResponse("Sign in first.", status_code=401)
         video = self._videos.get(request.path_params["video_id"])
         if video is None:
@@ -88,11 +99,9 @@ class VideoStore:
         return StreamingResponse(video.read(), media_type="video/mp4", headers=headers)
 
 
-def signed_in(request: Request) -> bool:
-    """Return whether the page has no password or the visitor gave it. Gradio checks only its own routes."""
-    app = request.app
-    if getattr(app, "auth", None) is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    tokens = [request.cookies.get(name) for name in names]
-    return any(token is not None and app.tokens.get(token) is not None for token in tokens)
+async def signed_in(request: Request) -> bool:
+    """Return whether the page has no password or the visitor gave it: what Gradio says of the cookies."""
+    transport = httpx.ASGITransport(request.app)
+    headers = {"cookie": request.headers.get("cookie", "")}
+    async with httpx.AsyncClient(transport=transport, base_url="http://page") as page:
+        return (await page.get("/gradio_api/login_check", headers=headers)).is_success

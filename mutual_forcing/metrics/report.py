@@ -80,11 +80,11 @@ def compare(rows: Sequence[Row], others: Sequence[Row]) -> Figures:
     picks = _picks(len(pairs))
     result: Figures = {"clips": len(pairs)}
     for name, key in (("wer", "errors"), ("wer_closed", "closed_errors")):
-        both = zip(_wer(mine, picks, key), _wer(yours, picks, key), strict=True)
-        result[name] = _interval(*(a - b for a, b in both))
+        (mean, samples), (less, fewer) = (_wer(rows, picks, key) for rows in (mine, yours))
+        result[name] = _interval(mean - less, samples - fewer)
     for name in ("mouth", "sync", "similarity"):
-        both = zip(_mean(mine, name, picks), _mean(yours, name, picks), strict=True)
-        result[name] = _interval(*(a - b for a, b in both))
+        (mean, samples), (less, fewer) = (_mean(rows, name, picks) for rows in (mine, yours))
+        result[name] = _interval(mean - less, samples - fewer)
     return result
 
 

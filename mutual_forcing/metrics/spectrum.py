@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mutual_forcing.codecs.stft_codec import mel_filterbank
+from mutual_forcing.audio import mel_filters, mel_spectrogram
 from mutual_forcing.config import FPS, SAMPLE_RATE
 
 BINS = 40
@@ -27,13 +27,11 @@ def log_mel(audio: np.ndarray) -> Tensor:
     if len(audio) < SAMPLE_RATE // 10:
         raise ValueError("The sound is shorter than 0.1 seconds.")
     samples = torch.from_numpy(np.ascontiguousarray(audio, np.float32))
-    spectrum = torch.stft(
-        samples, _FFT, HOP, window=torch.hann_window(_FFT), center=True, return_complex=True
-    )
-    return (_filters() @ spectrum.abs()).clamp_min(_FLOOR).log()[:, : len(audio) // HOP]
+    mel = mel_spectrogram(samples, _filters(), torch.hann_window(_FFT), HOP)
+    return mel.clamp_min(_FLOOR).log()
 
 
 @lru_cache(maxsize=1)
 def _filters() -> Tensor:
-    filters = mel_filterbank(BINS, _FFT)
-    return (filters / filters.sum(1, keepdim=True).clamp_min(1e-6)).float()
+    filters = mel_filters(BINS, _FFT)
+    return filters / filters.sum(1, keepdim=True).clamp_min(1e-6)

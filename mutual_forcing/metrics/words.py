@@ -13,7 +13,7 @@ import jiwer
 import numpy as np
 
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.recognition import is_silent, segments
+from mutual_forcing.text.recognition import is_silent, segments
 from mutual_forcing.types import TimedWord
 
 

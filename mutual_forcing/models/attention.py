@@ -12,6 +12,7 @@ from ..chunks import POSITIONS_PER_SECOND, token_positions
 from ..config import ModelConfig
 from .kv_cache import LayerKeyValues, Past
 from .layers import at_time, rotary_frequencies, rotary_table, rotate
+from .varlen import ValidKeys, attend_rows
 
 REFERENCE_SECONDS = 8.0
 """References begin so long before every chunk that reads them, or longer where the window is: they are
@@ -71,7 +72,9 @@ class RotaryTables:
 
 @dataclass(frozen=True)
 class KeyGroup:
-    """Some rotated keys and values [B, K, M, H, D] of one branch; `valid` bool [K, M] or None."""
+    """Some rotated keys and values [B, K, M, H, D] of one branch; `valid` bool [K, M] on the CPU, or None for
+    all.
+    """
 
     branch: str
     key: Tensor
@@ -113,16 +116,13 @@ def attend(
     key = torch.cat([g.key for g in groups], 2)
     marks = torch.cat([_key_marks(g, coupling, key) for g in groups])
     key = torch.cat([key, marks.expand(*key.shape[:2], -1, -1, -1)], -1)
-    key = key.flatten(0, 1).transpose(1, 2)
-    value = torch.cat([g.value for g in groups], 2).flatten(0, 1).transpose(1, 2)
-    batch, chunks = next(iter(queries.values())).shape[:2]
-    valid = _validity(groups, chunks)
-    mask = None if valid is None else valid.repeat(batch, 1)[:, None, None]
+    value = torch.cat([g.value for g in groups], 2)
     query = torch.cat([_marked(q, name) for name, q in queries.items()], 2)
-    mixed = F.scaled_dot_product_attention(
-        query.flatten(0, 1).transpose(1, 2), key, value, attn_mask=mask
-    )
-    mixed = mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks))
+    batch, chunks = query.shape[:2]
+    valid = _validity(groups, chunks)
+    keys = None if valid is None else ValidKeys(valid.repeat(batch, 1))
+    mixed = attend_rows(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), keys)
+    mixed = mixed.flatten(2).unflatten(0, (batch, chunks))
     split = mixed.split([q.shape[2] for q in queries.values()], 2)
     return dict(zip(queries, split, strict=True))
 
@@ -149,14 +149,11 @@ def _key_marks(group: KeyGroup, coupling: dict[str, Tensor], like: Tensor) -> Te
 
 
 def _validity(groups: list[KeyGroup], chunks: int) -> Tensor | None:
-    """bool [K, M] over all keys; None when every key may be seen."""
+    """bool [K, M] over all keys, on the CPU; None when every key may be seen."""
     if all(g.valid is None for g in groups):
         return None
-    device = groups[0].key.device
     every = (
-        g.valid
-        if g.valid is not None
-        else torch.ones(chunks, g.key.shape[2], dtype=torch.bool, device=device)
+        g.valid if g.valid is not None else torch.ones(chunks, g.key.shape[2], dtype=torch.bool)
         for g in groups
     )
     return torch.cat(list(every), 1)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import BranchConfig, ModelConfig
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
 from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past
 from .layers import FeedForward, HeadNorm, modulate, rotate
+from .varlen import ValidKeys, attend_rows
 
 MODULATIONS = 6
 """Shift, scale and gate before attention and before the feed-forward (adaLN-single)."""
@@ -30,7 +31,7 @@ class TextView:
     """The text as one branch's cross-attention needs it (see EncodedText), with both rotations."""
 
     tokens: Tensor
-    valid: Tensor
+    keys: ValidKeys
     query_rotary: Tensor
     key_rotary: Tensor
 
@@ -84,10 +85,9 @@ class CrossAttention(nn.Module):
         key, value = key_value.unbind(-3)
         query = rotate(self.query_norm(query), text.query_rotary)
         key = rotate(self.key_norm(key), text.key_rotary)
-        query, key, value = (t.flatten(0, 1).transpose(1, 2) for t in (query, key, value))
-        mask = text.valid.flatten(0, 1)[:, None, None]
-        mixed = F.scaled_dot_product_attention(query, key, value.to(query.dtype), attn_mask=mask)
-        return self.out(mixed.transpose(1, 2).flatten(2).unflatten(0, (batch, chunks)))
+        query, key, value = (t.flatten(0, 1) for t in (query, key, value.to(query.dtype)))
+        mixed = attend_rows(query, key, value, text.keys)
+        return self.out(mixed.flatten(2).unflatten(0, (batch, chunks)))
 
 
 class BranchBlock(nn.Module):
@@ -110,10 +110,14 @@ class BranchBlock(nn.Module):
 class JointBlock(nn.Module):
     """Joint self-attention of both branches, then each reads the text and feeds forward (adaLN-single)."""
 
+    branches: Mapping[str, BranchBlock]
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         branches = config.branches
-        self.branches = nn.ModuleDict({n: BranchBlock(b, config) for n, b in branches.items()})
+        blocks = nn.ModuleDict({n: BranchBlock(b, config) for n, b in branches.items()})
+        # A ModuleDict says nothing of the class of its modules.
+        self.branches = cast("Mapping[str, BranchBlock]", blocks)
         # Many tokens weigh as much as few: the bias begins less by the logarithm of how many more the other
         # branch has.
         more = math.log(config.audio.grid.tokens / config.video.grid.tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,10 @@ class Branch(nn.Module):
     `contexts` says how many known latent frames of each kind are added to the tokens.
     """
 
+    contexts: Mapping[str, ContextEmbedding]
+    token_start: Tensor
+    token_end: Tensor
+
     def __init__(
         self,
         branch: BranchConfig,
@@ -95,9 +100,9 @@ class Branch(nn.Module):
         self.embed_reference = nn.Linear(branch.token_dim, width)
         self.null_reference = nn.Parameter(torch.randn(width) * 0.02)
         self.place = nn.Parameter(torch.zeros(branch.grid.tokens, width))
-        self.contexts = nn.ModuleDict(
-            {name: ContextEmbedding(branch, count) for name, count in contexts.items()}
-        )
+        embeddings = {name: ContextEmbedding(branch, count) for name, count in contexts.items()}
+        # A ModuleDict says nothing of the class of its modules.
+        self.contexts = cast("Mapping[str, ContextEmbedding]", nn.ModuleDict(embeddings))
         self.embed_phonemes = nn.Linear(config.text_width, width)
         self.sigma = NoiseEmbedding(width)
         self.delta = NoiseEmbedding(width, zero=True)

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import DurationConfig
-from ..text import PHONEMES
 
 MIN_SECONDS, MAX_SECONDS = 0.02, 1.0
 
@@ -18,7 +17,8 @@ class DurationPredictor(nn.Module):
     def __init__(self, config: DurationConfig) -> None:
         super().__init__()
         width = config.width
-        self.phoneme = nn.Embedding(len(PHONEMES) + 1, width, padding_idx=0)
+        self.known_phonemes = config.phonemes
+        self.phoneme = nn.Embedding(config.phonemes + 1, width, padding_idx=0)
         self.pace = nn.Linear(1, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.layers))
         self.mixers = nn.ModuleList(

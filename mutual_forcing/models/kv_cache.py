@@ -26,7 +26,7 @@ class Past:
     """What the chunks of one pass may see: per branch keys and values [B, K, S, N, H, D].
 
     `offsets` says for each of the S slots how many chunks later than the reading chunk it lies (-1 is the
-    chunk before). `valid` bool [K, S] says which of the slots exist; None = all.
+    chunk before). `valid` bool [K, S], on the CPU, says which of the slots exist; None = all.
     """
 
     branches: LayerKeyValues
@@ -68,9 +68,8 @@ class ParallelHistory:
         """Slots k - window .. k - 1 of every chunk k, and their mirror image when `both_ways`."""
         source = own if self.clean is None else self.clean[layer]
         branches = {name: (self._unfold(k), self._unfold(v)) for name, (k, v) in source.items()}
-        first = next(iter(source.values()))[0]
-        valid = history_mask(first.shape[1], self.offsets).to(first.device)
-        return Past(branches, self.offsets, valid)
+        chunks = next(iter(source.values()))[0].shape[1]
+        return Past(branches, self.offsets, history_mask(chunks, self.offsets))
 
     def previous(self, own: AVLatents | None) -> PreviousChunks | None:
         """See PreviousChunks; own: this pass's latents where they are clean. None without video, and where

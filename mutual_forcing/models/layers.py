@@ -114,6 +114,8 @@ class SpectralGains(nn.Module):
     known, sines one that `continues` a known latent frame: they vanish where that frame is.
     """
 
+    waves: Tensor
+
     def __init__(self, width: int, branch: BranchConfig, continues: bool = False) -> None:
         super().__init__()
         self.frames = branch.grid.frames

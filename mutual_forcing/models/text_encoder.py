@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..caption import CAPTION_WORDS
 from ..chunks import CHUNK_SECONDS, POSITIONS_PER_SECOND
-from ..text import PHONEMES
+from ..text.captions import CAPTION_WORDS
 from ..types import TextTokens
+from .varlen import ValidKeys
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class EncodedText:
     start: Tensor
     end: Tensor
 
+    @cached_property
+    def keys(self) -> ValidKeys:
+        """`valid` for cross-attention: a row for every chunk."""
+        return ValidKeys(self.valid.flatten(0, 1))
+
     def aligned(self, token_start: Tensor, token_end: Tensor) -> Tensor:
         """Mean phoneme features over each token's time span [N]: [B, K, N, W]."""
         begin = torch.maximum(token_start[:, None], self.start[:, :, None])
@@ -43,9 +49,9 @@ class TextEncoder(nn.Module):
     The caption sits at the middle of every chunk: it has no time of its own.
     """
 
-    def __init__(self, width: int, layers: int) -> None:
+    def __init__(self, width: int, layers: int, phonemes: int) -> None:
         super().__init__()
-        self.phoneme = nn.Embedding(len(PHONEMES) + 1, width, padding_idx=0)
+        self.phoneme = nn.Embedding(phonemes + 1, width, padding_idx=0)
         self.caption = nn.Embedding(len(CAPTION_WORDS) + 1, width, padding_idx=0)
         self.null = nn.Parameter(torch.randn(width) * 0.02)
         self.length = nn.Linear(1, width)

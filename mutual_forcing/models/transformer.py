@@ -7,8 +7,9 @@ K chunks, N tokens of a chunk, W residual width, R reference tokens, H heads, D 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -56,18 +57,22 @@ class AVTransformer(nn.Module):
     Either branch may be absent from a call: the other then runs alone (unimodal).
     """
 
+    branches: Mapping[str, Branch]
+    blocks: Sequence[JointBlock]
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.text_encoder = TextEncoder(config.text_width, config.text_layers)
+        self.text_encoder = TextEncoder(config.text_width, config.text_layers, config.phonemes)
         contexts = {"picture": 1, "last": min(LAST_LATENTS, config.video.grid.frames)}
-        self.branches = nn.ModuleDict(
-            {
-                "video": Branch(config.video, config, contexts),
-                "audio": Branch(config.audio, config),
-            }
-        )
-        self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
+        branches = {
+            "video": Branch(config.video, config, contexts),
+            "audio": Branch(config.audio, config),
+        }
+        # A ModuleDict and a ModuleList say nothing of the class of their modules.
+        self.branches = cast("Mapping[str, Branch]", nn.ModuleDict(branches))
+        blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
+        self.blocks = cast("Sequence[JointBlock]", blocks)
         self._tables: RotaryTables | None = None
 
     def forward(
@@ -162,7 +167,7 @@ class AVTransformer(nn.Module):
         frequencies = tables.frequencies.to(text.positions.device)
         key_rotary = rotary_table(at_time(text.positions), frequencies)
         views = {
-            name: TextView(text.tokens, text.valid, tables.own[name], key_rotary) for name in hidden
+            name: TextView(text.tokens, text.keys, tables.own[name], key_rotary) for name in hidden
         }
         modulation, stored = self._modulation(features), []
         for index, block in enumerate(self.blocks):

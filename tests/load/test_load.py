@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
-import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -57,17 +56,15 @@ def _level(seed: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def generator() -> Painter:
-    other = StreamingGenerator.random("tiny")
-    return Painter(other.system, other.device)
+def generator(random_generator: StreamingGenerator) -> Painter:
+    return Painter(random_generator.system, random_generator.device)
 
 
 @pytest.fixture(scope="module")
 def address(generator):
-    yield app.serve(
-        generator, host="127.0.0.1", block=False, limits=Limits(queue=QUEUE, waiting=QUEUE)
-    )
-    gr.close_all()
+    limits = Limits(queue=QUEUE, waiting=QUEUE)
+    with app.serving(generator, host="127.0.0.1", limits=limits) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

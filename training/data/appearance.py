@@ -17,6 +17,7 @@ NECKLINES = ("crew", "v", "scoop", "turtleneck", "hoodie", "shirt")
 PATTERNS = ("plain", "stripes", "dots", "gradient", "checks")
 BACKGROUNDS = ("studio", "gradient", "bokeh", "room", "shelves", "pattern", "window")
 GLASSES = ("none", "round", "square")
+BEARDS = ("full", "over_lips", "goatee", "moustache")
 Color = tuple[float, float, float]
 
 _NATURAL_HAIR = {
@@ -47,9 +48,11 @@ _SKIN_RANGE = {"african": (0.0, 3.2), "asian": (3.0, 6.2), "caucasian": (4.2, 7.
 class Appearance:
     """One identity: person, clothes, background, camera and light.
 
-    Colours are display RGB in 0..1; lengths are eye distances; angles are radians. `texture` is the strength
-    of patches and strokes that no skin has (portraits.py). Only numbers, strings and tuples of them, so
-    `dataclasses.asdict` gives JSON.
+    Colours are display RGB in 0..1; lengths are eye distances; angles are radians. What has a default is
+    varied by portraits.py alone: `texture` is the strength of patches and strokes that no skin has, `folds`
+    that of the lines of age, `beard` one of BEARDS, `beard_grain` how much hairs differ, `lip_height` and
+    `lip_edge` how much of the lips is coloured and how softly it ends. Only numbers, strings and tuples of
+    them, so `dataclasses.asdict` gives JSON.
     """
 
     style: str
@@ -99,6 +102,11 @@ class Appearance:
     outline: float
     tint: float
     texture: float = 0.0
+    folds: float = 0.0
+    beard: str = "full"
+    beard_grain: float = 0.2
+    lip_height: float = 1.0
+    lip_edge: float = 0.022
 
 
 def sample_appearance(rng: np.random.Generator, style: str | None = None) -> Appearance:

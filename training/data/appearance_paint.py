@@ -28,13 +28,18 @@ def paint_face(appearance: Appearance) -> np.ndarray:
     _warm(albedo, skin, appearance, x, y)
     if appearance.texture:
         _texture(albedo, appearance)
+    if appearance.folds:
+        _folds(albedo, appearance)
     if appearance.freckles:
         _freckles(albedo, appearance, rng, x, y)
-    if appearance.stubble:
+    over_lips = appearance.beard == "over_lips"
+    if appearance.stubble and not over_lips:
         _beard(albedo, appearance, rng, x, y)
     _brows(albedo, appearance, rng, x, y)
     _eye_makeup(albedo, appearance, x, y)
     _lips(albedo, gloss, appearance, x, y)
+    if appearance.stubble and over_lips:
+        _beard(albedo, appearance, rng, x, y)
     stacked = np.concatenate([albedo, gloss[..., None]], axis=-1)
     return (np.clip(stacked, 0, 1) * 255).astype(np.uint8)
 
@@ -52,15 +57,54 @@ def _texture(albedo: np.ndarray, appearance: Appearance) -> None:
     for _ in range(int(rng.integers(0, 14))):
         start, step = rng.uniform(0, 1, 2) * shape, rng.normal(0, 1, 2)
         line = start + np.cumsum(np.tile(step, (60, 1)) + rng.normal(0, 0.35, (60, 2)), 0)
-        mask = np.zeros(shape)
-        rows, columns = np.clip(line.astype(int), 0, np.array(shape) - 1).T
-        mask[rows, columns] = 1
-        mask = np.clip(gaussian_filter(mask, rng.uniform(0.7, 2.5)) * rng.uniform(2, 6), 0, 1)
+        mask = _stroke(shape, line, rng.uniform(0.7, 2.5)) * rng.uniform(2, 6)
         _blend(
             albedo,
             rng.uniform(0.2, 1.3) * np.array(appearance.skin),
-            mask * appearance.texture * 0.6,
+            np.clip(mask, 0, 1) * appearance.texture * 0.6,
         )
+
+
+FOLDS = (
+    ((0.24, -0.68), (0.52, -0.92), (0.56, -1.22)),  # from the nose past the mouth
+    ((0.45, -1.16), (0.54, -1.3), (0.5, -1.56)),  # from the mouth's corners down
+    ((0.0, -1.47), (0.16, -1.46), (0.28, -1.41)),  # below the lower lip
+    ((0.2, -0.12), (0.46, -0.32), (0.76, -0.1)),  # below the eyes
+    ((0.74, 0.0), (0.88, 0.02), (1.02, 0.1)),  # beside the eyes
+    ((0.74, -0.04), (0.88, -0.08), (1.0, -0.1)),
+    ((0.07, 0.14), (0.1, 0.26), (0.07, 0.42)),  # between the brows
+    ((0.0, 0.72), (0.4, 0.78), (0.8, 0.66)),  # across the forehead
+    ((0.0, 0.94), (0.4, 0.98), (0.7, 0.9)),
+)
+"""Lines of age on one side: three points of each curve, by rest coordinates."""
+
+
+def _folds(albedo: np.ndarray, appearance: Appearance) -> None:
+    """Dark folds, with light beside them, where faces have them."""
+    rng = np.random.default_rng(appearance.seed + 5)
+    shape, share = albedo.shape[:2], np.linspace(0, 1, 60)[:, None]
+    for curve in FOLDS:
+        if rng.random() > 0.35 + 0.5 * appearance.folds:
+            continue
+        deep, width = appearance.folds * rng.uniform(0.2, 0.9), rng.uniform(0.8, 4)
+        for side in (-1, 1):
+            a, b, c = np.array(curve) * (side, 1) + rng.normal(0, 0.02, (3, 2))
+            line = (1 - share) ** 2 * a + 2 * share * (1 - share) * b + share**2 * c
+            spot = (line[:, ::-1] - (FACE_Y[0], FACE_X[0])) / (
+                FACE_Y[1] - FACE_Y[0],
+                FACE_X[1] - FACE_X[0],
+            )
+            mask = np.clip(_stroke(shape, spot * shape, width) * 2.4 * width, 0, 1)
+            light = np.roll(mask, (-int(2 * width), side * int(2 * width)), (0, 1))
+            albedo *= (1 - deep * 0.6 * mask + deep * 0.15 * light)[..., None]
+
+
+def _stroke(shape: tuple[int, ...], line: np.ndarray, width: float) -> np.ndarray:
+    """A soft line through points (row, column) on a sheet of a shape."""
+    mask = np.zeros(shape)
+    rows, columns = np.clip(line.astype(int), 0, np.array(shape) - 1).T
+    mask[rows, columns] = 1
+    return gaussian_filter(mask, width)
 
 
 def _blend(albedo: np.ndarray, color: np.ndarray, alpha: np.ndarray) -> None:
@@ -108,13 +152,22 @@ def _beard(
     y: np.ndarray,
 ) -> None:
     noise = rng.normal(size=x.shape)
-    grain = 0.78 + 0.2 * gaussian_filter(noise, (2.2, 0.7)) * 3
+    grain = 0.78 + appearance.beard_grain * gaussian_filter(noise, (2.2, 0.7)) * 3
     # Cheeks stay free above a line from the sideburns to the mouth's corners.
     line = -1.22 + 0.85 * np.clip((np.abs(x) - 0.45) / 0.75, 0, 1) ** 1.6
     chin = 1 / (1 + np.exp((y - line) / 0.06))
     moustache = np.exp(-((x / 0.42) ** 6) - ((y + 0.885 + 0.12 * np.abs(x)) / 0.085) ** 4)
     below_lip = 1 - 0.8 * np.exp(-((x / 0.38) ** 4) - ((y + 1.42) / 0.06) ** 2)
     neck = np.clip((y + 2.15) / 0.25, 0, 1)
+    if (
+        appearance.beard == "over_lips"
+    ):  # hairs hang over the upper lip and grow up to the lower one
+        moustache = np.exp(-((x / 0.47) ** 6) - ((y + 0.94 + 0.12 * np.abs(x)) / 0.15) ** 4)
+        below_lip = np.ones_like(x)
+    if appearance.beard == "goatee":
+        chin = chin * np.exp(-((x / 0.5) ** 6))
+    if appearance.beard == "moustache":
+        chin = chin * 0.15
     alpha = np.clip(chin * below_lip * neck + moustache, 0, 1)
     full = np.clip((appearance.stubble - 0.45) / 0.3, 0, 1)
     alpha = np.clip(alpha * grain * (0.28 + 0.25 * appearance.stubble + 0.45 * full), 0, 0.97)
@@ -151,20 +204,23 @@ def _eye_makeup(albedo: np.ndarray, appearance: Appearance, x: np.ndarray, y: np
     _blend(albedo, np.array(appearance.lip) * 0.6, shadow * 0.8)
 
 
-def lip_mask(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How much a point of the face belongs to the lips, 0..1, by rest coordinates."""
+def lip_mask(x: np.ndarray, y: np.ndarray, height: float = 1.0, edge: float = 0.022) -> np.ndarray:
+    """How much a point of the face belongs to the lips, 0..1, by rest coordinates.
+
+    height: the share of the lips, from where they meet, that counts; edge: width of the soft border.
+    """
     across = np.clip(np.abs(x) / MOUTH_HALF_WIDTH, 0, 1)
     bow = 0.028 * np.exp(-((x / 0.06) ** 2))
-    top = MOUTH_CENTER_Y + 0.185 * (1 - across**1.7) - bow + 0.02 * across
-    bottom = MOUTH_CENTER_Y - 0.205 * (1 - across**2.2) + 0.02 * across
+    top = MOUTH_CENTER_Y + height * (0.185 * (1 - across**1.7) - bow) + 0.02 * across
+    bottom = MOUTH_CENTER_Y - height * 0.205 * (1 - across**2.2) + 0.02 * across
     inside = np.minimum(top - y, y - bottom)
-    return np.clip(inside / 0.022 + 0.5, 0, 1) * (np.abs(x) < MOUTH_HALF_WIDTH + 0.01)
+    return np.clip(inside / edge + 0.5, 0, 1) * (np.abs(x) < MOUTH_HALF_WIDTH + 0.01)
 
 
 def _lips(
     albedo: np.ndarray, gloss: np.ndarray, appearance: Appearance, x: np.ndarray, y: np.ndarray
 ) -> None:
-    mask = lip_mask(x, y)
+    mask = lip_mask(x, y, appearance.lip_height, appearance.lip_edge)
     lip = np.array(appearance.lip)
     shade = np.where(y > MOUTH_CENTER_Y, 0.86, 1.04)
     wrinkles = 1 + 0.04 * np.sin(120 * x) * (appearance.style == "natural")

@@ -110,8 +110,12 @@ class Corpus:
             self.clips = [Clip(json.loads(line), root) for line in lines]
 
     def split(self, name: str) -> list[Clip]:
-        """The clips of "train" or "heldout"."""
-        return [clip for clip in self.clips if clip.row["split"] == name]
+        """The clips of "train", "development" or "test".
+
+        Corpora made before 2026-11-28 call all that they hold out "heldout": choices were made on it.
+        """
+        names = (name, "heldout") if name == "development" else (name,)
+        return [clip for clip in self.clips if clip.row["split"] in names]
 
     @cached_property
     def siblings(self) -> dict[str, list[Clip]]:

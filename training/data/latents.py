@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutual_forcing.chunks import last_frames, repeat_static
+from mutual_forcing.chunks import repeat_static
 from mutual_forcing.config import ModelConfig
 from mutual_forcing.models.transformer import AVTransformer, Conditions
-from mutual_forcing.timing import text_tokens
+from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
 
 from .dataset import Clip, Corpus
+from .precompute import SILENCE
 
 BatchT = TypeVar("BatchT")
 
@@ -26,7 +27,7 @@ BatchT = TypeVar("BatchT")
 @dataclass(frozen=True)
 class Dropout:
     """Probability of dropping each condition on its own; transcript and caption together, which is what
-    guidance compares with; and all of them.
+    guidance compares with; and all of them. beginning: that a crop begins as streams do.
     """
 
     transcript: float = 0.1
@@ -35,8 +36,7 @@ class Dropout:
     voice: float = 0.3
     everything: float = 0.1
     text: float = 0.1
-    motion: float = 0.7
-    """Of a static first chunk, as streams begin."""
+    beginning: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class LatentBatch:
     """Clean latents of K chunks, their text, and references drawn from sibling clips.
 
     video [B, K, Nv, Dv], audio [B, K, Na, Da], picture [B, H * W, Dv], voice [B, V, Da], has_* bool [B].
-    Without motion the first chunk shows its last latent frame all the time: it is a past to continue, not
-    something to learn. The tensors of a branch that the dataset does not hold have no tokens.
+    Without motion the first chunk is what streams begin with, a static picture in silence before anything is
+    said: a past to continue, not something to learn. The tensors of a branch that the dataset does not hold
+    have no tokens.
     """
 
     video: Tensor
@@ -80,11 +81,11 @@ class LatentBatch:
         )
 
     def weights(self, branches: tuple[str, ...]) -> dict[str, Tensor]:
-        """How much each token [B, K, N] counts in a loss: a static first chunk's video does not."""
+        """How much each token [B, K, N] counts in a loss: those of a static first chunk do not."""
         ones = self.clean(branches).map(lambda x: torch.ones(x.shape[:3], device=x.device))
         weights = ones.modalities
-        if "video" in weights:
-            weights["video"][:, 0] *= self.has_motion[:, None]
+        for weight in weights.values():
+            weight[:, 0] *= self.has_motion[:, None]
         return weights
 
     def head(self, rows: int) -> LatentBatch:
@@ -158,6 +159,8 @@ class LatentDataset:
         self, clip: Clip, rng: np.random.Generator, chunks: int, dropout: Dropout
     ) -> LatentBatch:
         first = int(rng.integers(clip.chunks - chunks + 1))
+        if rng.random() < dropout.beginning:
+            first = -1
         return self.item(clip, first, chunks, rng, dropout)
 
     def item(
@@ -168,19 +171,15 @@ class LatentDataset:
         rng: np.random.Generator,
         dropout: Dropout | None = None,
     ) -> LatentBatch:
-        """One crop as a batch of one."""
+        """One crop as a batch of one. From chunk -1 on it begins as streams do: see LatentBatch."""
         dropped = self._dropped(rng, dropout)
         sibling = self.corpus.sibling(clip, rng)
-        part = slice(first, first + chunks)
-        video = self._chunks(clip, "video", part)
-        moves = dropout is None or rng.random() >= dropout.motion
-        if not moves and "video" in self.branches:
-            grid = self.config.video.grid
-            static = repeat_static(last_frames(video, grid)[:, :1], grid)
-            video = torch.cat([static, video[:, 1:]], 1)
+        part = slice(max(first, 0), first + chunks)
+        parts = {name: self._chunks(clip, name, part) for name in ("video", "audio")}
+        if first < 0:
+            parts = {n: torch.cat([self._before(n, x), x], 1) for n, x in parts.items()}
         return LatentBatch(
-            video=video,
-            audio=self._chunks(clip, "audio", part),
+            **parts,
             text=text_tokens(
                 None if dropped["transcript"] else clip.transcript,
                 "" if dropped["caption"] else clip.row["caption"],
@@ -191,13 +190,22 @@ class LatentDataset:
             voice=self._voice(self.corpus.sibling(clip, rng), rng),
             has_picture=torch.tensor([not dropped["picture"]]),
             has_voice=torch.tensor([not dropped["voice"]]),
-            has_motion=torch.tensor([moves]),
+            has_motion=torch.tensor([first >= 0]),
         )
 
     def _chunks(self, clip: Clip, branch: str, part: slice) -> Tensor:
         if branch not in self.branches:
             return torch.zeros(1, part.stop - part.start, 0, 0)
         return self.tensors[f"{clip.index}.{branch}"][None, part].float()
+
+    def _before(self, branch: str, chunks: Tensor) -> Tensor:
+        """What a stream looks back on before chunks [1, K, N, D]: [1, 1, N, D]."""
+        if branch not in self.branches:
+            return chunks[:, :1]
+        if branch == "audio":
+            return self.tensors[SILENCE][None].float()
+        grid = self.config.video.grid
+        return repeat_static(chunks[:, :1, : grid.frame_tokens], grid)
 
     def _picture(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         if "video" not in self.branches:

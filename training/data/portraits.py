@@ -25,8 +25,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from mutual_forcing.caption import EMOTIONS
 from mutual_forcing.motion import MOTION, UNITS
+from mutual_forcing.text.captions import EMOTIONS
 from mutual_forcing.types import TimedPhoneme
 
 from .synthesize import process_pool
@@ -107,18 +107,16 @@ def is_heldout(number: int) -> bool:
 
 def sample_portrait_appearance(rng: np.random.Generator) -> Any:
     """An appearance with the face where faces.py puts it, lit and painted more freely than in the corpus."""
-    from .appearance import sample_appearance
+    from .appearance import BEARDS, sample_appearance
     from .head_model import SHAPES
 
     appearance = sample_appearance(rng)
     key = np.array([rng.normal(0, 0.8), rng.uniform(-0.2, 1.2), rng.uniform(0.5, 1.2)])
     power, tone = rng.uniform(0.6, 1.05), rng.normal(0, 0.08, 3)
     glasses = str(rng.choice(["round", "square"])) if rng.random() < 0.25 else "none"
-    stubble = (
-        rng.uniform(0.4, 1)
-        if appearance.sex == "male" and rng.random() < 0.3
-        else appearance.stubble
-    )
+    stubble = appearance.stubble
+    if appearance.sex == "male" and rng.random() < 0.5:
+        stubble = rng.uniform(0.3, 1)
     # Lips and lashes that hardly differ from the skin, as most people's do who wear no paint.
     skin, pale, thin = np.array(appearance.skin), rng.random() ** 1.5, rng.random() < 0.3
     lip = np.array(appearance.lip) * (1 - pale) + pale * skin * rng.uniform(0.7, 1.0)
@@ -142,6 +140,11 @@ def sample_portrait_appearance(rng: np.random.Generator) -> Any:
         lip=tuple(np.clip(lip, 0, 1).tolist()),
         brow=tuple(np.clip(brow, 0, 1).tolist()),
         texture=float(rng.uniform(0.1, 0.9)) if rng.random() < 0.6 else 0.0,
+        folds=float(rng.uniform(0.1, 1)) if rng.random() < 0.6 else 0.0,
+        beard=str(rng.choice(BEARDS)),
+        beard_grain=float(rng.uniform(0.1, 0.9)),
+        lip_height=float(rng.uniform(0.15, 1.05)) if rng.random() < 0.6 else 1.0,
+        lip_edge=float(rng.uniform(0.015, 0.15)),
     )
     return changed
 

@@ -1,7 +1,8 @@
 """Encode a corpus once: latents of every clip, and of a few still pictures for reference.
 
 One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 16, C],
-"<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]. Resumable. Video latents are motion that the corpus
+"<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]; of audio also one with "silence" [1, 16, C], of
+which streams begin. Resumable. Video latents are motion that the corpus
 knows (mutual_forcing.motion), so the transformer can be trained before, or beside, the motion codec.
 """
 
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from mutual_forcing.chunks import latents_to_tokens
+from mutual_forcing.chunks import SAMPLES_PER_CHUNK, latents_to_tokens
 from mutual_forcing.codecs.stft_codec import StftCodec
 from mutual_forcing.config import TokenGrid
 from mutual_forcing.precision import mixed_precision
@@ -26,6 +27,7 @@ from .dataset import Clip, Corpus
 
 CLIPS_PER_FILE = 64
 STILLS = 4
+SILENCE = "silence"
 ClipEncoder = Callable[[Clip], dict[str, Tensor]]
 
 
@@ -53,6 +55,25 @@ def audio_encoder(model: StftCodec, grid: TokenGrid, device: torch.device) -> Cl
         return {"audio": latents_to_tokens(model.encode(track), grid)[0]}
 
     return encode
+
+
+@torch.no_grad()
+def encode_silence(model: StftCodec, grid: TokenGrid, device: torch.device) -> Tensor:
+    """A chunk of silence as audio tokens [1, 1, N, C]."""
+    nothing = torch.zeros(1, SAMPLES_PER_CHUNK, device=device)
+    return latents_to_tokens(model.encode(nothing), grid)
+
+
+def silence_path(folder: Path) -> Path:
+    """Where a folder of latents keeps it."""
+    return folder / f"audio-{SILENCE}.safetensors"
+
+
+def write_silence(tokens: Tensor, folder: Path) -> None:
+    """Keep the tokens of `encode_silence` beside the latents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(silence_path(folder)) as partial:
+        save_file({SILENCE: tokens[0].half().cpu().contiguous()}, partial)
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-Split = Literal["train", "heldout"]
+Split = Literal["train", "development", "test"]
+HELDOUT: tuple[Split, ...] = ("development", "test")
 HELDOUT_SHARE = 0.08
 DENSE_SHARE = 0.35
 COMMON_DIPHONE = 20
@@ -141,7 +142,7 @@ I {past} {any} with the {any} of a {any}.
 
 
 class SentenceMaker:
-    """Draws sentences; about 8 % of the words occur in held-out sentences only.
+    """Draws sentences; about 4 % of the words occur in development sentences only, 4 % in test sentences.
 
     The split depends on `seed` alone.
     """
@@ -156,23 +157,32 @@ class SentenceMaker:
         held = {w for w, draw in zip(vocabulary, draws, strict=True) if draw < HELDOUT_SHARE}
         fixed = {word.lower() for word in re.findall(r"[A-Za-z]+", _spoken_frame())}
         self.heldout_words = frozenset(held - fixed)
+        halves = rng.random(len(vocabulary)) < 0.5
+        tested = {word for word, half in zip(vocabulary, halves, strict=True) if half}
+        self.words: dict[Split, frozenset[str]] = {
+            "development": self.heldout_words - tested, "test": self.heldout_words & tested
+        }  # fmt: skip
         known = {k: [w for w in slots[k] if not self._is_held(w)] for k in slots}
-        self._slots = {"train": known, "heldout": slots}
-        self._held_slots = {k: [w for w in slots[k] if self._is_held(w)] for k in split_kinds}
+        self._slots = {"train": known}
+        self._held_slots: dict[Split, dict[str, list[str]]] = {"train": {}}
+        for split, words in self.words.items():
+            held_slots = {k: [w for w in slots[k] if w.lower() in words] for k in split_kinds}
+            self._held_slots[split] = held_slots
+            self._slots[split] = {k: known[k] + held_slots.get(k, []) for k in slots}
         self._rarity = _cumulative(known["any"])
 
     def sentence(self, rng: np.random.Generator, split: Split) -> str:
-        """A sentence of `split`; held-out ones contain at least one held-out word."""
+        """A sentence of `split`; development and test ones contain at least one word of theirs alone."""
         dense = rng.random() < DENSE_SHARE
         templates = (_DENSE if dense else _TEMPLATES).strip().splitlines()
         template = templates[rng.integers(len(templates))].strip()
         kinds = re.findall(r"\{(\w+)\}", template)
-        held_places = [i for i, kind in enumerate(kinds) if self._held_slots.get(kind)]
-        held = {int(rng.choice(held_places))} if split == "heldout" and held_places else set()
-        if split == "heldout":
-            held |= {i for i in held_places if rng.random() < 0.3}
+        own = self._held_slots[split]
+        held_places = [i for i, kind in enumerate(kinds) if own.get(kind)]
+        held = {int(rng.choice(held_places))} if held_places else set()
+        held |= {i for i in held_places if rng.random() < 0.3}
         words = iter(
-            self._draw(kind, self._held_slots if i in held else self._slots[split], rng)
+            self._draw(kind, own if i in held else self._slots[split], rng)
             for i, kind in enumerate(kinds)
         )
         text = re.sub(r"\{\w+\}", lambda _: next(words), template)

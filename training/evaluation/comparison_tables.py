@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,21 +74,25 @@ def spread(rows: Rows) -> str:
     return title + report.markdown(several, columns, "method, sampling", "\n")
 
 
-def differences(clips: Clips, method: str) -> dict[str, report.Figures]:
+def differences(clips: Clips, method: str, multi: Sequence[str] = ()) -> dict[str, report.Figures]:
     """`method` minus every other one, paired by clip and by seed of training.
+
+    Those of `multi` know Multi mode alone: their "multi 4" stands beside the method's "few 4".
 
     The seeds of a clip are taken together, because they are not independent: intervals are over clips. What
     no training has a part in is the same for every seed: rows under the seed -1.
     """
     found = {}
     for (name, system), seeds in clips.items():
-        mine = clips.get((method, system), {})
+        own = system.replace("multi", "few") if name in multi else system
+        mine = clips.get((method, own)) or clips.get((method, system), {})
         if name == method or not mine:
             continue
         shared = {seed: seeds[s] for seed in mine if (s := seed if seed in seeds else -1) in seeds}
         if shared:
             ours, theirs = _pooled([mine[seed] for seed in shared]), _pooled(list(shared.values()))
-            found[f"{method} minus {name}, {system}"] = report.compare(ours, theirs)
+            beside = system if own == system else f"{own} beside {system}"
+            found[f"{method} minus {name}, {beside}"] = report.compare(ours, theirs)
     return found
 
 

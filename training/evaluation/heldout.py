@@ -23,10 +23,11 @@ SEED, HELDOUT, CLIPS = 0, 0.08, 3
 
 @dataclass(frozen=True)
 class Choice:
-    """How many identities of each split are made, each with `CLIPS` clips."""
+    """How many identities of `split` and of the training split are made, each with `CLIPS` clips."""
 
     heldout: int
     train: int
+    split: str = "test"
 
 
 def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) -> Corpus:
@@ -48,12 +49,17 @@ def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) ->
 
 def identities(options: CorpusOptions, choice: Choice) -> list[int]:
     """The first identities of each split. Raises ValueError if the corpus has fewer."""
-    split = {True: [], False: []}
-    for number in range(options.identities):
-        split[options.is_heldout(number)].append(number)
-    if choice.heldout > len(split[True]) or choice.train > len(split[False]):
-        raise ValueError("The corpus has fewer identities than the evaluation asks for.")
-    return sorted(split[True][: choice.heldout] + split[False][: choice.train])
+    wanted = {choice.split: choice.heldout, "train": choice.train}
+    chosen = []
+    for split, count in wanted.items():
+        found = [n for n in range(options.identities) if options.split(n) == split]
+        if count > len(found):
+            raise ValueError(
+                f"The corpus has {len(found)} identities of the split {split}, fewer than the evaluation "
+                f"asks for ({count})."
+            )
+        chosen += found[:count]
+    return sorted(chosen)
 
 
 def _make(options: CorpusOptions, todo: list[int], folder: Path, workers: int) -> None:

@@ -17,6 +17,7 @@ from mutual_forcing.types import TimedWord
 
 from ..data.dataset import Clip, Corpus
 from ..data.sentences import SentenceMaker
+from ..data.speech_motion import viseme_openness
 from .systems import ClipSample, Latents, reference_picture
 
 ENDS = ("first sentences", "same, at the end")
@@ -31,11 +32,12 @@ VERSION = 6
 class Judge:
     """Measures clip samples against what was requested."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
+    def __init__(self, corpus: Corpus, split: str = "test") -> None:
+        """split: the clips that are measured."""
+        self.corpus, self.split = corpus, split
         self.reader, self.pair = mouth.load_reader(), sync.load_pair()
         self.unseen = SentenceMaker(_seed(corpus)).heldout_words
-        heldout = corpus.split("heldout")
+        heldout = corpus.split(split)
         self.vocabulary = sorted({w for c in heldout for w in words.normalise(c.row["text"])})
         firsts = {clip.identity: clip for clip in reversed(heldout)}
         self.pictures = {name: clip.read_frames(0, 1) for name, clip in firsts.items()}
@@ -45,17 +47,22 @@ class Judge:
         """A hash of what a row depends on besides the system: the corpus, the judges' weights and VERSION."""
         manifest = (self.corpus.clips[0].root / "manifest.jsonl").read_bytes()
         weights = mouth.WEIGHTS.read_bytes() + sync.WEIGHTS.read_bytes()
-        return hashlib.sha256(manifest + weights + bytes([VERSION])).hexdigest()[:8]
+        told = self.split.encode() + bytes([VERSION])
+        return hashlib.sha256(manifest + weights + told).hexdigest()[:8]
 
     def measure(self, clip: Clip, sample: ClipSample) -> tuple[Row, Features]:
         """Return the row of one clip and its windows for the Frechet distances."""
         frames, audio = sample.frames, sample.audio
         seen, heard = sync.embed(self.pair, self.reader, frames, audio)
         lips = sync.score(seen, heard)
+        transcript, visemes = clip.transcript, np.asarray(clip.row["viseme_openness"])
+        if sample.said:
+            transcript = sample.said
+            visemes = viseme_openness(transcript.phonemes, len(frames))
         row = {
             "index": clip.index,
-            **self._words(clip, audio),
-            **self.lips(frames, np.asarray(clip.row["viseme_openness"])),
+            **self._words(clip, transcript.words, audio),
+            **self.lips(frames, visemes),
             "sync": lips.margin,
             "sync_lag": lips.lag,
             "sync_confidence": lips.confidence,
@@ -123,7 +130,7 @@ class Judge:
             **drift.describe(frames, audio, first),
         }
 
-    def _words(self, clip: Clip, audio: np.ndarray) -> Row:
+    def _words(self, clip: Clip, said: Sequence[TimedWord], audio: np.ndarray) -> Row:
         heard = words.recognise(audio)
         got, closed = words.plain(heard), words.plain(words.recognise(audio, self.vocabulary))
         asked = words.normalise(clip.row["text"])
@@ -138,7 +145,7 @@ class Judge:
             "words": len(asked),
             "unseen": len(unseen),
             "unseen_missed": unseen.count(False),
-            "onsets": [round(ms, 1) for ms in words.onset_errors(clip.transcript.words, heard)],
+            "onsets": [round(ms, 1) for ms in words.onset_errors(said, heard)],
             "heard": " ".join(got),
         }
 

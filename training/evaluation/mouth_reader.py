@@ -91,7 +91,7 @@ def train_reader(corpus: Corpus, steps: int, seed: int = 0) -> dict[str, float]:
 def calibrate(reader: MouthReader, corpus: Corpus) -> dict[str, float]:
     """On held-out identities: error, correlation per clip, and sync of the truth against phonemes."""
     errors, correlations, syncs = [], [], []
-    for clip in corpus.split("heldout")[:40]:
+    for clip in corpus.split("development")[:40]:
         read = read_openness(reader, clip.read_frames(0, clip.frames))
         truth = np.asarray(clip.row["mouth_openness"])
         errors.append(np.abs(read - truth).mean())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mutual_forcing import StreamingGenerator, recognition
+from mutual_forcing import StreamingGenerator
 from mutual_forcing.metrics import frechet
+from mutual_forcing.text import recognition
 
-from ..data.dataset import Clip, Corpus
+from ..data.dataset import Clip
 from .heldout import CLIPS, Choice
 from .judge import Judge
 from .systems import (
@@ -17,6 +18,7 @@ from .systems import (
     driven,
     evenly,
     generation,
+    predicted_times,
     reconstruction,
     static_reference,
     true_motion,
@@ -35,11 +37,12 @@ class Suite:
 
     clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
     slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds, long_steps, long_streams: length,
-    modes and characters of the long streams.
-    controls: wrong words, wrong picture, and driven by sound instead of words. diversity: compared across
-    `seeds` seeds. reference: real training clips that the Frechet distances are measured from. identities:
-    held-out ones of the corpus that is made where none is given. ceilings: rows for the static reference, the
-    autoencoders and the true motion, in which the transformer has no part. memory: of each mode alone.
+    modes and characters of the long streams. controls: predicted times of the words, wrong words, wrong
+    picture, and driven by sound. diversity: compared across `seeds` seeds. reference: real training clips
+    that the Frechet distances are measured from. identities: held-out ones of the corpus that is made where
+    none is given. ceilings: rows for the static reference, the autoencoders and the true motion, in which
+    the transformer has no part. memory: of each mode alone. split: "test", or "development" for what choices
+    are made on.
     """
 
     clips: int = 50
@@ -56,12 +59,13 @@ class Suite:
     identities: int = 17
     ceilings: bool = True
     memory: bool = False
+    split: str = "test"
 
     @property
     def choice(self) -> Choice:
         """The corpus that it needs."""
         needed = max(self.identities, -(-self.clips // CLIPS), 2)
-        return Choice(needed, -(-self.reference // CLIPS))
+        return Choice(needed, -(-self.reference // CLIPS), self.split)
 
 
 SUITES = {
@@ -94,11 +98,15 @@ SUITES = {
 }
 
 
-def pool(corpus: Corpus) -> list[Clip]:
-    """Held-out clips whose identity has a second clip. Raises ValueError if there is none."""
-    clips = [clip for clip in corpus.split("heldout") if len(corpus.siblings[clip.identity]) > 1]
+def pool(judge: Judge) -> list[Clip]:
+    """Clips of the measured split whose identity has a second clip. Raises ValueError if there is none."""
+    corpus, split = judge.corpus, judge.split
+    clips = [clip for clip in corpus.split(split) if len(corpus.siblings[clip.identity]) > 1]
     if not clips:
-        raise ValueError("No held-out identity of the corpus has a second clip as its reference.")
+        raise ValueError(
+            f"No identity of the corpus's split {split} has a second clip as its reference; choose another "
+            "with --split."
+        )
     return clips
 
 
@@ -123,7 +131,7 @@ def build_systems(
 ) -> list[MeasuredSystem]:
     """The rows of the table, in order. `generators`: "" is the one that is measured, " before" another."""
     corpus, generator = judge.corpus, generators[""]
-    clips = evenly(pool(corpus), suite.clips)
+    clips = evenly(pool(judge), suite.clips)
 
     def rebuilt(clip: Clip) -> ClipSample:
         return reconstruction(generator, corpus, clip)
@@ -152,7 +160,12 @@ def build_systems(
             )
     if suite.controls:
         setting = control_setting(suite)
-        controls = {"wrong words": wrong_words, "wrong picture": wrong_picture, "driven": driven}
+        controls = {
+            "predicted times": predicted_times,
+            "wrong words": wrong_words,
+            "wrong picture": wrong_picture,
+            "driven": driven,
+        }
         for name, control in controls.items():
             make = control(generator, corpus, setting, seed)
             chosen = evenly(list(clips), suite.controls)

@@ -105,7 +105,7 @@ def calibrate(pair: SyncPair, corpus: Corpus) -> dict[str, object]:
 
     found: how often the best lag is that shift (one frame off counts). shuffled: the sound of another clip.
     """
-    reader, clips = load_reader(), corpus.split("heldout")[::3]  # one of each identity
+    reader, clips = load_reader(), corpus.split("development")[::3]  # one of each identity
     sounds = [clip.read_audio() for clip in clips]
     seen = [
         embed(pair, reader, clip.read_frames(0, clip.frames), sound)[0]

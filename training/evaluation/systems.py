@@ -35,11 +35,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class ClipSample:
-    """A system's clip: frames uint8 [T, S, S, 3], sound float [N] at 16 kHz, timing if it was generated."""
+    """A system's clip: frames uint8 [T, S, S, 3], sound float [N] at 16 kHz, timing if it was generated.
+
+    said: what was asked for, where its times are not the clip's own.
+    """
 
     frames: np.ndarray
     audio: np.ndarray
     timing: Timing | None = None
+    said: Transcript | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,7 @@ def generate(
         as_large_as(request.image, np.concatenate([c.frames for c in chunks])),
         np.concatenate([c.audio for c in chunks]),
         timing,
+        None if request.transcript else state.transcript,
     )
 
 
@@ -255,6 +260,19 @@ def wrong_picture(
     def make(clip: Clip) -> ClipSample:
         picture = _stranger(corpus, clip).read_frames(0, 1)[0]
         request = replace(request_for(corpus, clip, setting, seed), image=picture)
+        return generate(generator, request, setting)
+
+    return make
+
+
+def predicted_times(
+    generator: StreamingGenerator, corpus: Corpus, setting: Setting, seed: int
+) -> Callable[[Clip], ClipSample]:
+    """The sentence as a user types it: every phoneme's time is predicted, and none is the clip's own."""
+
+    def make(clip: Clip) -> ClipSample:
+        asked = request_for(corpus, clip, setting, seed)
+        request = replace(asked, transcript=None, text=clip.row["text"], seconds=None)
         return generate(generator, request, setting)
 
     return make

@@ -6,7 +6,9 @@ the last part of the run: without them the phases of the inverse-STFT head buzz.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import soundfile
@@ -18,6 +20,7 @@ from mutual_forcing.codecs.stft_codec import SAMPLES_PER_LATENT, LogMel, StftCod
 from mutual_forcing.config import SAMPLE_RATE, SystemConfig
 
 from ..data.dataset import Corpus
+from ..stage_config import Recipe, Sources, Turns
 
 RESOLUTIONS = ((512, 128), (1024, 256), (256, 64))
 LATENT_NOISE = 0.1
@@ -55,26 +58,34 @@ class SpectrogramDiscriminator(nn.Module):
         return [*features, self.out(hidden)]
 
 
+@dataclass(frozen=True)
+class StftCodecConfig:
+    """latents: length of a segment. adversarial_from: the step from which critics judge; None = never."""
+
+    kind: ClassVar[str] = "audio_codec"
+    latents: int = 32
+    adversarial_from: int | None = None
+
+    def build(self, sources: Sources, recipe: Recipe) -> StftCodecObjective:
+        """See ObjectiveConfig."""
+        return StftCodecObjective(
+            sources.system_config, sources.corpus(), self, recipe.batch, recipe.seed
+        )
+
+
 class StftCodecObjective:
     """Reconstruct segments of speech."""
 
     def __init__(
-        self,
-        system: SystemConfig,
-        corpus: Corpus,
-        batch: int,
-        seed: int,
-        latents: int = 32,
-        adversarial_from: int = 1_000_000_000,
+        self, system: SystemConfig, corpus: Corpus, config: StftCodecConfig, batch: int, seed: int
     ) -> None:
-        self.corpus, self.count, self.seed = corpus, batch, seed
-        self.samples, self.adversarial_from = latents * SAMPLES_PER_LATENT, adversarial_from
+        self.config, self.corpus, self.count, self.seed = config, corpus, batch, seed
+        self.samples = config.latents * SAMPLES_PER_LATENT
         self.model = StftCodec(system.audio_codec)
         self.critics = nn.ModuleList(SpectrogramDiscriminator(w, h) for w, h in RESOLUTIONS)
         self.mel = LogMel(system.audio_codec.mel_bins)
         self.networks: dict[str, nn.Module] = {"model": self.model, "critic": self.critics}
-        self.updates: dict[str, int] = {}
-        self.clips = {"train": corpus.split("train"), "heldout": corpus.split("heldout")}
+        self.clips = {name: corpus.split(name) for name in ("train", "development")}
         self._tracks: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> Tensor:
@@ -93,25 +104,23 @@ class StftCodecObjective:
         part = track[start : start + self.samples] * float(rng.uniform(0.6, 1.3))
         return np.pad(part, (0, self.samples - len(part)))
 
-    def losses(
-        self, network: str, batch: Tensor, ema: nn.Module, generator: torch.Generator, step: int
-    ) -> dict[str, Tensor]:
-        """The autoencoder's terms, or the critics'."""
-        adversarial = step >= self.adversarial_from
-        if network == "critic":
-            return self._critic_losses() if adversarial else {}
+    def step(self, batch: Tensor, ema: nn.Module, generator: torch.Generator, step: int) -> Turns:
+        """The codec's turn, then the critics' on what it made."""
+        start = self.config.adversarial_from
+        adversarial = start is not None and step >= start
         target = batch.to(next(self.model.parameters()).device)
         latents = self.model.encode(target)
         noise = torch.randn(latents.shape, generator=generator, device=target.device)
         output, _ = self.model.decode(latents + LATENT_NOISE * noise)
-        self._pair = (target, output.detach())
         values = self._reconstruction(output, target)
         values["kl"] = latents.square().mean()
         values["loss"] = 15 * values["mel"] + values["stft"] + KL_WEIGHT * values["kl"]
         if adversarial:
             values |= self._adversarial(output, target)
             values["loss"] = values["loss"] + values["fool"] + 2 * values["features"]
-        return values
+        yield "model", values
+        if adversarial:
+            yield "critic", self._critic_losses(target, output.detach())
 
     def _reconstruction(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         mel = self.mel.to(target.device)
@@ -134,8 +143,7 @@ class StftCodecObjective:
         self.critics.requires_grad_(True)
         return {"fool": fool / len(self.critics), "features": features / len(self.critics)}
 
-    def _critic_losses(self) -> dict[str, Tensor]:
-        target, output = self._pair
+    def _critic_losses(self, target: Tensor, output: Tensor) -> dict[str, Tensor]:
         loss = target.new_zeros(())
         for critic in self.critics:
             loss = (
@@ -145,7 +153,7 @@ class StftCodecObjective:
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Six held-out clips, truth then reconstruction, as WAV; and their mel distance."""
-        clips = (self.clips["heldout"] or self.clips["train"])[:24]
+        clips = (self.clips["development"] or self.clips["train"])[:24]
         device = next(ema.parameters()).device
         mel, distances, parts = self.mel.to(device), [], []
         for number, clip in enumerate(clips):

@@ -1,9 +1,9 @@
-"""What every stage of the transformer shares: the model, its data, sampling for a look."""
+"""What every stage of the transformer shares: the model, its clips, sampling for a look."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,29 @@ from .losses import (
 )
 
 VALIDATION_CLIPS = 16
+VALIDATION_CHUNKS = 4
 DROP_TRANSCRIPT = 0.7
 """Share of the rows with given audio that must do without the transcript, as a user's sound does."""
 
 
-class TransformerObjective:
-    """Base of the transformer's stages; `branches` are those that take part.
+@dataclass(frozen=True)
+class ClipConfig:
+    """What batches of the corpus are made of.
 
-    lengths: clips of so many chunks, one length per batch; longer ones come in smaller batches. stream: what
-    names the random numbers of the batches: stages of one stream see the same clips, others never do.
+    branches: those that take part. lengths: clips of so many chunks, one length per batch; longer ones come
+    in smaller batches.
+    """
+
+    branches: tuple[str, ...] = ("video", "audio")
+    lengths: tuple[int, ...] = (8,)
+    dropout: Dropout = field(default_factory=Dropout)
+
+
+class TransformerObjective:
+    """Base of the transformer's stages.
+
+    batch: clips in a batch of the shortest length. stream: what names the random numbers of the batches:
+    stages of one stream see the same clips, others never do.
     """
 
     streams = True
@@ -48,29 +62,24 @@ class TransformerObjective:
         self,
         system: System,
         data: LatentDataset,
+        clips: ClipConfig,
         batch: int,
         seed: int,
-        branches: tuple[str, ...] = ("video", "audio"),
-        lengths: tuple[int, ...] = (8,),
-        dropout: Dropout | None = None,
         stream: str = "",
     ) -> None:
-        self.system, self.data, self.size = system, data, batch
+        self.system, self.data, self.clips, self.size = system, data, clips, batch
         self.seeds = (seed, zlib.crc32(stream.encode()))
-        self.branches, self.lengths = tuple(branches), tuple(lengths)
-        self.dropout = dropout or Dropout()
+        self.branches = clips.branches
         self.model: AVTransformer = system.model.requires_grad_(True)
         self.networks: dict[str, nn.Module] = {"model": self.model}
-        self.updates: dict[str, int] = {}
 
     def batch(self, step: int) -> LatentBatch:
-        """Crops of one of `lengths` from the training split, about as many chunks in all for each."""
+        """Crops of one of the lengths from the training split, about as many chunks in all for each."""
         rng = np.random.default_rng([*self.seeds, step])
-        length = int(rng.choice(self.lengths))
-        rows = (
-            self.size if len(self.lengths) == 1 else max(2, self.size * min(self.lengths) // length)
-        )
-        return self.data.batch(rng, "train", rows, length, self.dropout)
+        lengths = self.clips.lengths
+        length = int(rng.choice(lengths))
+        rows = self.size if len(lengths) == 1 else max(2, self.size * min(lengths) // length)
+        return self.data.batch(rng, "train", rows, length, self.clips.dropout)
 
     def device(self) -> torch.device:
         """Where the model is."""
@@ -82,12 +91,7 @@ class TransformerObjective:
     @torch.no_grad()
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Held-out flow-matching loss with fixed noise, and a generated clip to look at."""
-        rng = np.random.default_rng([self.seeds[0], 2**31])
-        split = "heldout" if self.data.corpus.split("heldout") else "train"
-        batch = self.data.batch(
-            rng, split, VALIDATION_CLIPS, 4, Dropout(0, 0, 0, 0, 0, 0, motion=0.5)
-        )
-        batch = batch.to(self.device())
+        batch = self.validation_batch()
         generator = torch.Generator(self.device()).manual_seed(1)
         values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, generator).items()}
         values |= self.figures(ema, batch)
@@ -97,6 +101,15 @@ class TransformerObjective:
                 system, self.data, self.branches, folder, step, self.sampler
             )
         return {f"heldout/{name}": value for name, value in values.items()}
+
+    def validation_batch(self) -> LatentBatch:
+        """The same clips every time, with all their conditions, half of them as streams begin."""
+        rng = np.random.default_rng([self.seeds[0], 2**31])
+        split = "development" if self.data.corpus.split("development") else "train"
+        all_conditions = Dropout(0, 0, 0, 0, 0, 0, beginning=0.5)
+        return self.data.batch(rng, split, VALIDATION_CLIPS, VALIDATION_CHUNKS, all_conditions).to(
+            self.device()
+        )
 
     def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
         """What else a method wants to know of its model on the held-out batch, by name."""

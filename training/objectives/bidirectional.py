@@ -5,6 +5,9 @@ A whole clip is denoised at once at one noise level; every chunk sees those arou
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +15,25 @@ from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.transformer import AVTransformer
 
 from ..data.latents import LatentBatch
-from .base import TransformerObjective
+from ..stage_config import Recipe, Sources, Turns
+from .base import ClipConfig, TransformerObjective
 from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
+
+
+@dataclass(frozen=True)
+class BidirectionalConfig:
+    """Flow matching of whole clips."""
+
+    kind: ClassVar[str] = "bidirectional"
+    clips: ClipConfig = field(default_factory=ClipConfig)
+
+    def build(self, sources: Sources, recipe: Recipe) -> BidirectionalObjective:
+        """See ObjectiveConfig."""
+        system = sources.system(recipe.init[-1])
+        data = sources.latents(system, self.clips.branches)
+        return BidirectionalObjective(
+            system, data, self.clips, recipe.batch, recipe.seed, recipe.stream
+        )
 
 
 def clip_context(model: AVTransformer, batch: LatentBatch, branches: tuple[str, ...]) -> Context:
@@ -27,18 +47,13 @@ class BidirectionalObjective(TransformerObjective):
 
     streams = False
 
-    def losses(
-        self,
-        network: str,
-        batch: LatentBatch,
-        ema: nn.Module,
-        generator: torch.Generator,
-        step: int,
-    ) -> dict[str, Tensor]:
+    def step(
+        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> Turns:
         """Mean over the branches."""
         parts = self.whole_clips(self.model, batch.to(self.device()), generator)
         values: dict[str, Tensor] = {}
-        return {"loss": log_losses(values, "flow", parts), **values}
+        yield "model", {"loss": log_losses(values, "flow", parts), **values}
 
     def whole_clips(
         self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator

@@ -5,41 +5,64 @@ The model sees noisy history in training, so that a history of its own making is
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from mutual_forcing.checkpoint import System
 from mutual_forcing.models.kv_cache import ParallelHistory
 
-from ..data.latents import LatentBatch
-from .base import TransformerObjective
+from ..data.latents import LatentBatch, LatentDataset
+from ..stage_config import Recipe, Sources, Turns
+from .base import ClipConfig, TransformerObjective
 from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
 
 
+@dataclass(frozen=True)
+class DiffusionForcingConfig:
+    """clean_share: rows that keep a clean past, as it is when streaming."""
+
+    kind: ClassVar[str] = "diffusion_forcing"
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    clean_share: float = 0.25
+
+    def build(self, sources: Sources, recipe: Recipe) -> DiffusionForcingObjective:
+        """See ObjectiveConfig."""
+        system = sources.system(recipe.init[-1])
+        data = sources.latents(system, self.clips.branches)
+        return DiffusionForcingObjective(
+            system, data, self, recipe.batch, recipe.seed, recipe.stream
+        )
+
+
 class DiffusionForcingObjective(TransformerObjective):
-    """Flow matching of every chunk after chunks as noisy as they happen to be.
+    """Flow matching of every chunk after chunks as noisy as they happen to be."""
 
-    A quarter of the rows keeps a clean past, as it is when streaming.
-    """
-
-    clean_share = 0.25
-
-    def losses(
+    def __init__(
         self,
-        network: str,
-        batch: LatentBatch,
-        ema: nn.Module,
-        generator: torch.Generator,
-        step: int,
-    ) -> dict[str, Tensor]:
+        system: System,
+        data: LatentDataset,
+        config: DiffusionForcingConfig,
+        batch: int,
+        seed: int,
+        stream: str = "",
+    ) -> None:
+        super().__init__(system, data, config.clips, batch, seed, stream)
+        self.config = config
+
+    def step(
+        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> Turns:
         """Mean over the branches of the noisy pass, plus teacher forcing on the other rows."""
-        batch = batch.to(self.device())
-        rows = max(1, round(len(batch.has_voice) * self.clean_share))
+        batch, share = batch.to(self.device()), self.config.clean_share
+        rows = max(1, round(len(batch.has_voice) * share))
         values: dict[str, Tensor] = {}
         noisy = log_losses(values, "flow", self._noisy_past(batch, generator))
         clean = self.teacher_forcing(self.model, batch.head(rows), generator)
-        share = self.clean_share
         loss = (1 - share) * noisy + share * log_losses(values, "clean_past", clean)
-        return {**values, "loss": loss}
+        yield "model", {**values, "loss": loss}
 
     def _noisy_past(self, batch: LatentBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """One pass: every chunk looks back on the noisy chunks of the same pass."""

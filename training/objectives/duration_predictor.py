@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mutual_forcing.models.duration import MAX_SECONDS, MIN_SECONDS, DurationPredictor
-from mutual_forcing.timing import phoneme_id
+from mutual_forcing.text.inventory import phoneme_id
 
 from ..data.dataset import Clip, Corpus
+from ..stage_config import Recipe, Sources, Turns
 
 MAX_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class DurationConfig:
+    """Nothing to choose."""
+
+    kind: ClassVar[str] = "duration"
+
+    def build(self, sources: Sources, recipe: Recipe) -> DurationObjective:
+        """See ObjectiveConfig."""
+        model = sources.system().duration
+        return DurationObjective(model, sources.corpus(), recipe.batch, recipe.seed)
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,8 @@ class DurationObjective:
     def __init__(self, model: DurationPredictor, corpus: Corpus, batch: int, seed: int) -> None:
         self.model, self.size, self.seed = model.requires_grad_(True), batch, seed
         self.networks: dict[str, nn.Module] = {"model": model}
-        self.updates: dict[str, int] = {}
-        self.rows = {name: [_row(c) for c in corpus.split(name)] for name in ("train", "heldout")}
+        splits = ("train", "development")
+        self.rows = {name: [_row(c) for c in corpus.split(name)] for name in splits}
         self.pace = float(np.mean([logs.mean() for _, logs in self.rows["train"]]))
         self.silence = phoneme_id("_")
 
@@ -50,18 +64,13 @@ class DurationObjective:
         pace = np.array([v.mean() - self.pace for _, v in rows], np.float32)
         return DurationBatch(torch.from_numpy(ids), torch.from_numpy(logs), torch.from_numpy(pace))
 
-    def losses(
-        self,
-        network: str,
-        batch: DurationBatch,
-        ema: nn.Module,
-        generator: torch.Generator,
-        step: int,
-    ) -> dict[str, Tensor]:
+    def step(
+        self, batch: DurationBatch, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> Turns:
         """Mean absolute error in log-seconds; pace is dropped half the time, so 0 means average."""
         device = next(self.model.parameters()).device
         keep = torch.rand(len(batch.pace), generator=generator, device=device) < 0.5
-        return {"loss": self._error(self.model, batch, batch.pace.to(device) * keep)}
+        yield "model", {"loss": self._error(self.model, batch, batch.pace.to(device) * keep)}
 
     def _error(self, model: nn.Module, batch: DurationBatch, pace: Tensor) -> Tensor:
         ids = batch.ids.to(pace.device)
@@ -71,7 +80,7 @@ class DurationObjective:
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Error on held-out utterances."""
-        batch = self._join((self.rows["heldout"] or self.rows["train"])[:128])
+        batch = self._join((self.rows["development"] or self.rows["train"])[:128])
         device = next(ema.parameters()).device
         return {"heldout/log_seconds": float(self._error(ema, batch, batch.pace.to(device)))}
 

@@ -1,4 +1,6 @@
-"""How much of Multi mode's guidance is in Few mode: a monitor of the last stage."""
+"""Where Multi mode's guidance goes in the last stage: into Few mode, which is wanted, and into Multi mode
+itself, which is not. Two monitors.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +57,56 @@ def distilled_share(
             along[name] += float(((ours[name] - origin) * way).sum())
             whole[name] += float(way.square().sum())
     return {name: along[name] / max(whole[name], 1e-12) for name in branches}
+
+
+class GuidanceLeak:
+    """How far Multi mode without guidance has moved, since the stage began, to where guidance led it then.
+
+    Few mode and Multi mode share their weights, so that what teaches the one moves the other; a guided
+    teacher is then fed its own guidance. 0 is none, 1 is Multi mode that is guided without being asked.
+    """
+
+    def __init__(
+        self,
+        model: AVTransformer,
+        batch: LatentBatch,
+        branches: tuple[str, ...],
+        guidance: Guidance,
+    ) -> None:
+        """Remember what the model answers now on a batch of real clips, at STEPS noise levels."""
+        self.branches = branches
+        self.start = self._velocities(model, batch, NO_GUIDANCE)
+        guided = self._velocities(model, batch, guidance)
+        self.way = {n: guided[n] - self.start[n] for n in branches}
+
+    @torch.no_grad()
+    def __call__(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
+        """The share by branch, of the same batch; 0 where there is no guidance."""
+        now = self._velocities(model, batch, NO_GUIDANCE)
+        return {
+            name: float(((now[name] - self.start[name]) * way).sum())
+            / max(float(way.square().sum()), 1e-12)
+            for name, way in self.way.items()
+        }
+
+    @torch.no_grad()
+    def _velocities(
+        self, model: AVTransformer, batch: LatentBatch, guidance: Guidance
+    ) -> Modalities:
+        """Instantaneous velocities [STEPS, B, K, N, C] of each branch, with the same noise every time; 0
+        where tokens do not count.
+        """
+        clean, weights = batch.clean(self.branches), batch.weights(self.branches)
+        teacher = guided_teacher(model, *with_and_without_text(model, batch, clean), guidance)
+        generator = torch.Generator(batch.picture.device).manual_seed(0)
+        found: dict[str, list[Tensor]] = {name: [] for name in self.branches}
+        for sigma in sigma_schedule(STEPS)[:-1]:
+            level = torch.full(clean.shape, sigma, device=generator.device)
+            noise = draw_noise(clean.modalities, generator)
+            x = {n: add_noise(p, noise[n], spread(level)) for n, p in clean.modalities.items()}
+            for name, out in teacher(x, level, torch.zeros_like(level), None).items():
+                found[name].append(out * weights[name][..., None])
+        return {name: torch.stack(parts) for name, parts in found.items()}
 
 
 def _walk(teacher: Teacher, x: Modalities, level: Tensor, delta: float) -> Modalities:

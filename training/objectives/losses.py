@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -25,15 +24,23 @@ Teacher = Callable[[Modalities, Tensor, Tensor, Tensor | None], Modalities]
 """Mean velocity of x at levels sigma over intervals delta, both [B, K]; where audio_mask (bool [B], None =
 nowhere) the audio is clean and stays.
 """
-Guidance = Mapping[str, float]
-"""Guidance scale by branch (1 = none): what sound needs is too much for lips."""
-GUIDANCE: Guidance = MappingProxyType(
-    {"video": DEFAULT_GUIDANCE_SCALE, "audio": DEFAULT_GUIDANCE_SCALE}
-)
-"""What Multi mode is given by default."""
-NO_GUIDANCE: Guidance = MappingProxyType({"video": 1.0, "audio": 1.0})
 Score = Callable[[Modalities, Tensor], Modalities]
 """Instantaneous velocity of noisy latents at levels [B, K]."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Guidance scale by branch (1 = none): what sound needs is too much for lips."""
+
+    video: float = DEFAULT_GUIDANCE_SCALE
+    audio: float = DEFAULT_GUIDANCE_SCALE
+
+    def __getitem__(self, branch: str) -> float:
+        return {"video": self.video, "audio": self.audio}[branch]
+
+
+DEFAULT_GUIDANCE = Guidance()
+NO_GUIDANCE = Guidance(1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 
 from mutual_forcing.flow import add_noise
 from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.types import AVLatents
 
 from .intervals import draw_intervals
 from .losses import (
@@ -26,17 +27,17 @@ def self_consistency(
     model: AVTransformer,
     context: Context,
     teacher: Teacher,
-    clean: Modalities,
+    chunks: AVLatents,
     weights: Modalities,
     generator: torch.Generator,
     audio_mask: torch.Tensor | None = None,
 ) -> Modalities:
-    """Loss per branch of `model` on noised `clean` chunks; `teacher`'s target carries no gradient.
+    """Loss per branch of `model` on noised `chunks`; `teacher`'s target carries no gradient.
 
     Where audio is `audio_mask` (bool [B]) it stays clean, as it does when it drives a stream.
     """
-    shape = tuple(next(iter(clean.values())).shape[:2])
-    start, end = draw_intervals(shape, generator)
+    clean = chunks.modalities
+    start, end = draw_intervals(chunks.shape, generator)
     levels, intervals = (levels_of(clean, part, audio_mask) for part in (start, start - end))
     noise = draw_noise(clean, generator)
     x = {n: add_noise(clean[n], noise[n], spread(levels[n])) for n in clean}

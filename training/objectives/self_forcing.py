@@ -6,52 +6,135 @@ student makes all that follows, and the teacher (stage `bidirectional`) is as go
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass, field
+from typing import ClassVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
 from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.types import AVLatents
 
-from ..data.latents import LatentDataset
+from ..data.latents import LatentBatch, LatentDataset
+from ..stage_config import Recipe, Sources, Turns
+from .base import ClipConfig, TransformerObjective
 from .bidirectional import clip_context
-from .dmd import draw_level
-from .losses import NO_GUIDANCE, Modalities, Score, Teacher, guided_teacher, multi_mode
-from .mutual_forcing import MutualForcingObjective, Shared
-from .rollout import Rollout, Span
+from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
+from .losses import (
+    DEFAULT_GUIDANCE,
+    NO_GUIDANCE,
+    Guidance,
+    Modalities,
+    Score,
+    guided_teacher,
+    log_losses,
+    multi_mode,
+    prefill_context,
+)
+from .rollout import ROLLOUT, Rollout, Span, roll_out
 
 
-class SelfForcingObjective(MutualForcingObjective):
+@dataclass(frozen=True)
+class SelfForcingConfig:
+    """guidance: of the teacher. fake_updates: the fake score's updates per step."""
+
+    kind: ClassVar[str] = "self_forcing"
+    clips: ClipConfig = field(default_factory=lambda: ClipConfig(lengths=(4,)))
+    guidance: Guidance = DEFAULT_GUIDANCE
+    fake_updates: int = 2
+
+    def build(self, sources: Sources, recipe: Recipe) -> SelfForcingObjective:
+        """See ObjectiveConfig; the recipe begins from the teacher's stage and the student's."""
+        teacher, student = (sources.system(stage) for stage in recipe.init)
+        data = sources.latents(student, self.clips.branches)
+        return SelfForcingObjective(
+            student, data, self, recipe.batch, recipe.seed, recipe.stream, teacher.model
+        )
+
+
+class SelfForcingObjective(TransformerObjective):
     """`teacher` is the bidirectional model; the fake score starts from it. Both judge whole clips."""
 
+    sampler = ROLLOUT
+
     def __init__(
-        self, system: System, data: LatentDataset, teacher: AVTransformer, **options: object
+        self,
+        system: System,
+        data: LatentDataset,
+        config: SelfForcingConfig,
+        batch: int,
+        seed: int,
+        stream: str,
+        teacher: AVTransformer,
     ) -> None:
-        own = {"flow": 0.0, "consistency": 0.0, "dmd": 1.0, "real_share": 0.0, "critic": teacher}
-        super().__init__(system, data, **{**options, **own})
+        super().__init__(system, data, config.clips, batch, seed, stream)
+        self.config = config
+        self.fake = copy.deepcopy(teacher).requires_grad_(True)
+        self.networks["fake"] = self.fake
         self.teacher = teacher.requires_grad_(False).to(self.device())
 
-    def _span(self, rows: int, chunks: int, generator: torch.Generator, step: int) -> Span:
-        """To the end of every clip from the first step on: what the teacher judges is the student's own."""
-        return Span(1, chunks - 1, rows)
+    def step(
+        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> Turns:
+        """The model's turn, then the fake score's."""
+        batch = batch.to(self.device())
+        clean, weights = batch.clean(self.branches), batch.weights(self.branches)
+
+        # Rollout: to the end of every clip from the first step on; all that the teacher judges is the
+        # student's own.
+        rollout = whole_rollout(ema, batch, clean, generator)
+
+        # DMD: the student's estimates, in a past that carries no gradient, as whole clips at one level,
+        # which is what the teacher learned.
+        conditions = batch.conditions(self.model, self.branches)
+        with torch.no_grad():
+            context = prefill_context(self.model, rollout.past, conditions)
+        judged = whole_clip(few_estimate(self.model, rollout, context), rollout)
+        made = rollout.weights(weights)
+        real, fake = self._real_score(batch), self._fake_score(batch)
+        level = clip_level(clean.shape, generator)
+        values: Modalities = {}
+        parts = distribution_matching(judged, real, fake, level, made, generator)
+        yield "model", {"loss": log_losses(values, "dmd", parts), **values}
+
+        # Fake score: it learns the very clips that it has judged.
+        estimates = {name: part.detach() for name, part in judged.items()}
+        for _ in range(self.config.fake_updates):
+            level, values = clip_level(clean.shape, generator), {}
+            fake = self._fake_score(batch)
+            parts = fake_flow_matching(fake, estimates, level, made, generator)
+            yield "fake", {"loss": log_losses(values, "flow", parts), **values}
 
     @torch.no_grad()
-    def _teacher(self, ema: AVTransformer, shared: Shared) -> Teacher:
-        context, unconditional = (
+    def _real_score(self, batch: LatentBatch) -> Score:
+        said, unsaid = (
             clip_context(self.teacher, asked, self.branches)
-            for asked in (shared.batch, shared.batch.without_text())
+            for asked in (batch, batch.without_text())
         )
-        return guided_teacher(self.teacher, context, unconditional, self.guidance)
+        return multi_mode(guided_teacher(self.teacher, said, unsaid, self.config.guidance))
 
-    def _fake_score(self, shared: Shared) -> Score:
-        context = clip_context(self.fake, shared.batch, self.branches)
+    def _fake_score(self, batch: LatentBatch) -> Score:
+        context = clip_context(self.fake, batch, self.branches)
         return multi_mode(guided_teacher(self.fake, context, context, NO_GUIDANCE))
 
-    def _level(self, rollout: Rollout, generator: torch.Generator) -> Tensor:
-        """One level for the whole clip, as the teacher learned it."""
-        rows, chunks = rollout.made.shape
-        return draw_level((rows, 1), generator).expand(rows, chunks)
 
-    def _judged(self, estimate: Modalities, rollout: Rollout) -> Modalities:
-        """Whole clips: the first chunk stays real."""
-        made = rollout.made[:, :, None, None]
-        return {n: torch.where(made, e, rollout.clip.modalities[n]) for n, e in estimate.items()}
+def whole_rollout(
+    model: AVTransformer, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
+) -> Rollout:
+    """Everything after the first chunk of every row."""
+    rows, chunks = clean.shape
+    return roll_out(model, batch, clean, Span(1, chunks - 1, rows), generator)
+
+
+def whole_clip(estimate: Modalities, rollout: Rollout) -> Modalities:
+    """Estimates where the rollout made chunks, the real ones elsewhere."""
+    made = rollout.made[:, :, None, None]
+    return {n: torch.where(made, e, rollout.clip.modalities[n]) for n, e in estimate.items()}
+
+
+def clip_level(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """One noise level for each clip, [B, K]."""
+    rows, chunks = shape
+    return draw_level((rows, 1), generator).expand(rows, chunks)

@@ -5,7 +5,8 @@ Optionally self-consistency on part of the batch (docs/method.md: in the last 60
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from mutual_forcing.checkpoint import System
 from mutual_forcing.flow import add_noise
 from mutual_forcing.types import AVLatents
 
-from ..data.latents import Dropout, LatentBatch, LatentDataset
-from .base import TransformerObjective
+from ..data.latents import LatentBatch, LatentDataset
+from ..stage_config import Recipe, Sources, Turns
+from .base import ClipConfig, TransformerObjective
 from .losses import (
-    GUIDANCE,
+    DEFAULT_GUIDANCE,
     Guidance,
     causal_teacher,
     draw_noise,
@@ -28,51 +30,64 @@ from .losses import (
 from .self_consistency import self_consistency
 
 
-class TeacherForcingObjective(TransformerObjective):
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """Self-consistency from step `start` on, on a `share` of the rows, with `guidance` folded in, as a part
+    of the loss that counts `weight`.
+    """
+
+    start: int
+    share: float = 0.25
+    guidance: Guidance = DEFAULT_GUIDANCE
+    weight: float = 2 / 3
+
+
+@dataclass(frozen=True)
+class TeacherForcingConfig:
     """Flow matching on real chunks after real chunks.
 
     audio_driven: share of the batch whose audio is given clean. freeze_text: keep the text encoder, so
     that a second branch learns to read what the first one taught it. history_noise: noise level up to
     which the video of the past is noised, so that its faults are not trusted when it is the model's own.
-    consistency_from: the step from which self-consistency is learned on `consistency_share` of the rows,
-    with `guidance` (scale by branch) folded in.
     """
+
+    kind: ClassVar[str] = "teacher_forcing"
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    audio_driven: float = 0.0
+    freeze_text: bool = False
+    history_noise: float = 0.0
+    consistency: ConsistencyConfig | None = None
+
+    def build(self, sources: Sources, recipe: Recipe) -> TeacherForcingObjective:
+        """See ObjectiveConfig."""
+        system = sources.system(recipe.init[-1] if recipe.init else None)
+        data = sources.latents(system, self.clips.branches)
+        return TeacherForcingObjective(system, data, self, recipe.batch, recipe.seed, recipe.stream)
+
+
+class TeacherForcingObjective(TransformerObjective):
+    """See the configuration."""
 
     def __init__(
         self,
         system: System,
         data: LatentDataset,
+        config: TeacherForcingConfig,
         batch: int,
         seed: int,
-        branches: tuple[str, ...] = ("video", "audio"),
-        lengths: tuple[int, ...] = (8,),
-        dropout: Dropout | None = None,
-        audio_driven: float = 0.0,
-        freeze_text: bool = False,
-        consistency_from: int = 1_000_000_000,
-        consistency_share: float = 0.25,
-        guidance: Guidance = GUIDANCE,
-        history_noise: float = 0.0,
         stream: str = "",
     ) -> None:
-        super().__init__(system, data, batch, seed, branches, lengths, dropout, stream)
-        self.audio_driven = audio_driven
-        self.consistency_from, self.consistency_share = consistency_from, consistency_share
-        self.guidance, self.history_noise = guidance, history_noise
+        super().__init__(system, data, config.clips, batch, seed, stream)
+        self.config = config
         for name in set(self.model.branches) - set(self.branches):
             self.model.freeze_branch(name)
-        self.model.text_encoder.requires_grad_(not freeze_text)
+        self.model.text_encoder.requires_grad_(not config.freeze_text)
 
-    def losses(
-        self,
-        network: str,
-        batch: LatentBatch,
-        ema: nn.Module,
-        generator: torch.Generator,
-        step: int,
-    ) -> dict[str, Tensor]:
-        """Mean over the branches, plus 2/3 of self-consistency when it is on."""
-        batch = batch.to(self.device())
+    def step(
+        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> Turns:
+        """Mean over the branches, plus self-consistency when it is on."""
+        batch, consistency = batch.to(self.device()), self.config.consistency
         audio_mask = self._draw_audio_mask(batch, generator)
         if audio_mask is not None:
             batch = self.drop_transcript(batch, audio_mask, generator)
@@ -83,12 +98,12 @@ class TeacherForcingObjective(TransformerObjective):
         values: dict[str, Tensor] = {}
         parts = self.match(self.model, clean, context, generator, weights, audio_mask)
         loss = log_losses(values, "flow", parts)
-        if step >= self.consistency_from:
-            rows = max(1, int(self.size * self.consistency_share))
+        if consistency and step >= consistency.start:
+            rows = max(1, int(self.size * consistency.share))
             held = None if audio_mask is None else audio_mask[:rows]
-            parts = self._consistency(batch.head(rows), ema, generator, held)
-            loss = loss + 2 / 3 * log_losses(values, "consistency", parts)
-        return {**values, "loss": loss}
+            parts = self._consistency(batch.head(rows), ema, generator, held, consistency.guidance)
+            loss = loss + consistency.weight * log_losses(values, "consistency", parts)
+        yield "model", {**values, "loss": loss}
 
     def _consistency(
         self,
@@ -96,25 +111,23 @@ class TeacherForcingObjective(TransformerObjective):
         ema: nn.Module,
         generator: torch.Generator,
         audio_mask: Tensor | None,
+        guidance: Guidance,
     ) -> dict[str, Tensor]:
         clean, weights = batch.clean(self.branches), batch.weights(self.branches)
         context = prefill_context(self.model, clean, batch.conditions(self.model, self.branches))
-        teacher = causal_teacher(ema, batch, clean, self.guidance)
-        return self_consistency(
-            self.model, context, teacher, clean.modalities, weights, generator, audio_mask
-        )
+        teacher = causal_teacher(ema, batch, clean, guidance)
+        return self_consistency(self.model, context, teacher, clean, weights, generator, audio_mask)
 
     def _past(self, clean: AVLatents, generator: torch.Generator) -> AVLatents:
-        if not self.history_noise or clean.video is None:
+        if not self.config.history_noise or clean.video is None:
             return clean
         draw = torch.rand(len(clean.video), 1, generator=generator, device=self.device())
         noise = draw_noise({"video": clean.video}, generator)["video"]
-        return replace(
-            clean, video=add_noise(clean.video, noise, spread(self.history_noise * draw))
-        )
+        level = spread(self.config.history_noise * draw)
+        return replace(clean, video=add_noise(clean.video, noise, level))
 
     def _draw_audio_mask(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
-        if not self.audio_driven:
+        if not self.config.audio_driven:
             return None
         draw = torch.rand(len(batch.has_voice), generator=generator, device=self.device())
-        return draw < self.audio_driven
+        return draw < self.config.audio_driven

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -43,6 +43,7 @@ from ..data.landmarks import LANDMARKS, tracked_count
 from ..data.latents import join_batches
 from ..data.portraits import BLINK, FACES, Portraits
 from ..data.random_pictures import random_picture
+from ..stage_config import Recipe, Sources, Turns
 
 LATENT_NOISE = 0.05
 """Added to the latents that are decoded, which are standardised."""
@@ -95,6 +96,22 @@ class VideoBatch:
     known: Tensor
 
 
+@dataclass(frozen=True)
+class MotionCodecConfig:
+    """unrelated: share of the rows that show a picture without a face, standing still."""
+
+    kind: ClassVar[str] = "video_codec"
+    unrelated: float = 0.05
+
+    def build(self, sources: Sources, recipe: Recipe) -> MotionCodecObjective:
+        """See ObjectiveConfig."""
+        statistics = sources.corpus().motion_statistics
+        return MotionCodecObjective(
+            sources.system_config, sources.portraits(), statistics, recipe.batch, recipe.seed,
+            self.unrelated,
+        )  # fmt: skip
+
+
 class MotionCodecObjective:
     """Animate one face of a person to look like another."""
 
@@ -114,7 +131,6 @@ class MotionCodecObjective:
         self.model.set_statistics(*(torch.from_numpy(part) for part in statistics))
         self.model.to(memory_format=torch.channels_last)
         self.networks: dict[str, nn.Module] = {"model": self.model}
-        self.updates: dict[str, int] = {}
         self.people = {name: portraits.split(name) for name in ("train", "heldout")}
 
     def batch(self, step: int) -> VideoBatch:
@@ -178,14 +194,9 @@ class MotionCodecObjective:
             known=True,
         )
 
-    def losses(
-        self,
-        network: str,
-        batch: VideoBatch,
-        ema: nn.Module,
-        generator: torch.Generator,
-        step: int,
-    ) -> dict[str, Tensor]:
+    def step(
+        self, batch: VideoBatch, ema: nn.Module, generator: torch.Generator, step: int
+    ) -> Turns:
         """Reconstruction terms, ways of points and controls; see the module's docstring."""
         model, device = self.model, next(self.model.parameters()).device
         fine, picture = (to_signal(x.to(device)) for x in (batch.frames, batch.references))
@@ -224,7 +235,7 @@ class MotionCodecObjective:
             + POINT_WEIGHT * values.get("points", 0)
             + MOTION_WEIGHT * values.get("motion", 0)
         )
-        return values
+        yield "model", values
 
     def _read(
         self, target: Tensor, pixels: Tensor, truth: Tensor, landmarks: Tensor, known: Tensor
@@ -321,7 +332,7 @@ def turn_picture(picture: np.ndarray, turn: np.ndarray, side: int) -> np.ndarray
 def repaint(
     pictures: Sequence[Tensor], scales: Sequence[int], generator: torch.Generator
 ) -> list[Tensor]:
-    """Other colours, contrast and sharpness for pictures [B, 3, H, H], for all of a row the same: more
+    """Other colours, light, contrast and sharpness for pictures [B, 3, H, H], for all of a row the same: more
     looks than the renderer has, so that the animator learns to move whatever it is given. scales: how large
     each is drawn.
     """
@@ -338,10 +349,16 @@ def repaint(
         order = torch.arange(3, device=device)
     grey = (draw(count) < 0.12).nonzero()[:, 0]
     share = draw(count, 1, 1, 1)
-    soft = (draw(count) < 0.2).nonzero()[:, 0]
+    soft = (draw(count) < 0.3).nonzero()[:, 0]
+    # Light from one side, and film that darkens or brightens what lies in the middle.
+    slope = torch.where(draw(count, 1, 1, 1) < 0.5, 0.0, draw(count, 2, 1, 1) - 0.5)
+    bent = torch.where(draw(count, 1, 1, 1) < 0.5, 0.0, 0.8 * draw(count, 1, 1, 1) - 0.4)
 
     def change(x: Tensor, scale: int) -> Tensor:
         x = torch.addcmul(bias, x[:, order], gain).clamp_(-1, 1)
+        line = (torch.arange(x.shape[-1], device=device) * 2 + 1) / x.shape[-1] - 1
+        light = 1 + slope[:, :1] * line + slope[:, 1:] * line[:, None]
+        x = torch.addcmul(bent, x * x, -bent).add_((x + 1) * light - 1).clamp_(-1, 1)
         x[grey] = x[grey].mean(1, keepdim=True)
         if len(soft):
             small = F.avg_pool2d(x[soft], 2 * scale)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 
-from .caption import caption_ids
-from .chunks import CHUNK_SECONDS
-from .models.duration import DurationPredictor
-from .text import PHONEMES, Word, phonemize
-from .types import TextTokens, TimedPhoneme, TimedWord, Transcript
+from ..chunks import CHUNK_SECONDS
+from ..types import TextTokens, TimedPhoneme, TimedWord, Transcript
+from .captions import caption_ids
+from .inventory import NAMES, LanguageChoice, check_language, phoneme_id, spoken_languages
+from .normalise import find_language
+from .phonemes import Reading, Word, read
 
 TEXT_MARGIN_SECONDS = 1.0
 """A chunk reads the phonemes from this long before it to this long after it."""
@@ -19,27 +22,44 @@ MAX_PHONEMES = 40
 PAUSE_SECONDS = {"none": 0.0, "comma": 0.2, "sentence": 0.4}
 LEAD_SECONDS = 0.3
 TAIL_SECONDS = 0.35
-_IDS = {phoneme: index + 1 for index, phoneme in enumerate(PHONEMES)}
 
 
-def phoneme_id(phoneme: str) -> int:
-    """Id of a phoneme (1 and up); raises ValueError for one outside the inventory."""
-    if phoneme not in _IDS:
-        raise ValueError(
-            f"Unknown phoneme {phoneme!r}; use the symbols of mutual_forcing.text.PHONEMES."
-        )
-    return _IDS[phoneme]
+class Durations(Protocol):
+    """What predicts phoneme durations: the model's DurationPredictor."""
+
+    known_phonemes: int
+    """How many phonemes of the inventory it knows, from the first one on."""
+
+    def predict(self, ids: list[int], pace: float = 0.0) -> list[float]:
+        """Seconds of each phoneme."""
+        ...
 
 
-def time_text(text: str, duration: DurationPredictor, pace: float = 0.0) -> Transcript:
-    """Phonemise English text and predict when each phoneme is spoken, from 0 s.
+def read_text(text: str, known_phonemes: int, language: LanguageChoice = "auto") -> Reading:
+    """How a model that knows so many phonemes will say a text.
 
-    pace: 0 is average, 0.2 about 20 % slower. Raises ValueError for text that cannot be spoken.
+    Raises ValueError, in one sentence, for text that cannot be said and for a language that the model does
+    not speak.
     """
-    return time_words(phonemize(text), duration, pace)
+    if text.strip():
+        # Before a dictionary is loaded that the model has no use for.
+        check_language(find_language(text, language), known_phonemes)
+    return read(text, language)
 
 
-def time_words(words: Sequence[Word], duration: DurationPredictor, pace: float = 0.0) -> Transcript:
+def time_text(
+    text: str, duration: Durations, pace: float = 0.0, language: LanguageChoice = "auto"
+) -> Transcript:
+    """Phonemise a text and predict when each phoneme is spoken, from 0 s.
+
+    pace: 0 is average, 0.2 about 20 % slower. The transcript names what cannot be spoken. Raises ValueError
+    as read_text does.
+    """
+    reading = read_text(text, duration.known_phonemes, language)
+    return replace(time_words(reading.words, duration, pace), unspoken=reading.unspoken)
+
+
+def time_words(words: Sequence[Word], duration: Durations, pace: float = 0.0) -> Transcript:
     """Lay words along the time axis with the predictor's phoneme durations and fixed pauses."""
     flat = [p for word in words for p in word.phonemes]
     seconds = iter(duration.predict([phoneme_id(p) for p in flat], pace))
@@ -60,6 +80,18 @@ def time_words(words: Sequence[Word], duration: DurationPredictor, pace: float =
     return Transcript(tuple(phonemes), tuple(timed))
 
 
+def check_transcript(transcript: Transcript, known_phonemes: int) -> None:
+    """Raise ValueError, in one sentence, for phonemes that a model does not know which knows so many."""
+    ids = {phoneme.phoneme: phoneme_id(phoneme.phoneme) for phoneme in transcript.phonemes}
+    unknown = [phoneme for phoneme, index in ids.items() if index > known_phonemes]
+    if unknown:
+        spoken = " and ".join(NAMES[name] for name in spoken_languages(known_phonemes))
+        raise ValueError(
+            f"This checkpoint does not know the phonemes {', '.join(unknown)}: use those of {spoken}, or "
+            "load a checkpoint that was trained with them."
+        )
+
+
 def text_tokens(
     transcript: Transcript | None,
     caption: str,
@@ -74,9 +106,9 @@ def text_tokens(
     shape = (1, chunks, MAX_PHONEMES)
     ids = torch.zeros(shape, dtype=torch.long)
     start, end = torch.zeros(shape), torch.zeros(shape)
-    for k in range(chunks if transcript else 0):
+    for k in range(chunks):
         origin = (first_chunk + k) * CHUNK_SECONDS
-        near = _near(transcript, first_chunk + k)
+        near = _near(transcript or Transcript(), first_chunk + k)
         for p, phoneme in enumerate(near):
             ids[0, k, p] = phoneme_id(phoneme.phoneme)
             start[0, k, p], end[0, k, p] = phoneme.start - origin, phoneme.end - origin

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .config import SAMPLE_RATE
-from .text import ARPABET, PAUSE
-from .types import TimedPhoneme, Transcript
+from ..config import SAMPLE_RATE
+from ..types import TimedPhoneme, Transcript
+from .inventory import ARPABET, PAUSE
 
 if TYPE_CHECKING:
     from pocketsphinx import Decoder

@@ -1,0 +1,77 @@
+"""The page as Gradio blocks: what is done with every event, whichever component or caller it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from . import validation
+from .limits import Limits
+from .rate_limit import WaitingRequests, ticket_of
+from .texts import english
+
+if TYPE_CHECKING:
+    import uvicorn
+
+
+class Page(gr.Blocks):
+    """Blocks that validate the values of events, know who waits, and describe their API in English."""
+
+    server: uvicorn.Server | None = None
+    """The running server, set by server.py. The package `spaces` asks it for its port."""
+
+    def __init__(self, limits: Limits, **options: Any) -> None:
+        """Create empty blocks.
+
+        Args:
+            limits: what visitors may do.
+            options: those of `gr.Blocks`.
+        """
+        super().__init__(**options)
+        self.waiting = WaitingRequests(limits.waiting)
+
+    async def process_api(
+        self, block_fn: Any, inputs: list[Any], *args: Any, request: Any = None, **options: Any
+    ) -> dict[str, Any]:
+        """Run an event; its request does not wait any more."""
+        ticket = ticket_of(request)
+        if ticket:
+            self.waiting.start(ticket)
+        return await super().process_api(block_fn, inputs, *args, request=request, **options)
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any
+    ) -> list[Any]:
+        """Return the function's arguments; raises gr.Error with one sentence for wrong values.
+
+        The validation runs before Gradio moves files or calls the components. Their own errors are
+        tracebacks or name folders of this machine, and they would fetch addresses for the caller.
+        """
+        with validation.one_sentence():
+            inputs = validation.completed(block_fn, inputs)
+            validation.check(block_fn.inputs, inputs)
+            # Pictures become paths without Gradio's decoder: `media.read_image` opens them by content
+            # and with limits.
+            pictures = validation.pictures(block_fn.inputs, inputs)
+            given = [None if index in pictures else value for index, value in enumerate(inputs)]
+            values = await super().preprocess_data(block_fn, given, *args, **options)
+            return [pictures.get(index, value) for index, value in enumerate(values)]
+
+    def get_api_info(self, *args: Any, **options: Any) -> Any:
+        """Return the description of the API, in English and with the true types of choices."""
+        return _described(super().get_api_info(*args, **options))
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_described(item) for item in value]
+    if not isinstance(value, Mapping):
+        return english(value)
+    described = {name: _described(item) for name, item in value.items()}
+    choices = described.get("enum")
+    # Gradio calls every choice a string, and its MCP server would insist on that.
+    if choices and all(type(choice) is int for choice in choices):
+        described["type"] = "integer"
+    return described

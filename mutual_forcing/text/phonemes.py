@@ -1,0 +1,155 @@
+"""Text to words with phonemes, at training and run time alike, and the preview of what will be said."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from . import kana, lexicon
+from .inventory import NAMES, Language, LanguageChoice
+from .normalise import find_language, normalise
+from .pieces import HAN, JAPANESE_RUN, Piece, shown
+
+MAX_CHARACTERS = 2000
+PauseKind = Literal["none", "comma", "sentence"]
+_TOKEN = re.compile(rf"[A-Za-z]+(?:'[A-Za-z]+)*|[.,;:!?]|{JAPANESE_RUN.pattern}")
+_PAUSES: dict[str, PauseKind] = {sign: "sentence" for sign in ".!?。！？"}
+_PAUSES |= {sign: "comma" for sign in ",;:、"}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A spoken word: its phonemes, the pause after it, and the phonemes with stress marks."""
+
+    text: str
+    phonemes: tuple[str, ...]
+    pause: PauseKind = "none"
+    stressed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text will be said.
+
+    text: it with numbers, abbreviations and signs as words. words: these with their phonemes.
+    unspoken: the parts of it that cannot be said (emoji, other scripts, markup), each once, as typed; what
+    is not printable by its code point.
+    """
+
+    language: Language
+    text: str
+    words: tuple[Word, ...]
+    unspoken: tuple[str, ...] = ()
+
+
+def phonemize(text: str, language: LanguageChoice = "auto") -> list[Word]:
+    """The words of a text with their phonemes; see `read`."""
+    return list(read(text, language).words)
+
+
+def read(text: str, language: LanguageChoice = "auto") -> Reading:
+    """Normalise a text in English or Japanese and find its words' phonemes.
+
+    Words of the other language are said with the sounds of the text's own. Raises ValueError, in one
+    sentence, for empty text, text in which nothing can be said, and more than 2,000 characters.
+    """
+    if not text.strip():
+        raise ValueError("The text is empty: type what the character should say.")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"The text is longer than {MAX_CHARACTERS} characters; shorten it.")
+    found = find_language(text, language)
+    pieces = normalise(text, found)
+    words, lost = _english(pieces) if found == "en" else _japanese(pieces)
+    named = [lost.get(i, shown(p) if p.unspoken else "") for i, p in enumerate(pieces)]
+    missing = tuple(dict.fromkeys(filter(None, named)))
+    if not words:
+        listed = f" ({', '.join(missing)[:60]})" if missing else ""
+        raise ValueError(f"The text has nothing that can be spoken in {NAMES[found]}{listed}.")
+    words[-1] = replace(words[-1], pause="sentence")
+    spoken = _joined([piece.spoken for i, piece in enumerate(pieces) if i not in lost], found)
+    return Reading(found, spoken, tuple(words), missing)
+
+
+def warm_up(language: Language) -> None:
+    """Load what a language needs, so that the first text does not wait for it."""
+    read("One." if language == "en" else "一。", language)
+
+
+class _Token(NamedTuple):
+    piece: int
+    text: str
+
+
+def _english(pieces: Sequence[Piece]) -> tuple[list[Word], dict[int, str]]:
+    """The words, and what could not be pronounced of which pieces."""
+    words: list[Word] = []
+    lost: dict[int, str] = {}
+    for sentence in _sentences(pieces):
+        latin = [
+            token.text
+            for token in sentence
+            if token.text[0].isascii() and token.text not in _PAUSES
+        ]
+        stressed = iter(lexicon.pronounce(latin))
+        for token in sentence:
+            if token.text in _PAUSES:
+                if words:
+                    words[-1] = replace(words[-1], pause=_longer(words[-1].pause, token.text))
+                continue
+            said = next(stressed) if token.text[0].isascii() else _foreign(token.text)
+            if said:
+                words.append(Word(token.text, tuple(map(lexicon.plain, said)), "none", said))
+            else:
+                lost[token.piece] = token.text
+    return words, lost
+
+
+def _sentences(pieces: Sequence[Piece]) -> list[list[_Token]]:
+    """The tokens of each sentence, that which ends it included."""
+    sentences: list[list[_Token]] = [[]]
+    for index, piece in enumerate(pieces):
+        for text in _TOKEN.findall(piece.spoken):
+            sentences[-1].append(_Token(index, text))
+            if _PAUSES.get(text) == "sentence":
+                sentences.append([])
+    return [sentence for sentence in sentences if sentence]
+
+
+def _foreign(run: str) -> tuple[str, ...]:
+    """Japanese letters in an English sentence; nothing for Han that are not Japanese words."""
+    readings = kana.read(run)
+    if any(not r.known and re.search(f"[{HAN}]", run[r.begin : r.end]) for r in readings):
+        return ()
+    return kana.in_english(tuple(p for reading in readings for p in reading.phonemes))
+
+
+def _japanese(pieces: Sequence[Piece]) -> tuple[list[Word], dict[int, str]]:
+    """The words, and what could not be pronounced of which pieces."""
+    text = "".join(piece.spoken for piece in pieces)
+    owner = [index for index, piece in enumerate(pieces) for _ in piece.spoken]
+    words: list[Word] = []
+    heard = [unicodedata.category(sign)[0] in "PZ" for sign in text]
+    for reading in kana.read(text):
+        surface = text[reading.begin : reading.end]
+        if reading.phonemes:
+            heard[reading.begin : reading.end] = [True] * len(surface)
+            words.append(Word(surface.strip(), reading.phonemes, "none", reading.phonemes))
+        elif words and (sign := next((c for c in surface if c in _PAUSES), None)):
+            words[-1] = replace(words[-1], pause=_longer(words[-1].pause, sign))
+    lost: dict[int, str] = {}
+    for index, sign, said in zip(owner, text, heard, strict=True):
+        if not said:
+            lost[index] = lost.get(index, "") + sign
+    return words, lost
+
+
+def _longer(pause: PauseKind, sign: str) -> PauseKind:
+    return "sentence" if "sentence" in (pause, _PAUSES[sign]) else "comma"
+
+
+def _joined(spoken: Sequence[str], language: Language) -> str:
+    text = re.sub(r"\s+", " ", " ".join(spoken) if language == "en" else "".join(spoken))
+    return re.sub(r"^[\s.,;:]+|\s+(?=[.,;:!?。、！？])|\s+$", "", text)
