@@ -97,16 +97,16 @@ class _Lookup:
 class Canvas:
     """One character's picture, ready for a film. Made by `prepare`; nothing in it changes.
 
-    still: uint8 [H, W, 3], the film's picture at rest. square: uint8 [2S, 2S, 3], the upright crop that the
-    decoder sees. The others are what `compose` needs of `part`, the rectangle [h, w] of the film in which
-    the square lies: `dense` uint8 [2h, 2w, 3], that part twice as dense, whose every other pixel is the
-    film's; `turn` [2, 2], from the square's coordinates to pixels of `dense`; `base` float32 [h, w, 2], the
-    pixels' own places in it; `near`, the detail's rectangle in the part. Ways are looked up for every other
-    pixel and enlarged: `share` [h/2, w/2, 1] is how much of the motion is left, `inside` bool [.., .., 1]
-    where the detail's way is the one to take.
+    reference_frame: uint8 [H, W, 3], the film's picture at rest. square: uint8 [2S, 2S, 3], the upright
+    crop that the decoder sees. The others are what `compose` needs of `part`, the rectangle [h, w] of the
+    film in which the square lies: `dense` uint8 [2h, 2w, 3], that part twice as dense, whose every other
+    pixel is the film's; `turn` [2, 2], from the square's coordinates to pixels of `dense`; `base` float32
+    [h, w, 2], the pixels' own places in it; `near`, the detail's rectangle in the part. Ways are looked
+    up for every other pixel and enlarged: `share` [h/2, w/2, 1] is how much of the motion is left,
+    `inside` bool [.., .., 1] where the detail's way is the one to take.
     """
 
-    still: np.ndarray
+    reference_frame: np.ndarray
     square: np.ndarray
     part: tuple[slice, slice]
     near: tuple[slice, slice]
@@ -123,7 +123,7 @@ class Canvas:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the film."""
-        return self.still.shape[1], self.still.shape[0]
+        return self.reference_frame.shape[1], self.reference_frame.shape[0]
 
     @property
     def nbytes(self) -> int:
@@ -141,9 +141,9 @@ class Canvas:
         paint, near_paint = _weighted_paint(layers)
         flow, near_flow = (self._ways(f) for f in (layers.flow, layers.detail_flow))
         frames: np.ndarray = (
-            np.empty((len(flow), *self.still.shape), np.uint8) if out is None else out
+            np.empty((len(flow), *self.reference_frame.shape), np.uint8) if out is None else out
         )
-        frames[:] = self.still
+        frames[:] = self.reference_frame
         for index, frame in enumerate(frames):
             moved = self._moved(flow[index], near_flow[index])
             over = self.paint.read(paint[index])
@@ -202,14 +202,14 @@ def prepare(
     fractions = (within + 1) / 2
     detail = (fractions - np.array([DETAIL_X, DETAIL_Y], np.float32)) / np.float32(DETAIL_SIDE)
     near = _extent(np.all((detail > 0) & (detail < 1), -1))
-    still, dense = _pictures(picture, scale, corner, (width, height), part)
+    frame, dense = _pictures(picture, scale, corner, (width, height), part)
     base = 2 * grid[part] - np.array([2 * part[1].start, 2 * part[0].start], np.float32)
     halves = _every_other(fractions)
     near_halves = _every_other(detail[near])
     rim = 2 * np.minimum(halves, 1 - halves).min(-1, keepdims=True)
     share = np.clip(rim / RIM, 0, 1)
     return Canvas(
-        still=still,
+        reference_frame=frame,
         square=cut_square(picture, crop, square),
         part=part,
         near=near,
@@ -238,7 +238,7 @@ def _pictures(
     size: tuple[int, int],
     part: tuple[slice, slice],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The film's still picture, and its `part` twice as dense; every other pixel of that is the still's."""
+    """The reference frame, and its `part` twice as dense; every other pixel of that is the frame's."""
     # Not denser than can be told apart: what lies between the film's pixels flickers when it moves.
     source, reduced = _reduced(picture, SPARE / float(np.linalg.norm(scale[:, 0])))
     step, start = scale * reduced, corner * reduced - 0.5  # a pixel lies at its middle
@@ -252,9 +252,9 @@ def _pictures(
     first = step @ np.array([columns.start, rows.start]) + start
     extent = (2 * (columns.stop - columns.start), 2 * (rows.stop - rows.start))
     dense = seen(step / 2, first, extent)
-    still = seen(step, start, size)
-    still[part] = dense[::2, ::2]
-    return still, dense
+    frame = seen(step, start, size)
+    frame[part] = dense[::2, ::2]
+    return frame, dense
 
 
 def _every_other(places: np.ndarray) -> np.ndarray:

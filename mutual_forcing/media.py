@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -43,6 +43,12 @@ _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevx", b"mif1", b"msf1")
 """What a telephone's pictures say of themselves after `ftyp`; Pillow reads AVIF itself."""
 _WRONG_FORMAT = "The picture cannot be read; use a PNG, JPEG, WebP, AVIF or HEIC file."
+_CHEAPER = {
+    "picture": "make it smaller or save it as a JPEG file",
+    "audio file": "save it as a WAV or MP3 file",
+    "film": "use the file as it was downloaded",
+}
+"""What to do about a file that takes too much."""
 # Playlists and scripts (HLS, concat) could open other files or addresses: they are not listed.
 _AUDIO_FORMATS = "wav,mp3,flac,ogg,mov,mp4,m4a,3gp,matroska,webm,aac,aiff,caf,amr,au,w64,avi,asf"
 _STREAM_AUDIO_RATE = 48_000
@@ -56,7 +62,16 @@ class MediaError(ValueError):
     """A file that cannot be used, said in one sentence."""
 
 
-def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
+Source = str | Path | bytes | BinaryIO
+"""A path, a file's bytes, or a file that is open for reading and can be sought in."""
+
+
+def too_costly(name: str) -> str:
+    """Return the sentence for a file, named "picture" say, that takes more than it is given."""
+    return f"The {name} takes too much memory or time to be opened; {_CHEAPER[name]}."
+
+
+def read_image(source: Source | Image.Image) -> np.ndarray:
     """Return the picture as uint8 sRGB [H, W, 3], upright, transparency on white, first frame only.
 
     More than 8 bits a channel are reduced to 8, other colour spaces become sRGB where the file has a profile.
@@ -65,38 +80,85 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)
-    data = _read_limited(source, MAX_IMAGE_BYTES, "picture")
     try:
-        with warnings.catch_warnings():
+        with (
+            open_limited(source, MAX_IMAGE_BYTES, "picture") as file,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with _open_image(data) as image:
+            with _open_image(file) as image:
                 return _to_rgb(image)
     except Image.DecompressionBombError as error:
         raise MediaError(_too_many_pixels()) from error
     except MediaError:
         raise
+    except MemoryError as error:
+        raise MediaError(too_costly("picture")) from error
     except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
         raise MediaError(_WRONG_FORMAT) from error
 
 
-def read_audio(source: str | Path | bytes, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.ndarray:
+def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.ndarray:
     """Return the first sound track as float32 mono [N] at 16 kHz within -1..1.
 
     Raises ValueError, in one sentence, for files without sound, damaged, silent, above 200 MB
     or longer than `max_seconds`.
     """
-    data = _read_limited(source, MAX_AUDIO_BYTES, "audio file")
     try:
-        samples = _decode_audio(data, max_seconds)
+        with open_limited(source, MAX_AUDIO_BYTES, "audio file") as file:
+            samples = _decode_audio(file, max_seconds)
     except MediaError:
         raise
+    except MemoryError as error:
+        raise MediaError(too_costly("audio file")) from error
     except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
         raise MediaError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
     if not np.isfinite(samples).all():
         raise MediaError("The audio file contains values that are not numbers.")
-    if not len(samples) or np.abs(samples).max() < SILENCE_PEAK:
+    if not len(samples) or max(samples.max(), -samples.min()) < SILENCE_PEAK:
         raise MediaError("The audio file is silent.")
-    return np.clip(samples, -1, 1)
+    return np.clip(samples, -1, 1, out=samples)
+
+
+def read_comment(source: Source) -> str:
+    """Return the comment among an MP4's metadata, "" without one; raises ValueError for other files."""
+    try:
+        with (
+            open_limited(source, MAX_AUDIO_BYTES, "film") as file,
+            av.open(file, format="mp4", metadata_errors="ignore") as film,
+        ):
+            return film.metadata.get("comment", "")
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError(too_costly("film")) from error
+    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
+        raise MediaError("The film cannot be read; use an MP4 file.") from error
+
+
+def open_limited(source: Source, limit: int, name: str) -> BinaryIO:
+    """Return the source as a file that is open for reading.
+
+    Raises ValueError unless it has 1 to `limit` bytes; `name` says in the sentence what it should be.
+    """
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        try:
+            if not path.is_file():
+                raise MediaError(f"There is no {name} at {str(path)!r}.")
+            file = path.open("rb")
+        except OSError as error:
+            raise MediaError(f"The {name} {path.name!r} cannot be opened.") from error
+    else:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if 0 < size <= limit:
+        return file
+    file.close()
+    raise MediaError(
+        f"The {name} is larger than {limit // 2**20} MB." if size else f"The {name} is empty."
+    )
 
 
 @dataclass(frozen=True)
@@ -338,47 +400,35 @@ def _open_audio_encoder() -> av.AudioCodecContext:
     return encoder
 
 
-def _read_limited(source: str | Path | bytes, limit: int, name: str) -> bytes:
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        try:
-            if not path.is_file():
-                raise MediaError(f"There is no {name} at {str(path)!r}.")
-            size = path.stat().st_size
-            data = path.read_bytes() if size <= limit else b""
-        except OSError as error:
-            raise MediaError(f"The {name} {path.name!r} cannot be opened.") from error
-    else:
-        data, size = source, len(source)
-    if size > limit:
-        raise MediaError(f"The {name} is larger than {limit // 2**20} MB.")
-    if not size:
-        raise MediaError(f"The {name} is empty.")
-    return data
-
-
 def _too_many_pixels() -> str:
     return f"The picture has more than {MAX_IMAGE_PIXELS // 10**6} million pixels."
 
 
-def _open_image(data: bytes) -> Image.Image:
+def _open_image(file: BinaryIO) -> Image.Image:
     """Open a picture by its content; nothing beyond its header is decoded yet."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and b"avif" not in data[16:64]:
-        return HeifImageFile(io.BytesIO(data))
-    if data[:4] in (b"II*\0", b"MM\0*") and _is_deep_tiff(data):
-        return _read_deep_tiff(data)
-    return Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
+    head = file.read(64)
+    file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and b"avif" not in head[16:]:
+        return HeifImageFile(file)
+    if head[:4] in (b"II*\0", b"MM\0*") and _is_deep_tiff(file):
+        return _read_deep_tiff(file.read())
+    return Image.open(file, formats=_IMAGE_FORMATS)
 
 
-def _is_deep_tiff(data: bytes) -> bool:
-    """Whether a TIFF holds colours as floats, or 16-bit ones plane by plane, which Pillow gets wrong."""
-    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-    file = io.BytesIO(data)
+def _is_deep_tiff(file: BinaryIO) -> bool:
+    """Whether a TIFF holds colours as floats, or 16-bit ones plane by plane, which Pillow gets wrong.
+
+    Raises ValueError if it, or one of its tiles, has more pixels than a picture may have.
+    """
+    tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
     file.seek(tags.next)
     tags.load(file)
+    file.seek(0)
     colours, planes, kinds = tags.get(277, 1), tags.get(284, 1), tags.get(339, (1,))
-    if tags.get(256, 0) * tags.get(257, 0) > MAX_IMAGE_PIXELS:
-        raise MediaError(_too_many_pixels())
+    # A tile is decoded whole, however little of it the picture shows.
+    for width, height in ((256, 257), (322, 323)):
+        if tags.get(width, 0) * tags.get(height, 0) > MAX_IMAGE_PIXELS:
+            raise MediaError(_too_many_pixels())
     deep = max(tags.get(258, (1,))) > 8
     return colours == 3 and deep and (planes == 2 or 3 in kinds)
 
@@ -386,6 +436,7 @@ def _is_deep_tiff(data: bytes) -> bool:
 def _read_deep_tiff(data: bytes) -> Image.Image:
     decoder = av.CodecContext.create("tiff", "r")
     decoder.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
+    decoder.thread_count = 1  # there is one picture, and each thread takes memory
     frame = decoder.decode(av.Packet(data))[0]
     return Image.fromarray(_eight_bits(frame.to_ndarray()))
 
@@ -399,7 +450,6 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.format in ("JPEG", "MPO"):
         image.draft("RGB", (MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
     image.seek(0)
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # Pillow would clip these instead of scaling them
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     if (
@@ -409,6 +459,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
     if min(image.size) < 16:
         raise MediaError("The picture is too long and thin.")
+    image = ImageOps.exif_transpose(image)  # copies, so it comes after the picture was reduced
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -453,10 +504,10 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
-def _decode_audio(data: bytes, max_seconds: float) -> np.ndarray:
+def _decode_audio(file: BinaryIO, max_seconds: float) -> np.ndarray:
     too_long = f"The audio file is longer than {max_seconds:.0f} seconds."
     options = {"format_whitelist": _AUDIO_FORMATS}
-    with av.open(io.BytesIO(data), "r", options=options, metadata_errors="ignore") as container:
+    with av.open(file, "r", options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise MediaError("The file has no sound track.")
         if container.streams.audio[0].codec_context.sample_rate not in _SAMPLE_RATES:

@@ -30,7 +30,7 @@ from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences
 from .precision import mixed_precision
 from .sampling import Sampler, prefill_static, sample_chunk, write_cache
-from .text.inventory import LanguageChoice, spoken_languages
+from .text.inventory import Language, LanguageChoice, spoken_languages
 from .text.phonemes import Reading, warm_up
 from .text.recognition import PhonemeRecogniser
 from .text.timing import check_transcript, read_text, read_until, text_tokens, time_text
@@ -117,6 +117,11 @@ class StreamingGenerator:
         return self.system.config
 
     @property
+    def languages(self) -> tuple[Language, ...]:
+        """The languages that the checkpoint speaks."""
+        return spoken_languages(self.system.duration.known_phonemes)
+
+    @property
     def square_size(self) -> int:
         """Pixels on each side of the square around the face, as the decoder sees and paints it."""
         return self.system.video_codec.square_size
@@ -138,7 +143,7 @@ class StreamingGenerator:
 
     def warm_up(self) -> None:
         """Load the dictionaries of the languages that the checkpoint speaks, so that no first text waits."""
-        for language in spoken_languages(self.system.duration.known_phonemes):
+        for language in self.languages:
             warm_up(language)
 
     def canvas(self, request: GenerationRequest) -> Canvas:

@@ -24,13 +24,12 @@ SLOW_TO_MAKE = {
     "corpus_folder",
     "portraits_folder",
     "served_generator",
-    "address",
-    "compared",
-    "tall",
+    "address",  # of a page that is served
+    "server",  # the same
+    "compared",  # films of several variants
+    "tall",  # the same
 }
-"""Fixtures that mark every test that uses them, directly or not, as slow: `address` is that of a served
-page, `compared` and `tall` are films of several variants.
-"""
+"""Fixtures that mark every test that uses them, directly or not, as slow."""
 
 
 @pytest.hookimpl(tryfirst=True)

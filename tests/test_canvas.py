@@ -67,7 +67,7 @@ def test_what_does_not_move_is_the_upload(framing, angle) -> None:
     picture = photograph(300, 400)
     canvas = prepare(picture, FaceCrop(210, 140, 200, angle), 2 * S, framing, 300)
     frame = canvas.compose(still_layers())[0]
-    assert np.array_equal(frame, canvas.still)
+    assert np.array_equal(frame, canvas.reference_frame)
     if framing == "whole":
         assert np.array_equal(frame, picture), "at its own size every pixel is the upload's"
 
@@ -85,7 +85,7 @@ def test_a_flow_fetches_from_where_it_points_whatever_the_turn() -> None:
         middle = (slice(130, 170), slice(180, 220))
         error = np.abs(frame[middle].astype(int) - moved[middle]).mean()
         assert error < 3, (angle, error)
-        still = np.abs(canvas.still[middle].astype(int) - moved[middle]).mean()
+        still = np.abs(canvas.reference_frame[middle].astype(int) - moved[middle]).mean()
         assert still > 3 * error, "the test could not fail"
 
 

@@ -130,7 +130,7 @@ def test_the_judges_see_the_square_around_the_face_and_no_large_frames(tmp_path,
     image = portraits.two().repeat(2, 0).repeat(2, 1)
     crop = FaceCrop(1352, 530, 500, 0.1)
     request = GenerationRequest(image, "Hi.", crop=crop, size=size)
-    still = canvas.prepare(image, crop, 512, "whole", size).still
+    still = canvas.prepare(image, crop, 512, "whole", size).reference_frame
     write_mp4(tmp_path / "still.mp4", [(np.stack([still] * 4), np.zeros(2560, np.float32))])
     frames = read_squares(tmp_path / "still.mp4", animated_square(request))
     assert frames.shape == (4, 128, 128, 3)

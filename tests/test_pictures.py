@@ -172,7 +172,7 @@ def test_the_poster_is_how_the_film_begins(uploads, random_generator, size, kind
     still = still_of(framing.poster(SessionManager(random_generator), path, size, kind, 1))
     state = random_generator.start(form(path, size=size, framing=kind).request())
     assert still.size == state.film_size == expected
-    difference = np.abs(np.asarray(still).astype(int) - state.canvas.still)
+    difference = np.abs(np.asarray(still).astype(int) - state.canvas.reference_frame)
     assert difference.mean() < 3
 
 

@@ -22,11 +22,12 @@ from PIL import Image
 
 import app
 from mutual_forcing import AVChunk, StreamingGenerator
+from mutual_forcing.demo.addresses import address_of
 from mutual_forcing.demo.blocks import Page
 from mutual_forcing.demo.components import MODEL
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.limits import Limits
-from mutual_forcing.demo.rate_limit import WaitingRequests, add_refusal, address_of
+from mutual_forcing.demo.rate_limit import WaitingRequests, add_refusal
 from mutual_forcing.demo.server import listening, page_app
 
 SENTENCE = "You have 2 requests waiting already"
@@ -235,6 +236,7 @@ class Held(StreamingGenerator):
             yield chunk
 
 
+@pytest.mark.slow
 def test_the_page_shares_its_queue(random_generator, tmp_path):
     held = Held(random_generator.system, random_generator.device)
     Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(tmp_path / "face.png")

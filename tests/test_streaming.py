@@ -243,6 +243,7 @@ def test_missing_and_foreign_checkpoints_are_refused(tmp_path) -> None:
         StreamingGenerator.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_checkpoint_round_trip(picture, tmp_path) -> None:
     from mutual_forcing.checkpoint import save_checkpoint
 

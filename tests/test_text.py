@@ -183,6 +183,7 @@ def test_the_locale_of_the_machine_does_not_matter(locale: str) -> None:
     assert done.stdout.decode().strip() == SAID
 
 
+@pytest.mark.slow
 def test_dictionaries_are_loaded_at_first_use_each_by_its_language() -> None:
     code = """
 import sys, mutual_forcing.text.timing

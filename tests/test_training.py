@@ -70,7 +70,7 @@ def test_baselines_take_a_step(trained: Workspace, tmp_path: Path, name: str) ->
     assert any("blocks" in key for key in moved)
     figures = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))["metrics"]
     learns_both = plan.objective.kind == "mutual_forcing"
-    for figure in ("folded_audio", "leaked_audio"):
+    for figure in ("distilled_audio", "leaked_audio"):
         assert (f"heldout/{figure}" in figures) == learns_both, "only where Multi mode teaches Few"
 
 
@@ -215,7 +215,7 @@ def test_corpus_rows_are_whole(corpus_folder: Path) -> None:
     from training.data.dataset import Corpus
 
     corpus = Corpus(corpus_folder)
-    assert {c.row["split"] for c in corpus.clips} == {"train", "development"}
+    assert {c.row["split"] for c in corpus.clips} == {"train", "test"}
     for clip in corpus.clips:
         row = clip.row
         assert clip.frames == 16 * clip.chunks == len(row["mouth_openness"])

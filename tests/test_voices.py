@@ -31,6 +31,7 @@ def test_phonemes_are_where_their_sound_is(voice: str) -> None:
     assert max(fit) > 0.45
 
 
+@pytest.mark.slow
 def test_the_same_words_sound_the_same_and_other_voices_do_not() -> None:
     segments = [("h", "h"), ("ə", "ə"), ("l", "l"), ("oʊ", "ˈO"), ("_", ".")]
     first, times = kokoro.synthesize(segments, "af_heart")

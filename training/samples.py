@@ -79,7 +79,7 @@ def write_samples_sheet(
         side = len(picture)
         crop = FaceCrop(side / 2, side / 2, side)  # the corpus frames heads much as faces.py does
         canvas = prepare(picture, crop, system.video_codec.square_size)
-        references.append(canvas.still)
+        references.append(canvas.reference_frame)
         real.append(_clip_sample(system, batch.clean(branches), canvas))
         made.append(_clip_sample(system, ours, canvas))
     _write_sheet(references, real, made, folder / f"{step:06d}.png")

@@ -473,7 +473,7 @@ class MotionCodec(nn.Module):
             lids = self.read_motion(latents)[..., BLINK] * LID_GAIN
             latents = latents.clone()
             latents[:, BLINK] = (lids - self.latent_mean[BLINK]) / self.latent_std[BLINK]
-        frames = frame_array((latents.shape[2], *canvas.still.shape))
+        frames = frame_array((latents.shape[2], *canvas.reference_frame.shape))
         for first, few in zip(itertools.count(0, AT_ONCE), latents.split(AT_ONCE, 2), strict=False):
             canvas.compose(self.layers(few, reference), frames[first : first + AT_ONCE])
         return frames, state

@@ -17,6 +17,7 @@ from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.types import MAX_SIZE
 
+from . import spoken
 from .texts import say
 from .texts import text as t
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _MAX_CHARACTERS = 100_000
 _PAPER = "https://arxiv.org/abs/2604.25819"
 _LIMITS = (
-    "about.limit-seen", "about.limit-english", "about.limit-sound", "about.limit-style",
-    "about.limit-real",
+    "about.limit-seen", "about.limit-sound", "about.limit-style", "about.limit-real",
 )  # fmt: skip
 _SOURCES = (
     "about.source-heads", "about.source-voices", "about.source-words", "about.source-code",
@@ -98,7 +98,8 @@ def limits_html(generator: StreamingGenerator) -> str:
         "about.limit-size", most=MAX_SIZE, longest=LONGEST, least=SMALLEST,
         square=generator.square_size,
     )  # fmt: skip
-    return _list([say(_LIMITS[0]), size, *map(say, _LIMITS[1:])])
+    speaks = spoken.limit(generator)
+    return _list([say(_LIMITS[0]), size, speaks, *map(say, _LIMITS[1:])])
 
 
 def sources_html() -> str:

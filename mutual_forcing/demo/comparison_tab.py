@@ -14,12 +14,12 @@ import gradio as gr
 
 from mutual_forcing.types import GenerationRequest
 
-from . import comparison, framing, inputs
+from . import comparison, framing, inputs, spoken
 from .comparison import ComparisonManager, ComparisonRun
 from .comparison_grid import write_grid
 from .comparison_view import player_message, plots_html, table_html
 from .components import MODEL, QUIET, character, number, read, session_id_of, style, user_errors
-from .inputs import DRIVES, SIZE, WHOLE, Form, slow_size
+from .inputs import AUTOMATIC, DRIVES, SIZE, WHOLE, Form, slow_size
 from .limits import Limits
 from .progress import failed_message, failure
 from .sessions import SessionManager
@@ -45,6 +45,20 @@ class _Fields:
     size: gr.components.Component
     framing: gr.components.Component
     face: gr.components.Component
+    language: gr.components.Component | None
+
+    @property
+    def all(self) -> list[gr.components.Component]:
+        """Those that there are."""
+        fields_ = (getattr(self, f.name) for f in fields(self))
+        return [component for component in fields_ if component is not None]
+
+
+class _Shown(NamedTuple):
+    """What tells of the request while it is written."""
+
+    expectation: gr.HTML
+    spoken: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -64,35 +78,45 @@ def build(demo: gr.Blocks, sessions: SessionManager) -> None:
     """Build the tab's content inside the open `gr.Tab` and connect its events."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
-            asked, expectation, look = _request_column(sessions.generator.max_steps)
+            asked, shown, look = _request_column(sessions.generator)
         with gr.Column(scale=6, min_width=320):
             results = _result_column()
     _connect(demo, ComparisonManager(sessions), asked, results)
     framing.connect(sessions, asked.picture, look)
-    _connect_expectation(demo, sessions, asked, expectation)
+    _connect_expectation(demo, sessions, asked, shown)
+    spoken.connect(sessions, asked.text, shown.spoken, asked.language)
 
 
-def _request_column(max_steps: int) -> tuple[_Fields, gr.HTML, framing.FramingControls]:
+def _request_column(
+    generator: StreamingGenerator,
+) -> tuple[_Fields, _Shown, framing.FramingControls]:
     picture = character("compare-character", "compare-characters")
     look = framing.build("compare")
-    text = gr.Textbox(
-        _TEXT, label=t("ask.text"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
-        placeholder=t("ask.english"), elem_id="compare-text",
-    )  # fmt: skip
+    with gr.Group():
+        text = gr.Textbox(
+            _TEXT, label=t("ask.text"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+            placeholder=spoken.placeholder(generator), elem_id="compare-text",
+        )  # fmt: skip
+        line = spoken.build("compare-text")
     with gr.Group():
         steps = gr.CheckboxGroup(
-            [(str(n), n) for n in comparison.CHOICES if n <= max_steps],
+            [(str(n), n) for n in comparison.CHOICES if n <= generator.max_steps],
             value=list(comparison.DEFAULT_STEPS), label=t("ask.steps"), elem_id="compare-steps",
             info=t("ask.steps-compare"),
         )  # fmt: skip
         expectation = gr.HTML(_line(say("expect.measuring").html()), elem_id="compare-expect")
     emotion, motion = style("compare")
-    with gr.Accordion(t("ask.advanced"), open=False), gr.Row():
-        seed = number(t("ask.seed"), t("ask.seed-lanes"), precision=0)
-        guidance = number(t("ask.guidance"), t("ask.guidance-info"))
-        seconds = number(t("ask.seconds"), t("ask.seconds-info"))
-    fields = (picture, text, steps, emotion, motion, seed, guidance, seconds, *look.fields)
-    return _Fields(*fields), expectation, look
+    with gr.Accordion(t("ask.advanced"), open=False):
+        with gr.Row():
+            seed = number(t("ask.seed"), t("ask.seed-lanes"), precision=0)
+            guidance = number(t("ask.guidance"), t("ask.guidance-info"))
+            seconds = number(t("ask.seconds"), t("ask.seconds-info"))
+        language = spoken.language_choice(generator, "compare")
+    size, shape, face = look.fields
+    fields = _Fields(
+        picture, text, steps, emotion, motion, seed, guidance, seconds, size, shape, face, language
+    )
+    return fields, _Shown(expectation, line), look
 
 
 def _result_column() -> _Results:
@@ -122,7 +146,7 @@ def _result_column() -> _Results:
 def _connect(
     demo: gr.Blocks, comparisons: ComparisonManager, asked: _Fields, results: _Results
 ) -> None:
-    inputs_ = [getattr(asked, f.name) for f in fields(asked)]
+    inputs_ = asked.all
     outputs = [getattr(results, f.name) for f in fields(results)]
     on_page, compare = _endpoints(comparisons)
     event = results.start.click(on_page, inputs_, outputs, api_visibility="private", **MODEL)
@@ -153,7 +177,7 @@ def _endpoints(comparisons: ComparisonManager) -> tuple[Callable, Callable]:
     def compare(
         picture: str, text: str, steps: list[int], emotion: str, motion: str,
         seed: float, guidance: float, seconds: float, request: gr.Request, size: float = SIZE,
-        framing: str = WHOLE, face: float = 1,
+        framing: str = WHOLE, face: float = 1, language: str = AUTOMATIC,
     ) -> tuple[str | None, str, list[dict[str, Any]]]:  # fmt: skip
         """Make the same film with each number of steps.
 
@@ -161,7 +185,7 @@ def _endpoints(comparisons: ComparisonManager) -> tuple[Callable, Callable]:
 
         Args:
             picture: an uploaded picture of the character.
-            text: what they say, in English.
+            text: what they say; every row names as "unspoken" what of it cannot be spoken.
             steps: up to 6 of the listed numbers of denoising steps a chunk; one lane each.
             emotion: one of the listed emotions.
             motion: one of the listed kinds of motion.
@@ -171,13 +195,15 @@ def _endpoints(comparisons: ComparisonManager) -> tuple[Callable, Callable]:
             size: pixels on the films' shorter side, one of those listed; never beyond the picture's own.
             framing: "whole" for films of the whole picture, "face" for a square around the face.
             face: which of several faces talks, from the largest, 1, to the smallest.
+            language: of the text, where the checkpoint speaks several: "auto", "en" or "ja".
         """
         with user_errors():
             asked = (picture, text, steps, emotion, motion, seed, guidance, seconds)
             limits = comparisons.sessions.limits
-            job = _job(limits, session_id_of(request), *asked, size, framing, face)
+            job = _job(limits, session_id_of(request), *asked, size, framing, face, language)
             run = _run_to_end(comparisons, job)
-        rows = [comparison.rounded(row) for row in run.metrics]
+        unspoken = _unspoken(comparisons, run)
+        rows = [{**comparison.rounded(row), "unspoken": unspoken} for row in run.metrics]
         if not rows:
             stopped = "The comparison was stopped before its first lane was finished."
             raise gr.Error(run.problem or stopped, print_exception=False)
@@ -221,12 +247,13 @@ def _run_to_end(comparisons: ComparisonManager, job: _Job) -> ComparisonRun:
 def _form(
     picture: str | None, text: str, steps: list[int], emotion: str, motion: str, seed: float,
     guidance: float, seconds: float, size: float = SIZE, framing: str = WHOLE, face: float = 1,
+    language: str = AUTOMATIC,
 ) -> tuple[Form, list[int]]:  # fmt: skip
     counts = comparison.step_counts(steps)
     form = Form(
         picture=picture, text=text, sound=None, sound_use=DRIVES, emotion=emotion, motion=motion,
         steps=counts[0], seed=seed, guidance=guidance, seconds=seconds, window=0, size=size,
-        framing=framing, face=face,
+        framing=framing, face=face, language=language,
     )  # fmt: skip
     return form, counts
 
@@ -297,6 +324,11 @@ def _failed() -> tuple[str, Any, Any]:
     return failed_message(), gr.update(interactive=True), gr.update(interactive=False)
 
 
+def _unspoken(comparisons: ComparisonManager, run: ComparisonRun) -> list[str]:
+    """Return the parts of the text that no variant says, as typed."""
+    return list(comparisons.sessions.generator.plan(run.request).unspoken)
+
+
 def _write_csv(run: ComparisonRun) -> Path:
     path = run.folder / "mutual-forcing-comparison.csv"
     path.write_text(comparison.to_csv(run.metrics), encoding="utf-8")
@@ -317,6 +349,8 @@ def _grid(comparisons: ComparisonManager, run: ComparisonRun) -> Path:
     path = run.folder / "mutual-forcing-comparison.mp4"
     settings = {
         "text": request.text,
+        "language": request.language,
+        "unspoken": _unspoken(comparisons, run),
         "caption": request.caption,
         "steps": [row.steps for row in run.metrics],
         "seed": request.seed,
@@ -332,15 +366,19 @@ def _grid(comparisons: ComparisonManager, run: ComparisonRun) -> Path:
 
 
 def _connect_expectation(
-    demo: gr.Blocks, sessions: SessionManager, asked: _Fields, expectation: gr.HTML
+    demo: gr.Blocks, sessions: SessionManager, asked: _Fields, shown: _Shown
 ) -> None:
     def expect(*values: Any) -> str:
         try:
             form, counts = _form(*values)
+        except ValueError as error:
+            return _line(escape(str(error)))
+        try:
             request = form.planned(sessions.limits)
             seconds = comparison.expected_seconds(sessions, request, counts)
         except ValueError as error:
-            return _line(escape(str(error)))
+            told = str(error) == spoken.problem(sessions, form.text or "", form.language)
+            return _line("" if told else escape(str(error)))
         if not seconds:
             return _line(say("expect.measuring").html())
         expected = say("expect.lanes", count=len(counts), seconds=f"{seconds:.0f}")
@@ -349,7 +387,7 @@ def _connect_expectation(
     def tick(*values: Any) -> tuple[str, gr.Timer]:
         return expect(*values), gr.Timer(active=not sessions.latency.known)
 
-    components = [getattr(asked, f.name) for f in fields(asked)]
+    components, expectation = asked.all, shown.expectation
     timer = gr.Timer(2)
     timer.tick(tick, components, [expectation, timer], **QUIET)
     followed = (

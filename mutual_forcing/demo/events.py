@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from . import framing
+from . import framing, spoken
 from .components import MODEL, QUIET, session_id_of, user_errors
 from .framing import FramingControls
-from .inputs import DRIVES, SIZE, WHOLE, Form, preflight, preflight_problem
+from .inputs import AUTOMATIC, DRIVES, SIZE, WHOLE, Form, preflight, preflight_problem
 from .progress import Progress, failed_message, failure
 from .rate_limit import add_refusal
 from .sessions import SessionManager
@@ -31,10 +31,13 @@ class Controls:
     stop: gr.Button
     more: gr.Group
     next_text: gr.Textbox
+    next_spoken: gr.HTML
     proceed: gr.Button
     clip: gr.Video
     preflight: gr.HTML
     look: FramingControls
+    spoken: gr.HTML
+    language: gr.Radio | None
 
 
 def connect(demo: gr.Blocks, sessions: SessionManager, c: Controls) -> None:
@@ -62,6 +65,9 @@ def connect(demo: gr.Blocks, sessions: SessionManager, c: Controls) -> None:
     demo.unload(forget)
     framing.connect(sessions, c.fields[0], c.look, c.player)
     _connect_preflight(demo, sessions, c)
+    _, text, sound, use, *_ = c.fields
+    spoken.connect(sessions, text, c.spoken, c.language, (sound, use), [demo.load])
+    spoken.connect(sessions, c.next_text, c.next_spoken, c.language)
 
 
 def _endpoints(sessions: SessionManager) -> tuple[Callable, Callable, Callable]:
@@ -80,13 +86,14 @@ def _endpoints(sessions: SessionManager) -> tuple[Callable, Callable, Callable]:
         picture: str, text: str, sound: str | None = None, sound_use: str = DRIVES,
         emotion: str = "neutral", motion: str = "calm", steps: float = 4, seed: float = 0,
         guidance: float = 0, seconds: float = 0, window: float = 0, size: float = SIZE,
-        framing: str = WHOLE, face: float = 1,
+        framing: str = WHOLE, face: float = 1, language: str = AUTOMATIC,
     ) -> str:  # fmt: skip
         """Make a whole clip and return it as an MP4 file with its settings as JSON in the comment.
 
         Args:
             picture: an uploaded picture of any size and shape with a face in it; it is kept whole.
-            text: what they say, in English; may be empty when a sound drives the lips.
+            text: what they say, in a language of the checkpoint; what of it cannot be spoken is named as
+                "unspoken" in the settings. It may be empty when a sound drives the lips.
             sound: an uploaded recording of speech, or nothing.
             sound_use: whether the sound "drives the lips" or "gives the voice".
             emotion: one of the listed emotions.
@@ -99,10 +106,11 @@ def _endpoints(sessions: SessionManager) -> tuple[Callable, Callable, Callable]:
             size: pixels on the film's shorter side, one of those listed; never beyond the picture's own.
             framing: "whole" for a film of the whole picture, "face" for a square around the face.
             face: which of several faces talks, from the largest, 1, to the smallest.
+            language: of the text, where the checkpoint speaks several: "auto", "en" or "ja".
         """
         form = Form(
             picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds,
-            window, size, framing, face,
+            window, size, framing, face, language,
         )  # fmt: skip
         session_id = f"api-{secrets.token_urlsafe(16)}"
         with user_errors():
@@ -170,7 +178,9 @@ def _connect_preflight(demo: gr.Blocks, sessions: SessionManager, c: Controls) -
             request = form.planned(sessions.limits)
             return preflight(sessions.plan(request), sessions.latency, request)
         except ValueError as error:
-            return preflight_problem(form.steps or 1, str(error))
+            under_text = spoken.problem(sessions, form.text or "", form.language)
+            told = str(error) == under_text
+            return preflight_problem(form.steps or 1, "" if told else str(error))
 
     def tick(*values: Any) -> tuple[str, gr.Timer]:
         return predict(*values), gr.Timer(active=not sessions.latency.known)

@@ -109,7 +109,7 @@ def poster(
                 read_character(path), "-", crop=place_face(path, int(face or 1)).crop,
                 framing=cast("Framing", framing or WHOLE), size=int(size or SIZE),
             )  # fmt: skip
-            still = _encoded(sessions.generator.canvas(request).still)
+            still = _encoded(sessions.generator.canvas(request).reference_frame)
         except ValueError:  # Reported when the picture is chosen and when it is used.
             still = ""
     return json.dumps({"poster": still})

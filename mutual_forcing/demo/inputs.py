@@ -13,6 +13,7 @@ import numpy as np
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import read_audio
 from mutual_forcing.text.captions import EMOTIONS, MOTIONS
+from mutual_forcing.text.inventory import LANGUAGE_CHOICES, LanguageChoice
 from mutual_forcing.types import (
     FEW_MODE_MAX_STEPS,
     FRAMINGS,
@@ -33,6 +34,8 @@ MAX_TEXT = Limits().text
 SIZES = (256, 384, 512, 720, 1080)
 """The choices for the pixels on the video's shorter side."""
 SIZE, WHOLE = 512, FRAMINGS[0]
+AUTOMATIC = LANGUAGE_CHOICES[0]
+"""The language is found from the text."""
 SLACK = 1.25
 """The player allows for chunks that take longer than expected by this factor (player.js)."""
 
@@ -41,7 +44,7 @@ SLACK = 1.25
 class Form:
     """The values of the page's fields in their order; 0 or None stands for an automatic value.
 
-    The last three have defaults, because older API clients do not send them.
+    The last four have defaults, because older API clients do not send them.
     """
 
     picture: str | None
@@ -58,6 +61,7 @@ class Form:
     size: float | None = SIZE
     framing: str | None = WHOLE
     face: float | None = 1
+    language: str | None = AUTOMATIC
 
     def request(self, limits: Limits | None = None) -> GenerationRequest:
         """Read the files, find the face and return the request; raises ValueError with one sentence."""
@@ -99,6 +103,7 @@ class Form:
         return GenerationRequest(
             image=picture,
             text=text,
+            language=cast("LanguageChoice", self.language or AUTOMATIC),  # the request checks it
             caption=caption(self.emotion, self.motion),
             crop=crop,
             framing=cast("Framing", self.framing or WHOLE),  # the request checks it

@@ -19,6 +19,7 @@ class Limits:
         seconds: longest video and longest uploaded sound (MF_MAX_SECONDS, 1 to 600).
         text: largest number of characters of one text (MF_MAX_TEXT, 1 to 2000).
         upload_mb: largest uploaded file in megabytes (MF_MAX_UPLOAD_MB, 1 to 200).
+        disk_mb: room for all uploads and films of the last hour (MF_MAX_DISK_MB, 1 to 1000000).
         queue: largest number of requests that wait at a time (MF_MAX_QUEUE, 1 to 1000).
         waiting: largest number of these from one visitor (MF_MAX_WAITING, 1 to 1000).
         minutes: longest time that the model works for one request (MF_MAX_MINUTES, 1 to 1440).
@@ -30,6 +31,7 @@ class Limits:
     seconds: float = MAX_SECONDS
     text: int = 2000
     upload_mb: int = 200
+    disk_mb: int = 4000
     queue: int = 20
     waiting: int = 5
     minutes: float = 60
@@ -52,6 +54,7 @@ class Limits:
             seconds=_number(values, "MF_MAX_SECONDS", default.seconds, MAX_SECONDS),
             text=int(_number(values, "MF_MAX_TEXT", default.text, 2000)),
             upload_mb=int(_number(values, "MF_MAX_UPLOAD_MB", default.upload_mb, 200)),
+            disk_mb=int(_number(values, "MF_MAX_DISK_MB", default.disk_mb, 1_000_000)),
             queue=int(_number(values, "MF_MAX_QUEUE", default.queue, 1000)),
             waiting=int(_number(values, "MF_MAX_WAITING", default.waiting, 1000)),
             minutes=_number(values, "MF_MAX_MINUTES", default.minutes, 1440),

@@ -65,9 +65,11 @@ class LiveUpdate:
     moments: tuple[Moment, ...] = ()
     words: tuple[tuple[str, float, float], ...] = ()
     planned: float = 0.0
+    unspoken: tuple[str, ...] = ()
+    """The parts of the texts that cannot be said, as typed."""
 
     def timeline(self) -> dict[str, Any]:
-        """Return chunks [start, steps, mode, style] and words [word, start, end] as plain values."""
+        """Return chunks [start, steps, mode, style], words [word, start, end] and the rest as plain values."""
         return {
             "id": self.progress.id,
             "done": self.progress.done,
@@ -76,6 +78,7 @@ class LiveUpdate:
             "chunk": CHUNK_SECONDS,
             "chunks": [[round(m.start, 2), m.steps, m.mode, m.style] for m in self.moments],
             "words": [[word, round(a, 2), round(b, 2)] for word, a, b in self.words],
+            "unspoken": list(self.unspoken),
         }
 
 
@@ -179,12 +182,13 @@ class LiveStream:
 
     def settings(self) -> dict[str, Any]:
         """Return the text and the changes of style and steps as plain values."""
-        changes = self.moments[:1]
+        changes, transcript = self.moments[:1], self._state.transcript
         for moment in self.moments[1:]:
             if (moment.steps, moment.style) != (changes[-1].steps, changes[-1].style):
                 changes.append(moment)
         return {
             "text": " ".join(self.said),
+            "unspoken": list(transcript.unspoken) if transcript else [],
             "seed": self._state.request.seed,
             "size": self._state.request.size,
             "framing": self._state.request.framing,
@@ -289,6 +293,7 @@ class LiveStream:
             moments,
             tuple((w.word, w.start, w.end) for w in words),
             max(progress.made, total * CHUNK_SECONDS),
+            transcript.unspoken if transcript else (),
         )
 
 

@@ -13,7 +13,7 @@ import gradio as gr
 
 from mutual_forcing.types import MAX_STEPS, GenerationRequest
 
-from . import framing, inputs
+from . import framing, inputs, spoken
 from .components import (
     MODEL,
     QUIET,
@@ -43,6 +43,7 @@ class _Controls:
 
     picture: gr.Image
     text: gr.Textbox
+    spoken: gr.HTML
     emotion: gr.Dropdown
     motion: gr.Radio
     steps: gr.Slider
@@ -53,6 +54,7 @@ class _Controls:
     player: gr.HTML
     timeline: gr.HTML
     more: gr.Textbox
+    more_spoken: gr.HTML
     say: gr.Button
     clip: gr.Video
 
@@ -64,33 +66,35 @@ def build(demo: gr.Blocks, sessions: SessionManager) -> None:
         return
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            asked = _request_column(sessions.generator.max_steps)
+            asked = _request_column(sessions.generator)
         with gr.Column(scale=5, min_width=320):
-            shown = _stage_column()
+            shown = _stage_column(sessions.generator)
     _connect(demo, LiveManager(sessions), _Controls(**asked, **shown))
 
 
-def _request_column(max_steps: int) -> dict[str, Any]:
+def _request_column(generator: StreamingGenerator) -> dict[str, Any]:
     picture = character("live-character", "live-characters")
     look = framing.build("live")
-    text = gr.Textbox(
-        _TEXT, label=t("ask.text-first"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
-        placeholder=t("ask.english"), elem_id="live-text",
-    )  # fmt: skip
+    with gr.Group():
+        text = gr.Textbox(
+            _TEXT, label=t("ask.text-first"), lines=2, max_lines=6, max_length=inputs.MAX_TEXT,
+            placeholder=spoken.placeholder(generator), elem_id="live-text",
+        )  # fmt: skip
+        line = spoken.build("live-text")
     with gr.Group():
         emotion, motion = style("live")
         steps = gr.Slider(
-            1, min(MAX_STEPS, max_steps), value=4, step=1, label=t("ask.steps"),
+            1, min(MAX_STEPS, generator.max_steps), value=4, step=1, label=t("ask.steps"),
             elem_id="live-steps", info=t("ask.steps-live"),
         )  # fmt: skip
         expect = gr.HTML("", visible=False, elem_id="live-expect")
     return {
-        "picture": picture, "text": text, "emotion": emotion, "motion": motion, "steps": steps,
+        "picture": picture, "text": text, "spoken": line, "emotion": emotion, "motion": motion, "steps": steps,
         "look": look, "expect": expect,
     }  # fmt: skip
 
 
-def _stage_column() -> dict[str, Any]:
+def _stage_column(generator: StreamingGenerator) -> dict[str, Any]:
     player = video_player(
         "live-player", "player.idle-live", start_button="live-start", stop_button="live-stop"
     )
@@ -101,12 +105,13 @@ def _stage_column() -> dict[str, Any]:
     )  # fmt: skip
     with gr.Row(equal_height=True):
         more = gr.Textbox(
-            placeholder=t("ask.and-then"), show_label=False, scale=4, container=False,
+            placeholder=spoken.next_placeholder(generator), show_label=False, scale=4, container=False,
             min_width=160, max_length=inputs.MAX_TEXT, elem_id="live-more",
             label=t("ask.text-next"),
             interactive=False,
         )  # fmt: skip
         say = gr.Button(t("do.say"), scale=1, min_width=90, elem_id="live-say", interactive=False)
+    more_line = spoken.build("live-more")
     with gr.Row(elem_classes="mf-actions"):
         start = gr.Button(
             t("do.start"), variant="primary", scale=3, min_width=160, elem_id="live-start",
@@ -121,8 +126,8 @@ def _stage_column() -> dict[str, Any]:
         elem_id="live-clip",
     )  # fmt: skip
     return {
-        "player": player, "timeline": timeline, "more": more, "say": say, "start": start,
-        "stop": stop, "clip": clip,
+        "player": player, "timeline": timeline, "more": more,
+        "more_spoken": more_line, "say": say, "start": start, "stop": stop, "clip": clip,
     }  # fmt: skip
 
 
@@ -143,6 +148,8 @@ def _connect(demo: gr.Blocks, manager: LiveManager, c: _Controls) -> None:
     demo.unload(forget)
     framing.connect(manager.sessions, c.picture, c.look, c.player)
     _connect_expectation(demo, manager, c)
+    spoken.connect(manager.sessions, c.text, c.spoken)
+    spoken.connect(manager.sessions, c.more, c.more_spoken)
     _connect_changes(manager, c)
 
 
@@ -211,7 +218,7 @@ def _change_endpoints(manager: LiveManager) -> tuple[Callable, Callable, Callabl
         """Append text to the running live stream; return the second at which it begins.
 
         Args:
-            text: what they say next, in English.
+            text: what they say next. The timeline of `/live` names what of it cannot be spoken.
         """
         with user_errors():
             manager.sessions.limits.check_text(text)
@@ -250,7 +257,7 @@ def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
 
         Args:
             picture: an uploaded picture of the character.
-            text: what they say first, in English.
+            text: what they say first. The timeline names as "unspoken" what of all texts cannot be spoken.
             emotion: one of the listed emotions.
             motion: one of the listed kinds of motion.
             steps: denoising steps a chunk, 1 to 50; up to 8 is Few mode, above is Multi mode.

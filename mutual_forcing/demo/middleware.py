@@ -1,13 +1,24 @@
-"""ASGI middleware around the page: sizes of requests, safe headers, and an end for endless responses."""
+"""ASGI middleware around the page: sizes of requests, room on disk, passwords, safe headers, and an end for
+endless responses.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
+
+from .addresses import address_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,21 +29,166 @@ _FORM = 2**16
 """Bytes of an upload besides its file."""
 
 
-class SafeHeaders:
-    """Keeps browsers from guessing that an upload is a page or a script."""
+_FILES = ("/gradio_api/file=", "/gradio_api/file/", "/gradio_api/stream/")
+_UPLOAD = "/gradio_api/upload"
+_LOGIN = "/login"
+_TRIES, _TRY_SECONDS = 5, 60.0
+"""Wrong passwords that an address may send within so many seconds."""
+_MOST_ADDRESSES = 10_000
+_LOOK_SECONDS = 5.0
+"""How old the size of the uploads' folder may be."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+
+class SafeHeaders:
+    """Keeps browsers from guessing that an upload is a page or a script, and from telling other sites the
+    addresses of films. With a password nothing is cached, and no other site shows the page in a frame.
+    """
+
+    def __init__(self, app: ASGIApp, private: bool = False) -> None:
+        """Wrap `app`; `private`: there is a password."""
+        self.app, self._private = app, private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+                if self._private:
+                    headers["Content-Security-Policy"] = "frame-ancestors 'self'"
+                    if scope["path"].startswith(_FILES):
+                        headers["Cache-Control"] = "private, no-store"
             await send(message)
 
         await self.app(scope, receive, sent)
+
+
+class SameOrigin:
+    """Refuses what other sites ask in the name of a visitor who has given the password to this one.
+
+    A browser names the site that a script or a form comes from. Behind a proxy this page's own name is the
+    one in X-Forwarded-Host, which no other site's script can send without being refused first.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers({})
+        origin = headers.get("origin", "")
+        own = {headers.get("host", ""), headers.get("x-forwarded-host", "")} - {""}
+        if origin and origin.partition("://")[2] not in own:
+            response = PlainTextResponse("This page is not used from other sites.", 403)
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+class LoginThrottle:
+    """Answers 429 to an address that sends one wrong password after the other."""
+
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
+        """Wrap `app`; `clock` tells seconds."""
+        self.app, self._clock = app, clock
+        self._wrong: dict[str, deque[float]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != _LOGIN:
+            await self.app(scope, receive, send)
+            return
+        address, now = _network(address_of(HTTPConnection(scope))), self._clock()
+        tries = self._wrong.setdefault(address, deque(maxlen=_TRIES))
+        if len(tries) == _TRIES and now - tries[0] < _TRY_SECONDS:
+            wait = int(_TRY_SECONDS - (now - tries[0])) + 1
+            text = f"Too many wrong passwords: try again in {wait} seconds."
+            response = PlainTextResponse(text, 429, headers={"Retry-After": str(wait)})
+            await response(scope, receive, send)
+            return
+        # Counted before the answer is known: tries that are sent at the same time count too.
+        tries.append(now)
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                self._wrong.pop(address, None)
+            await send(message)
+
+        await self.app(scope, receive, sent)
+        while len(self._wrong) > _MOST_ADDRESSES:
+            del self._wrong[next(iter(self._wrong))]
+
+
+def _network(address: str) -> str:
+    """An address as it is counted: one visitor may have 2^64 of IPv6."""
+    try:
+        number = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if number.version == 4:
+        return address
+    return str(ipaddress.ip_network(f"{address}/64", strict=False))
+
+
+class DiskQuota:
+    """Answers 507 to uploads while the folder of uploads and films is full.
+
+    Gradio empties it of what is an hour old.
+    """
+
+    def __init__(self, app: ASGIApp, folder: Path, most: int) -> None:
+        """Wrap `app`; `folder` may hold `most` bytes."""
+        self.app, self._folder, self._most = app, folder, most
+        self._seen, self._size = -_LOOK_SECONDS, 0
+        self._coming = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["path"] != _UPLOAD or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        if await asyncio.to_thread(self._used) + self._coming > self._most:
+            text = "The server has no room for uploads now: try again in some minutes."
+            await PlainTextResponse(text, 507)(scope, receive, send)
+            return
+        brought = 0
+
+        async def received() -> Message:
+            nonlocal brought
+            message = await receive()
+            brought += len(message.get("body", b""))
+            self._coming += len(message.get("body", b""))
+            return message
+
+        try:
+            await self.app(scope, received, send)
+        finally:
+            # From now on the folder shows it.
+            self._coming -= brought
+            self._size += brought
+
+    def _used(self) -> int:
+        if time.monotonic() - self._seen > _LOOK_SECONDS:
+            self._seen, self._size = time.monotonic(), folder_size(self._folder)
+        return self._size
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files under a folder; 0 if there is none. Links are not followed."""
+    total, folders = 0, [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:  # removed meanwhile
+            continue
+    return total
 
 
 class BodyLimit:

@@ -33,11 +33,11 @@ def build_demo(generator: StreamingGenerator, sessions: SessionManager | None = 
         with gr.Tabs():
             with gr.Tab(text("tab.talk"), id="talk"), gr.Row(equal_height=False):
                 with gr.Column(scale=5, min_width=320):
-                    fields, preflight, look = talk_tab.request_column(generator)
+                    fields, asked = talk_tab.request_column(generator)
                     runs.build(fields)
                     settings.panel(fields, demo, sessions)
                 with gr.Column(scale=5, min_width=320):
-                    stage = talk_tab.stage_column()
+                    stage = talk_tab.stage_column(generator)
             with gr.Tab(text("tab.compare"), id="compare"):
                 comparison_tab.build(demo, sessions)
             with gr.Tab(text("tab.live"), id="live"):
@@ -45,7 +45,7 @@ def build_demo(generator: StreamingGenerator, sessions: SessionManager | None = 
             with gr.Tab(text("tab.about"), id="about"):
                 about.build(generator)
         gr.HTML(read("footer.html"))
-        controls = Controls(fields=fields, preflight=preflight, look=look, **stage)
+        controls = Controls(fields=fields, **asked, **stage)
         events.connect(demo, sessions, controls)
     # Closed to calls that would not wait in the queue.
     demo.queue(max_size=sessions.limits.queue, api_open=False)

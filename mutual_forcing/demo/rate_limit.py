@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 
+from .addresses import address_of
 from .components import MODEL_QUEUE
 
 if TYPE_CHECKING:
@@ -275,21 +275,3 @@ def _forwarded(scope: Scope) -> Scope:
     hops = ", ".join(filter(None, [*connection.headers.getlist("x-forwarded-for"), peer]))
     headers = [h for h in scope["headers"] if h[0] != b"x-forwarded-for"]
     return {**scope, "headers": [*headers, (b"x-forwarded-for", hops.encode("latin-1"))]}
-
-
-def address_of(request: HTTPConnection) -> str:
-    """Return the address that a request comes from; behind a proxy, that of the proxy's client."""
-    peer = request.client.host if request.client else ""
-    if _public(peer):
-        return peer  # Not a proxy of this host: its headers may be invented.
-    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",")]
-    # Each proxy appends its client's address; the first entries may be invented.
-    named = [hop for hop in hops if _public(hop)] or [hop for hop in hops if hop]
-    return named[-1] if named else peer
-
-
-def _public(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_global
-    except ValueError:
-        return False

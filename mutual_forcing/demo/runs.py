@@ -37,7 +37,7 @@ def build(fields: list[gr.components.Component]) -> None:
     )  # fmt: skip
 
     def fill(index: int) -> list[Any]:
-        return list(astuple(forms[index]))
+        return list(astuple(forms[index]))[: len(fields)]
 
     examples.click(fill, examples, fields, **QUIET)
 

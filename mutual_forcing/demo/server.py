@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -25,7 +26,15 @@ from starlette.middleware import Middleware
 from .comparison_grid import ffmpeg_problem
 from .gpu import leased, report_startup
 from .limits import Limits
-from .middleware import BodyLimit, EndOpenResponses, OpenResponses, SafeHeaders
+from .middleware import (
+    BodyLimit,
+    DiskQuota,
+    EndOpenResponses,
+    LoginThrottle,
+    OpenResponses,
+    SafeHeaders,
+    SameOrigin,
+)
 from .page import build_demo, mount_options
 from .rate_limit import RateLimit
 from .sessions import SessionManager
@@ -79,10 +88,13 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
     responses = OpenResponses()
     middleware = [
         Middleware(EndOpenResponses, responses=responses),
-        Middleware(SafeHeaders),
+        Middleware(SafeHeaders, private=bool(limits.password)),
         Middleware(BodyLimit, upload=limits.upload_mb * 2**20),
+        Middleware(DiskQuota, folder=Path(page.GRADIO_CACHE), most=limits.disk_mb * 2**20),
         Middleware(RateLimit, page=page),
     ]
+    if limits.password:
+        middleware[2:2] = [Middleware(SameOrigin), Middleware(LoginThrottle)]
     app = FastAPI(openapi_url=None, middleware=middleware, **options)
     app.state.page, app.state.responses = page, responses
 

@@ -222,9 +222,12 @@ class SessionManager:
     def _settings(self, session: Session) -> dict[str, Any]:
         names = (
             "caption", "steps", "guidance_scale", "seed", "seconds", "window", "size", "framing",
+            "language",
         )  # fmt: skip
+        transcript = session.state.transcript
         return {
             "text": " ".join(filter(None, session.said)),
+            "unspoken": list(transcript.unspoken) if transcript else [],
             **{name: getattr(session.request, name) for name in names},
             "face": session.face,
             "model": self.generator.config.name,

@@ -9,7 +9,7 @@ import filecmp
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any, cast
@@ -19,18 +19,19 @@ import av
 import gradio as gr
 
 from mutual_forcing.text.captions import EMOTIONS, MOTIONS
+from mutual_forcing.text.inventory import LANGUAGE_CHOICES
 from mutual_forcing.types import FRAMINGS, MAX_SECONDS, MAX_STEPS, MIN_SIZE
 
 from . import components
 from .components import QUIET
-from .inputs import DRIVES, LENDS, MAX_TEXT, SIZE, SIZES, WHOLE, Form, style_of
+from .inputs import AUTOMATIC, DRIVES, LENDS, MAX_TEXT, SIZE, SIZES, WHOLE, Form, style_of
 from .pictures import MAX_FACES
 from .sessions import SessionManager
 from .texts import text as t
 
 NAMES = (
     "text", "sound_use", "emotion", "motion", "steps", "seed", "guidance", "seconds", "window", "size",
-    "framing", "face",
+    "framing", "face", "language",
 )  # fmt: skip
 """The fields of a Form that the settings contain unchanged."""
 BUNDLED = {"character": "picture", "voice": "sound"}
@@ -40,6 +41,7 @@ _CHOICES = {
     "emotion": tuple(EMOTIONS),
     "motion": tuple(MOTIONS),
     "framing": FRAMINGS,
+    "language": LANGUAGE_CHOICES,
 }
 _MOST = {
     "steps": MAX_STEPS, "seed": 2**53, "guidance": 10, "seconds": MAX_SECONDS, "window": 64,
@@ -47,6 +49,7 @@ _MOST = {
 }  # fmt: skip
 _LEAST = {"steps": 1, "size": MIN_SIZE, "face": 1}
 _WHOLE = ("steps", "seed", "window", "size", "face")
+_LEFT_OUT = ("", 0, None, AUTOMATIC)
 _MAX_JSON = 64 * 1024
 _FOREIGN = "These are no settings of a run."
 
@@ -55,6 +58,7 @@ def to_json(form: Form, checkpoint: str = "") -> str:
     """Return the settings and the digest of the checkpoint as JSON."""
     values: dict[str, Any] = {name: getattr(form, name) for name in NAMES}
     look = {"size": form.size or SIZE, "framing": form.framing or WHOLE, "face": form.face or 1}
+    look["language"] = form.language or AUTOMATIC
     values = {**values, **look, **_bundled_files(form), "checkpoint": checkpoint}
     return json.dumps(values, ensure_ascii=False, indent=1)
 
@@ -90,10 +94,12 @@ def from_file(path: str | Path) -> dict[str, Any]:
 
 
 def to_query(form: Form, checkpoint: str = "") -> str:
-    """Return the settings as a query such as "?text=Hello.&steps=4"; 0 and None are left out."""
+    """Return the settings as a query such as "?text=Hello.&steps=4"; automatic values are left out."""
     values = {name: getattr(form, name) for name in NAMES}
     values = {**values, **_bundled_files(form), "checkpoint": checkpoint}
-    return "?" + urlencode({name: value for name, value in values.items() if value})
+    return "?" + urlencode(
+        {name: value for name, value in values.items() if value not in _LEFT_OUT}
+    )
 
 
 def from_query(parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -113,6 +119,8 @@ def from_query(parameters: Mapping[str, str]) -> dict[str, Any]:
 def panel(fields: list[gr.components.Component], demo: gr.Blocks, sessions: SessionManager) -> None:
     """Build the closed part "Save or restore" for the request's `fields` (in Form's order)."""
     digest = sessions.generator.system.digest
+    # Where a checkpoint speaks one language, the last field of a Form is not there.
+    targets = {name: fields[_INDEX[name]] for name in _TARGETS if _INDEX[name] < len(fields)}
     with gr.Accordion(t("settings.title"), open=False):
         text = gr.Textbox(
             label=t("settings.text"), lines=4, max_lines=12, buttons=["copy"], elem_id="settings",
@@ -133,21 +141,21 @@ def panel(fields: list[gr.components.Component], demo: gr.Blocks, sessions: Sess
         return to_json(form, digest), _page_address(request) + to_query(form, digest)
 
     def restored(source: str) -> list[Any]:
-        return _updates(lambda: from_json(source or ""), digest)
+        return _updates(lambda: from_json(source or ""), digest, targets)
 
     def read(path: str | None) -> list[Any]:
-        return _updates(lambda: from_file(path or ""), digest)
+        return _updates(lambda: from_file(path or ""), digest, targets)
 
     def linked(request: gr.Request) -> list[Any]:
-        return _updates(lambda: from_query(dict(request.query_params)), digest)
+        return _updates(lambda: from_query(dict(request.query_params)), digest, targets)
 
-    targets = [fields[_INDEX[name]] for name in _TARGETS]
     show.click(shown, fields, [text, link], **QUIET)
     # Queued, unlike the other quick events, because only then warnings reach the page.
     queued = {**QUIET, "queue": True, "concurrency_limit": None}
-    restore.click(restored, text, targets, **queued)
-    upload.upload(read, upload, targets, **queued)
-    demo.load(linked, None, targets, **queued)
+    outputs = list(targets.values())
+    restore.click(restored, text, outputs, **queued)
+    upload.upload(read, upload, outputs, **queued)
+    demo.load(linked, None, outputs, **queued)
 
 
 _INDEX = {field.name: index for index, field in enumerate(fields_of(Form))}
@@ -159,16 +167,16 @@ def _page_address(request: gr.Request) -> str:
     return referer.split("?")[0].split("#")[0]
 
 
-def _updates(read: Any, digest: str) -> list[Any]:
+def _updates(read: Any, digest: str, names: Iterable[str]) -> list[Any]:
     try:
         values = read()
     except ValueError as error:
         gr.Warning(str(error))
-        return [gr.skip() for _ in _TARGETS]
+        return [gr.skip() for _ in names]
     made_with = values.get("checkpoint")
     if made_with and digest and made_with != digest:
         gr.Warning("That run used other weights: this one will look and sound different.")
-    return [values.get(name, gr.skip()) for name in _TARGETS]
+    return [values.get(name, gr.skip()) for name in names]
 
 
 def _bundled_files(form: Form) -> dict[str, str]:

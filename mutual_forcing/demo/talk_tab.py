@@ -8,7 +8,7 @@ import gradio as gr
 
 from mutual_forcing.types import MAX_STEPS
 
-from . import framing, inputs
+from . import framing, inputs, spoken
 from .components import character, number, style, video_player
 from .inputs import DRIVES, LENDS
 from .texts import text as t
@@ -21,14 +21,16 @@ TEXT = "Hello! Nice to meet you. I was noise a moment ago, and now I am talking.
 
 def request_column(
     generator: StreamingGenerator,
-) -> tuple[list[gr.components.Component], gr.HTML, framing.FramingControls]:
-    """Build the request; return the fields in the order of inputs.Form, the preflight and the framing."""
+) -> tuple[list[gr.components.Component], dict[str, Any]]:
+    """Build the request; return the fields in the order of inputs.Form, and what events.Controls has besides."""
     picture = character("character", "characters")
     look = framing.build("talk")
-    text = gr.Textbox(
-        TEXT, label=t("ask.text"), lines=3, max_lines=8, max_length=inputs.MAX_TEXT,
-        placeholder=t("ask.english"), elem_id="text",
-    )  # fmt: skip
+    with gr.Group():
+        text = gr.Textbox(
+            TEXT, label=t("ask.text"), lines=3, max_lines=8, max_length=inputs.MAX_TEXT,
+            placeholder=spoken.placeholder(generator), elem_id="text",
+        )  # fmt: skip
+        line = spoken.build("text")
     emotion, motion = style("talk")
     with gr.Accordion(t("ask.own-sound"), open=False):
         sound = gr.Audio(
@@ -54,14 +56,15 @@ def request_column(
         with gr.Row():
             seconds = number(t("ask.seconds"), t("ask.seconds-info"))
             window = number(t("ask.window"), t("ask.window-info"), precision=0)
+        language = spoken.language_choice(generator, "talk")
     fields = [
         picture, text, sound, sound_use, emotion, motion, steps, seed, guidance, seconds, window,
-        *look.fields,
+        *look.fields, *([language] if language else []),
     ]  # fmt: skip
-    return fields, preflight, look
+    return fields, {"preflight": preflight, "look": look, "spoken": line, "language": language}
 
 
-def stage_column() -> dict[str, Any]:
+def stage_column(generator: StreamingGenerator) -> dict[str, Any]:
     """Build the player and its buttons; return the components by their names in events.Controls."""
     player = video_player(
         "player", "player.idle-talk", start_button="talk-button", stop_button="stop-button",
@@ -75,12 +78,15 @@ def stage_column() -> dict[str, Any]:
             t("do.stop"), variant="stop", scale=1, min_width=90, interactive=False,
             elem_id="stop-button",
         )  # fmt: skip
-    with gr.Group(visible=False) as more, gr.Row(equal_height=True):
-        next_text = gr.Textbox(
-            placeholder=t("ask.and-then"), show_label=False, scale=4, container=False, min_width=160,
-            max_length=inputs.MAX_TEXT, elem_id="next-text", label=t("ask.text-next"),
-        )  # fmt: skip
-        proceed = gr.Button(t("do.continue"), scale=1, min_width=110, elem_id="continue-button")
+    with gr.Group(visible=False) as more:
+        with gr.Row(equal_height=True):
+            next_text = gr.Textbox(
+                placeholder=spoken.next_placeholder(generator), show_label=False, scale=4,
+                container=False, min_width=160, max_length=inputs.MAX_TEXT, elem_id="next-text",
+                label=t("ask.text-next"),
+            )  # fmt: skip
+            proceed = gr.Button(t("do.continue"), scale=1, min_width=110, elem_id="continue-button")
+        next_line = spoken.build("next-text")
     clip = gr.Video(
         label=t("result.clip"),
         buttons=["download"],
@@ -90,5 +96,5 @@ def stage_column() -> dict[str, Any]:
     )
     return {
         "player": player, "talk": talk, "stop": stop, "more": more, "next_text": next_text,
-        "proceed": proceed, "clip": clip,
+        "next_spoken": next_line, "proceed": proceed, "clip": clip,
     }  # fmt: skip

@@ -31,7 +31,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ask.text-first": ("What they say first", "最初のセリフ"),
     "ask.text-next": ("What they say next", "次のセリフ"),
     "ask.english": ("English text", "英語で入力してください"),
+    "ask.english-or-japanese": ("English or Japanese text", "英語か日本語で入力してください"),
     "ask.and-then": ("… and then?", "続きは…（英語）"),
+    "ask.and-then-any": ("… and then?", "続きは…"),
+    "ask.language": ("Language of the text", "セリフの言語"),
+    "ask.language-info": ("Automatic: found from the text", "自動ではセリフから判定します"),
+    "language.auto": ("automatic", "自動"),
+    "language.en": ("English", "英語"),
+    "language.ja": ("Japanese", "日本語"),
+    # How a text will be spoken
+    "spoken.said": ("Said as: {changes}", "読み方：{changes}"),
+    "spoken.not": ("Not spoken: {parts}", "読み上げられない部分：{parts}"),
     "ask.emotion": ("Emotion", "感情"),
     "emotion.neutral": ("neutral", "平常"),
     "emotion.happy": ("happy", "喜び"),
@@ -289,8 +299,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "大きくはなりません。動くのは1つの顔のまわりの正方形だけで、モデルはそれを{square}×{square}"
         "ピクセルで見ます。"),
     "about.limit-english": (
-        "It reads English only. Other scripts are refused, and it does not sing.",
-        "読めるのは英語だけです。ほかの文字は受け付けず、歌うこともできません。"),
+        "It speaks English only and does not sing. What it cannot say, such as emoji and other "
+        "scripts, is named under the text and left out.",
+        "話せるのは英語だけで、歌うことはできません。絵文字やほかの文字など読み上げられない部分は、"
+        "セリフの下に表示して飛ばします。"),
+    "about.limit-languages": (
+        "It speaks English and Japanese and does not sing. What it cannot say, such as emoji and "
+        "other scripts, is named under the text and left out.",
+        "話せるのは英語と日本語で、歌うことはできません。絵文字やほかの文字など読み上げられない部分"
+        "は、セリフの下に表示して飛ばします。"),
     "about.limit-sound": ("Text beside a sound that drives the lips is ignored.",
         "口の動きに音声を使うと、セリフは無視されます。"),
     "about.limit-style": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 from . import kana, lexicon
 from .inventory import NAMES, Language, LanguageChoice
 from .normalise import find_language, normalise
-from .pieces import HAN, JAPANESE_RUN, Piece, shown
+from .pieces import HAN, JAPANESE_RUN, Piece, fold, shown
 
 MAX_CHARACTERS = 2000
 PauseKind = Literal["none", "comma", "sentence"]
@@ -37,12 +38,14 @@ class Reading:
     text: it with numbers, abbreviations and signs as words. words: these with their phonemes.
     unspoken: the parts of it that cannot be said (emoji, other scripts, markup), each once, as typed; what
     is not printable by its code point.
+    changes: the parts that are said in other words than typed, each once: (as typed, as said).
     """
 
     language: Language
     text: str
     words: tuple[Word, ...]
     unspoken: tuple[str, ...] = ()
+    changes: tuple[tuple[str, str], ...] = ()
 
 
 def phonemize(text: str, language: LanguageChoice = "auto") -> list[Word]:
@@ -50,6 +53,7 @@ def phonemize(text: str, language: LanguageChoice = "auto") -> list[Word]:
     return list(read(text, language).words)
 
 
+@functools.lru_cache(maxsize=16)  # A page asks for the text's length, its preview and its film.
 def read(text: str, language: LanguageChoice = "auto") -> Reading:
     """Normalise a text in English or Japanese and find its words' phonemes.
 
@@ -69,8 +73,9 @@ def read(text: str, language: LanguageChoice = "auto") -> Reading:
         listed = f" ({', '.join(missing)[:60]})" if missing else ""
         raise ValueError(f"The text has nothing that can be spoken in {NAMES[found]}{listed}.")
     words[-1] = replace(words[-1], pause="sentence")
-    spoken = _joined([piece.spoken for i, piece in enumerate(pieces) if i not in lost], found)
-    return Reading(found, spoken, tuple(words), missing)
+    said = [piece for i, piece in enumerate(pieces) if i not in lost]
+    spoken = _joined([piece.spoken for piece in said], found)
+    return Reading(found, spoken, tuple(words), missing, _changes(said))
 
 
 def warm_up(language: Language) -> None:
@@ -144,6 +149,20 @@ def _japanese(pieces: Sequence[Piece]) -> tuple[list[Word], dict[int, str]]:
         if not said:
             lost[index] = lost.get(index, "") + sign
     return words, lost
+
+
+def _changes(pieces: Sequence[Piece]) -> tuple[tuple[str, str], ...]:
+    """What is said in other words than typed; capitals, accents and punctuation make no difference."""
+    changed = (
+        (shown(piece), piece.spoken.strip())
+        for piece in pieces
+        if re.search(r"\w", piece.spoken) and _words(piece.source) != _words(piece.spoken)
+    )
+    return tuple(dict.fromkeys(changed))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", fold(text)[0].casefold())
 
 
 def _longer(pause: PauseKind, sign: str) -> PauseKind:

@@ -29,7 +29,6 @@ from mutual_forcing.text.captions import EMOTIONS
 
 from ..atomic import written_whole
 from .corpus_writer import write_clip, write_motion
-from .sentences import HELDOUT
 from .voices import VOICE_SETS, VOICES, find_flite, speak
 
 CLIPS_PER_FOLDER = 64
@@ -83,11 +82,11 @@ class CorpusOptions:
         return max(2, round(clips / self.clips_per_identity))
 
     def split(self, identity: int) -> str:
-        """ "train", or of the held-out share by turns "development", which choices are made on, and "test",
-        which only reports see. Spread evenly over the corpus, so that a part of it has the same shares.
+        """ "train", or of the held-out share by turns "test", which only reports see, and "development", which
+        choices are made on. Spread evenly over the corpus, so that a part of it has the same shares.
         """
         before, after = int(identity * self.heldout), int((identity + 1) * self.heldout)
-        return HELDOUT[before % 2] if after > before else "train"
+        return ("test", "development")[before % 2] if after > before else "train"
 
 
 def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:

@@ -168,10 +168,10 @@ class MutualForcingObjective(TransformerObjective):
             yield "fake", {"loss": log_losses(values, "flow", parts), **values}
 
     def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
-        """folded_BRANCH (`distilled_share`) and leaked_BRANCH (`GuidanceLeak`)."""
+        """distilled_BRANCH (`distilled_share`) and leaked_BRANCH (`GuidanceLeak`)."""
         generator = torch.Generator(self.device()).manual_seed(1)
         shares = distilled_share(model, batch, self.branches, self.config.guidance, generator)
-        values = {f"folded_{name}": share for name, share in shares.items()}
+        values = {f"distilled_{name}": share for name, share in shares.items()}
         return values | {f"leaked_{n}": share for n, share in self.leak(model, batch).items()}
 
     def _roll_out(
