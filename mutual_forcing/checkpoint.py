@@ -108,8 +108,13 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} holds no readable config.json: {error}.") from error
-    system = System.build(SystemConfig.from_dict(values))
-    tensors = upgrade_keys(_read_shards(folder))
+    config, tensors = SystemConfig.from_dict(values), upgrade_keys(_read_shards(folder))
+    if config.least_parameters > sum(tensor.numel() for tensor in tensors.values()):
+        raise ValueError(f"The weights in {folder} are far fewer than its config asks for.")
+    system = System.build(config)
+    for key, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"The weights in {folder} are not all finite ({key}).")
     for name, module in system.modules.items():
         start = f"{name}."
         own = {k[len(start) :]: v.float() for k, v in tensors.items() if k.startswith(start)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 from .motion import MOTION
@@ -144,11 +146,28 @@ class DurationConfig:
     phonemes: int = NEEDED["en"]
 
 
+LARGEST = 16_384
+"""Of any number in a configuration; the paper's widest layer has 14,336."""
+
+
+def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in nested dictionaries and tuples, with the name it stands under."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _numbers(value, key)
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            yield from _numbers(value, name)
+    elif isinstance(values, (int, float)) and not isinstance(values, bool):
+        yield name, values
+
+
 @dataclass(frozen=True)
 class SystemConfig:
     """Everything that a checkpoint needs to be rebuilt.
 
-    Raises ValueError for a model and a duration predictor that do not know the same phonemes.
+    Raises ValueError for a model and a duration predictor that do not know the same phonemes, and for numbers
+    that no network has: checkpoints come from strangers.
     """
 
     name: str
@@ -163,6 +182,19 @@ class SystemConfig:
                 f"The model knows {self.model.phonemes} phonemes, its duration predictor "
                 f"{self.duration.phonemes}."
             )
+        for name, number in _numbers(asdict(self)):
+            if (
+                not isfinite(number)
+                or abs(number) > LARGEST
+                or (type(number) is int and number < 0)
+            ):
+                raise ValueError(f"The checkpoint's config says {number} for {name}.")
+
+    @property
+    def least_parameters(self) -> int:
+        """Numbers in the transformer's feed-forward matrices alone: any checkpoint of it has more."""
+        branches = self.model.branches.values()
+        return self.model.layers * sum(2 * b.ffn_multiple * b.width**2 for b in branches)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-serialisable dictionaries."""

@@ -23,7 +23,7 @@ from av.codec.context import Flags
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from pi_heif import HeifImageFile
-from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from . import fragments
 from .config import FPS, SAMPLE_RATE
@@ -35,6 +35,7 @@ MAX_IMAGE_SIDE = 2048
 """Larger pictures are reduced to this: no more can be seen in the result."""
 MAX_AUDIO_BYTES = 200 * 2**20
 MAX_AUDIO_SECONDS = 600.0
+MAX_TRACKS = 32
 SILENCE_PEAK = 1e-3
 _SAMPLE_RATES = range(4_000, 400_000)
 """A rate of 1 Hz would make gigabytes of a few bytes."""
@@ -42,7 +43,19 @@ _SAMPLE_RATES = range(4_000, 400_000)
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevx", b"mif1", b"msf1")
 """What a telephone's pictures say of themselves after `ftyp`; Pillow reads AVIF itself."""
-_WRONG_FORMAT = "The picture cannot be read; use a PNG, JPEG, WebP, AVIF or HEIC file."
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the orientation in its metadata."""
+_WRONG_FORMAT = (
+    "The picture cannot be read; use a PNG, JPEG, WebP, AVIF or HEIC file, JPEG if it is large."
+)
 _CHEAPER = {
     "picture": "make it smaller or save it as a JPEG file",
     "audio file": "save it as a WAV or MP3 file",
@@ -63,7 +76,7 @@ class MediaError(ValueError):
 
 
 Source = str | Path | bytes | BinaryIO
-"""A path, a file's bytes, or a file that is open for reading and can be sought in."""
+"""A path, a file's bytes, or an open file that can be sought in, which is closed after it was read."""
 
 
 def too_costly(name: str) -> str:
@@ -115,7 +128,9 @@ def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
         raise MediaError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
     if not np.isfinite(samples).all():
         raise MediaError("The audio file contains values that are not numbers.")
-    if not len(samples) or max(samples.max(), -samples.min()) < SILENCE_PEAK:
+    if not len(samples):
+        raise MediaError("The audio file has no sound that can be read.")
+    if max(samples.max(), -samples.min()) < SILENCE_PEAK:
         raise MediaError("The audio file is silent.")
     return np.clip(samples, -1, 1, out=samples)
 
@@ -450,21 +465,24 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.format in ("JPEG", "MPO"):
         image.draft("RGB", (MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
     image.seek(0)
+    turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     if image.mode.startswith(("I", "F")):  # Pillow would clip these instead of scaling them
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     if (
         image.mode in ("P", "1") or "transparency" in image.info
     ):  # to be reduced, colours not numbers
-        image = image.convert("RGBA")
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
     if min(image.size) < 16:
         raise MediaError("The picture is too long and thin.")
-    image = ImageOps.exif_transpose(image)  # copies, so it comes after the picture was reduced
+    if turn is not None:  # a copy, so it comes after the picture was reduced
+        image = image.transpose(turn)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
-    return np.array(_to_srgb(image, profile).convert("RGB"))
+    image = _to_srgb(image, profile)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
@@ -510,6 +528,8 @@ def _decode_audio(file: BinaryIO, max_seconds: float) -> np.ndarray:
     with av.open(file, "r", options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise MediaError("The file has no sound track.")
+        if len(container.streams) > MAX_TRACKS:
+            raise MediaError(f"The file has more than {MAX_TRACKS} tracks.")
         if container.streams.audio[0].codec_context.sample_rate not in _SAMPLE_RATES:
             raise MediaError("The audio file has an unusual sample rate.")
         if container.duration and container.duration > (max_seconds + 1) * av.time_base:

@@ -7,6 +7,7 @@ no corpus, trains nothing, serves no page to clients and does not run the served
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ import pytest
 import torch
 
 from mutual_forcing import StreamingGenerator
-from mutual_forcing.checkpoint import PRETRAINED
+from mutual_forcing.checkpoint import PRETRAINED, System
+from mutual_forcing.config import preset
+from mutual_forcing.text.inventory import NEEDED
 
 if TYPE_CHECKING:
     from training.stages import Workspace
@@ -97,6 +100,18 @@ def trained(workspace: Workspace) -> Workspace:
 def random_generator() -> StreamingGenerator:
     """Random weights: real code, output is noise. The smallest preset takes a seventh of `tiny`'s time."""
     return StreamingGenerator.random("smoke")
+
+
+@pytest.fixture(scope="session")
+def bilingual_generator() -> StreamingGenerator:
+    """Random weights of a checkpoint that knows the phonemes of English and Japanese."""
+    config, known = preset("smoke"), NEEDED["ja"]
+    model = replace(config.model, phonemes=known)
+    duration = replace(config.duration, phonemes=known)
+    system = System.build(replace(config, model=model, duration=duration))
+    for module in system.modules.values():
+        module.eval().requires_grad_(False)
+    return StreamingGenerator(system, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,8 @@ def _pictures(rng: np.random.Generator) -> Iterator[Upload]:
         yield Upload(bytes(8) + data[8:], f"headless.{kind.lower()}")
     for width, height in ((60_000, 60_000), (2**31 - 1, 2**31 - 1), (2**20, 100), (8000, 8000)):
         yield Upload(_png_bomb(width, height), "bomb.png")
+    for bomb in (giant_tile(), large_png(), animated_webp()):
+        yield Upload(bomb, "bomb.png")
     yield Upload(b"GIF89a" + struct.pack("<HH", 65535, 65535) + _picture("GIF", rng)[10:], "a.gif")
     small = io.BytesIO()
     Image.new("RGB", (4, 4)).save(small, "PNG")
@@ -197,6 +199,7 @@ def _sounds(rng: np.random.Generator) -> Iterator[Upload]:
     yield Upload(_wave(speech, 1), "slow.wav")
     yield Upload(_wave(speech[:2000], 2), "slower.wav")
     yield Upload(_eight_hours(), "night.mp3")
+    yield Upload(many_samples(), "bomb.mp4")
     yield Upload(_encoded("flac", "flac", np.full(16_000 * 700, 0.1)), "eleven-minutes.flac")
     yield Upload(_mute_film(), "mute.mp4")
     yield Upload(_picture("PNG", rng), "picture.wav")
@@ -253,3 +256,78 @@ def _types() -> Iterator[tuple[str, Any]]:
         ("face", 13),
         ("framing", "x"),
     )
+
+
+def many_samples(tracks: int = 3, samples: int = 2**26) -> bytes:
+    """An MP4 of 1.5 kB whose sound tracks claim millions of samples each.
+
+    The sizes, durations and places of all are one entry each: the tables are short, but not the index that
+    FFmpeg makes of them. (It makes none of samples that last 1.)
+    """
+    front = _mp4(b"ftyp", b"isom", bytes(4), b"isommp42")
+    body = b"".join(_track(number + 1, samples) for number in range(tracks))
+    head = struct.pack(">IIIIIIHHII", 0, 0, 0, 1000, 1000, 0x10000, 0x100, 0, 0, 0)
+    matrix = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    movie = _mp4(b"mvhd", head, matrix, bytes(24), struct.pack(">I", tracks + 1))
+    return front + _mp4(b"moov", movie, body) + _mp4(b"mdat", bytes(64))
+
+
+def _mp4(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def _track(number: int, samples: int) -> bytes:
+    matrix = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    head = struct.pack(">IIIIIIQHHHH", 7, 0, 0, number, 0, 1000, 0, 0, 0, 0x100, 0)
+    sound = bytes(6) + struct.pack(">HQHHHHI", 1, 0, 1, 16, 0, 0, 8000 << 16)
+    table = _mp4(
+        b"stbl",
+        _mp4(b"stsd", struct.pack(">II", 0, 1), _mp4(b"sowt", sound)),
+        _mp4(b"stts", struct.pack(">IIII", 0, 1, samples, 2)),
+        _mp4(b"stsc", struct.pack(">IIIII", 0, 1, 1, samples, 1)),
+        _mp4(b"stsz", struct.pack(">III", 0, 2000, samples)),
+        _mp4(b"stco", struct.pack(">III", 0, 1, 400)),
+    )
+    link = _mp4(b"dref", struct.pack(">II", 0, 1), _mp4(b"url ", b"\0\0\0\1"))
+    media = _mp4(
+        b"mdia",
+        _mp4(b"mdhd", struct.pack(">IIIIIHH", 0, 0, 0, 8000, 8000, 0, 0)),
+        _mp4(b"hdlr", bytes(8), b"soun", bytes(13)),
+        _mp4(b"minf", _mp4(b"smhd", bytes(8)), _mp4(b"dinf", link), table),
+    )
+    return _mp4(b"trak", _mp4(b"tkhd", head, matrix, bytes(8)), media)
+
+
+def giant_tile(side: int = 64, tile: tuple[int, int] = (30_000, 22_000)) -> bytes:
+    """A TIFF of a small picture in one tile of `tile` (width, height) pixels, well compressed."""
+    packer = zlib.compressobj(9)
+    start = packer.compress(bytes(3 * tile[0])) + packer.flush(zlib.Z_FULL_FLUSH)
+    # All rows are alike, and Adler's sum of zeros is 1 beside their number.
+    check = (3 * tile[0] * tile[1] % 65521 << 16 | 1).to_bytes(4, "big")
+    data = start[:2] + start[2:] * tile[1] + b"\3\0" + check
+    values = {256: side, 257: side, 258: 8, 259: 8, 262: 2, 277: 3, 284: 1, 322: tile[0],
+              323: tile[1], 324: 0, 325: len(data)}  # fmt: skip
+    values[324] = 8 + 2 + 12 * len(values) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(values)) + entries + bytes(4) + data
+
+
+def large_png(side: int = 7071) -> bytes:
+    """A PNG of one colour just below the limit of pixels."""
+    file = io.BytesIO()
+    Image.new("RGBA", (side, side), (200, 30, 40, 128)).save(file, "PNG", compress_level=9)
+    return file.getvalue()
+
+
+def animated_webp(side: int = 7000) -> bytes:
+    """A moving WebP of two frames, one pixel each, on a canvas just below the limit of pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), (200, 30, 40)).save(file, "WEBP", lossless=True)
+    frame = file.getvalue()[12:]
+    size = (side - 1).to_bytes(3, "little")
+    place = bytes(6) + (15).to_bytes(3, "little") * 2 + (40).to_bytes(3, "little") + b"\0"
+    chunks = [(b"VP8X", b"\2" + bytes(3) + size * 2), (b"ANIM", bytes(6))]
+    chunks += [(b"ANMF", place + frame)] * 2
+    body = b"".join(kind + struct.pack("<I", len(data)) + data for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body

@@ -33,6 +33,29 @@ def test_card_and_record_are_read_from_the_folder(tmp_path):
     assert "hours 2.5" in html and "<td>–</td>" in html, "what is missing is shown as missing"
 
 
+def test_a_card_leads_nowhere_else(tmp_path):
+    """Neither to other files of the machine nor, by pictures, to other servers."""
+    secret, hub = tmp_path / "secret.txt", tmp_path / "hub"
+    secret.write_text("root:x:0:0", encoding="utf-8")
+    outside = tmp_path / "checkpoint"
+    outside.mkdir()
+    (outside / "README.md").symlink_to(secret)
+    (outside / "record.json").symlink_to("/dev/zero")
+    assert about.model_card(outside) == ({}, "") and about.training_record(outside) == {}
+    snapshot = hub / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (hub / "blobs").mkdir()
+    pictures = (
+        "![seen](https://evil.example/a.png) ![b][c] <img src=https://evil.example/d.png> "
+        "<IMG\nSRC='//evil.example'> [link](https://good.example)\n[c]: https://evil.example/e.png"
+    )
+    (hub / "blobs" / "1").write_text(pictures, encoding="utf-8")
+    (snapshot / "README.md").symlink_to("../../blobs/1")
+    _, card = about.model_card(snapshot)
+    assert card.startswith("seen b") and "[link](https://good.example)" in card
+    assert "![" not in card and "<img" not in card.lower()
+
+
 def test_a_folder_without_them_is_said_plainly(tmp_path, random_generator):
     for folder in (None, tmp_path, tmp_path / "nowhere"):
         assert about.model_card(folder) == ({}, "")

@@ -19,7 +19,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import zeros
 
 import app
@@ -89,6 +89,12 @@ def test_the_endpoint_returns_a_film_that_says_what_it_is(client, files):
     assert settings["ai_generated"] and settings["text"] == "Hello." and settings["steps"] == 1
     assert settings["caption"] == "happy, calm"
     assert (settings["size"], settings["framing"], settings["face"]) == (512, "whole", 1)
+
+
+def test_the_film_names_what_was_not_spoken(client, files):
+    for text, unspoken in (("It costs $5M ☃", ["☃"]), ("Hello.", [])):
+        with av.open(ask(client, files, text=text, seconds=0.64)) as container:
+            assert json.loads(container.metadata["comment"])["unspoken"] == unspoken
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ def test_the_page_is_built_once_per_generator(generator):
     demo = app.build_demo(generator)
     assert isinstance(demo, gr.Blocks)
     endpoint = demo.get_api_info()["named_endpoints"]["/generate"]
-    assert [p["parameter_name"] for p in endpoint["parameters"]] == list(Form.__annotations__)
+    assert [p["parameter_name"] for p in endpoint["parameters"]] == list(Form.__annotations__)[:-1]
     form = Form(None, "Hi.", None, DRIVES, "sad", "lively", 4, None, None, None, None)
     assert form.planned().caption == "sad, lively"
     assert Form(*astuple(form)[:11]) == form, "who does not know the later fields leaves them out"
@@ -231,6 +237,13 @@ def change_weights(folder: Path, change) -> None:
         change(path)
 
 
+def spoil(path: Path) -> None:
+    tensors = load_file(path)
+    for name in [n for n in tensors if n.startswith("model.") and tensors[n].is_floating_point()]:
+        tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, path)
+
+
 DAMAGES = {
     "config.json": lambda folder: (folder / "config.json").unlink(),
     "no readable config.json": lambda folder: (folder / "config.json").write_text("{"),
@@ -238,7 +251,11 @@ DAMAGES = {
     "'model'": lambda folder: (folder / "config.json").write_text('{"architectures": ["Other"]}'),
     "unexpected keyword": lambda folder: change_config(folder, rotary_theta=10_000),
     "do not fit its config": lambda folder: change_config(folder, layers=1),
-    "cannot be loaded here": lambda folder: change_config(folder, text_width=-128),
+    "-128 for text_width": lambda folder: change_config(folder, text_width=-128),
+    "1000000000 for layers": lambda folder: change_config(folder, layers=10**9),
+    "inf for coupling_bias": lambda folder: change_config(folder, coupling_bias=float("inf")),
+    "far fewer than its config asks for": lambda folder: change_config(folder, layers=16_000),
+    "are not all finite (model.": lambda folder: change_weights(folder, spoil),
     "no weights": lambda folder: change_weights(folder, Path.unlink),
     "not a readable safetensors": lambda folder: change_weights(
         folder, lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -246,8 +263,11 @@ DAMAGES = {
     "is not a readable": lambda folder: change_weights(
         folder, lambda path: path.write_bytes(pickle.dumps({"model": [1.0]}))
     ),
-    "do not fit": lambda folder: change_weights(
+    "are far fewer": lambda folder: change_weights(
         folder, lambda path: save_file({"unet.weight": zeros(3)}, path)
+    ),
+    "The weights of model in": lambda folder: change_weights(
+        folder, lambda path: save_file({"unet.weight": zeros(3000, 3000)}, path)
     ),
 }
 """What the refusal says, and what is done to a good checkpoint's folder before."""

@@ -75,6 +75,20 @@ def test_no_judge_is_used_in_training() -> None:
         assert not used & learned, (path, used)
 
 
+def test_the_page_opens_files_of_strangers_in_its_cage_only() -> None:
+    """What else it opens are films that it made itself."""
+    reads, own = {"read_image", "read_audio", "read_comment"}, {"comparison_metrics.py"}
+    for path in files("mutual_forcing/demo"):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[-1] == "media":
+                names |= {alias.name for alias in node.names} & reads
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                opened = f"{node.value.id}.{node.attr}"
+                names |= {opened} & {"av.open", "Image.open", *(f"media.{name}" for name in reads)}
+        assert not names or path.name in own | {"cage_worker.py"}, (path, names)
+
+
 def test_packages_that_not_every_machine_can_load_are_imported_in_one_place() -> None:
     allowed = {
         "torchaudio": "mutual_forcing/audio.py",

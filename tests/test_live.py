@@ -19,6 +19,7 @@ import torch
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.demo import live_tab
+from mutual_forcing.demo.components import session_id_of
 from mutual_forcing.demo.live import LiveManager
 from mutual_forcing.demo.live_stream import LiveLimits
 from mutual_forcing.demo.live_tab import _run_to_end, _show
@@ -299,3 +300,9 @@ def test_the_player_listens_to_this_tabs_buttons(generator):
     assert player.props["start_button"] == "live-start"
     assert player.props["stop_button"] == "live-stop" and not player.props["continue_button"]
     assert "press Start" in player.props["idle"]
+
+
+def test_callers_without_a_session_share_nothing():
+    with pytest.raises(gr.Error, match="belongs to no session"):
+        session_id_of(gr.Request(session_hash=None))
+    assert session_id_of(gr.Request(session_hash="mine")) == "mine"

@@ -13,10 +13,12 @@ from mutual_forcing import GenerationRequest
 from mutual_forcing.demo import components, settings
 from mutual_forcing.demo.inputs import DRIVES, LENDS, Form
 from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.text.inventory import LANGUAGE_CHOICES
 
 FACE, VOICE = components.CHARACTERS / "04-grandfather.png", components.VOICES / "rms.flac"
 FORM = Form(
-    None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5, 720, "face", 3
+    None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5, 720, "face", 3,
+    "ja",
 )  # fmt: skip
 
 
@@ -36,6 +38,9 @@ def test_a_link_and_back():
     query = settings.to_query(FORM)
     assert settings.from_query(dict(parse_qsl(query[1:]))) == values(FORM)
     assert settings.from_query({"utm_source": "x", "steps": "4"}) == {"steps": 4}
+    assert "language=ja" in query
+    found = replace(FORM, text="auto", language="auto")
+    assert "language" not in settings.to_query(found) and "text=auto" in settings.to_query(found)
 
 
 def test_what_comes_with_the_page_is_named_and_what_was_uploaded_is_not(tmp_path):
@@ -70,6 +75,7 @@ def test_a_film_restores_its_run(random_generator, tmp_path):
     assert read == {
         "text": "Hello.", "emotion": "happy", "motion": "calm", "steps": 3, "seed": 9,
         "guidance": 0, "seconds": 1.0, "window": 0, "size": 384, "framing": "face", "face": 2,
+        "language": "auto",
     }  # fmt: skip
     path = tmp_path / "run.json"
     path.write_text(settings.to_json(FORM), encoding="utf-8")
@@ -83,7 +89,8 @@ def test_a_film_restores_its_run(random_generator, tmp_path):
         '{"seed": NaN}', '{"seed": -1}', '{"emotion": "bored"}', '{"emotion": ["sad"]}',
         '{"text": 7}', '{"text": "' + "a" * 3000 + '"}', '{"window": 1e99}', "[" * 20_000,
         '{"steps": true}', '{"sound_use": {}}', '{"size": 100}', '{"size": 4000}', '{"framing": 1}',
-        '{"framing": "feet"}', '{"face": 0}', '{"face": 99}', '{"face": 1.5}',
+        '{"framing": "feet"}', '{"language": "fr"}', '{"language": null}',
+        '{"face": 0}', '{"face": 99}', '{"face": 1.5}',
     ],
 )  # fmt: skip
 def test_wrong_settings_are_one_sentence(text):
@@ -99,7 +106,8 @@ def test_foreign_files_are_refused(data, tmp_path):
         settings.from_file(path)
 
 
-def test_the_panel_restores_the_fields(random_generator):
+@pytest.mark.parametrize("several", [False, True])
+def test_the_panel_restores_the_fields(random_generator, several):
     with gr.Blocks() as demo:
         fields = [
             gr.Image(), gr.Textbox(), gr.Audio(), gr.Radio([DRIVES, LENDS]),
@@ -107,19 +115,24 @@ def test_the_panel_restores_the_fields(random_generator):
             gr.Number(), gr.Number(), gr.Number(), gr.Number(), gr.Radio([512, 720]),
             gr.Radio(["whole", "face"]), gr.Number(),
         ]  # fmt: skip
+        if several:
+            fields.append(gr.Radio(LANGUAGE_CHOICES))
+        names = settings.NAMES[: len(fields) - 2]
         settings.panel(fields, demo, SessionManager(random_generator))
     restore = next(fn for fn in demo.fns.values() if fn.name == "restored")
     updates = restore.fn(settings.to_json(FORM))
-    assert updates[:12] == [getattr(FORM, name) for name in settings.NAMES]
-    assert updates[12:] == [gr.skip(), gr.skip()], "an uploaded picture and a sound stay"
-    assert [fields.index(component) for component in restore.outputs] == [1, *range(3, 14), 0, 2]
+    assert updates[:-2] == [getattr(FORM, name) for name in names]
+    assert ("language" in names) == several
+    assert updates[-2:] == [gr.skip(), gr.skip()], "an uploaded picture and a sound stay"
+    order = [1, *range(3, len(fields)), 0, 2]
+    assert [fields.index(component) for component in restore.outputs] == order
     updates = restore.fn(settings.to_json(replace(FORM, picture=str(FACE), sound=str(VOICE))))
-    assert updates[12:] == [str(FACE), str(VOICE)]
+    assert updates[-2:] == [str(FACE), str(VOICE)]
 
 
 def test_what_was_saved_before_there_were_sizes_is_still_valid(random_generator):
     old = settings.NAMES[:9]
-    assert not {"size", "framing", "face"} & set(old)
+    assert not {"size", "framing", "face", "language"} & set(old)
     text = json.dumps({name: getattr(FORM, name) for name in old})
     assert settings.from_json(text) == {name: getattr(FORM, name) for name in old}
     link = {"text": "Hello.", "sound_use": LENDS, "steps": "4", "character": FACE.name}

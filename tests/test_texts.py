@@ -18,6 +18,7 @@ from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.demo.texts import LANGUAGES, Phrase, say, serialised
 from mutual_forcing.demo.texts_table import TEXTS
 from mutual_forcing.text.captions import EMOTIONS, MOTIONS
+from mutual_forcing.text.inventory import LANGUAGE_CHOICES
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, FRAMINGS, MAX_SECONDS
 
 DEMO = Path(texts.__file__).parent
@@ -30,6 +31,7 @@ FAMILIES = {
     *(f"emotion.{word}" for word in EMOTIONS),
     *(f"motion.{word}" for word in MOTIONS),
     *(f"framing.{word}" for word in FRAMINGS),
+    *(f"language.{choice}" for choice in LANGUAGE_CHOICES),
     # A column or chart has a second text that explains it.
     *(key for key in TEXTS if key.startswith(("figure.", "chart.")) and key.endswith("-info")),
 }

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator
 
 _MAX_CHARACTERS = 100_000
+_IMAGE = re.compile(
+    r"!\[(?P<text>[^\]]*)\](?:\([^)]*\)|\[[^\]]*\])?|<(?:img|source)\b[^>]*>", re.IGNORECASE
+)
+"""Pictures of a model card: the visitor's browser would fetch them from wherever the card's author likes."""
 _PAPER = "https://arxiv.org/abs/2604.25819"
 _LIMITS = (
     "about.limit-seen", "about.limit-sound", "about.limit-style", "about.limit-real",
@@ -56,7 +60,7 @@ def model_card(folder: Path | None) -> tuple[dict[str, str], str]:
     assert match is not None, "any text fits"
     front, body = match.groups()
     values = dict(re.findall(r"^(\w+):[ \t]*(\S.*)$", front or "", re.MULTILINE))
-    return values, body.strip()
+    return values, _IMAGE.sub(lambda found: found["text"] or "", body).strip()
 
 
 def training_record(folder: Path | None) -> dict[str, Any]:
@@ -158,8 +162,13 @@ def _read(folder: Path | None, name: str) -> str:
     """Return the text of a checkpoint's file; empty when it cannot be read."""
     if folder is None:
         return ""
+    path = (folder / name).resolve()
+    # The Hub's cache links files to those of its folder blobs; other links lead out of a checkpoint.
+    inside = (folder.resolve(), folder.resolve().parent.parent / "blobs")
+    if not path.is_file() or not any(path.is_relative_to(parent) for parent in inside):
+        return ""
     try:
-        with (folder / name).open(encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             return file.read(_MAX_CHARACTERS)
     except OSError:
         return ""

@@ -52,7 +52,7 @@ class Page(gr.Blocks):
         with validation.one_sentence():
             inputs = validation.completed(block_fn, inputs)
             validation.check(block_fn.inputs, inputs)
-            # Pictures become paths without Gradio's decoder: `media.read_image` opens them by content
+            # Pictures become paths without Gradio's decoder: the cage opens them by content
             # and with limits.
             pictures = validation.pictures(block_fn.inputs, inputs)
             given = [None if index in pictures else value for index, value in enumerate(inputs)]

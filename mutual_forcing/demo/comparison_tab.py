@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import gradio as gr
 
@@ -25,6 +25,9 @@ from .progress import failed_message, failure
 from .sessions import SessionManager
 from .texts import Phrase, say
 from .texts import text as t
+
+if TYPE_CHECKING:
+    from mutual_forcing import StreamingGenerator
 
 log = logging.getLogger(__name__)
 _TEXT = "How many steps does it take to say this well?"
@@ -326,7 +329,8 @@ def _failed() -> tuple[str, Any, Any]:
 
 def _unspoken(comparisons: ComparisonManager, run: ComparisonRun) -> list[str]:
     """Return the parts of the text that no variant says, as typed."""
-    return list(comparisons.sessions.generator.plan(run.request).unspoken)
+    reading = comparisons.sessions.generator.preview(run.request.text, run.request.language)
+    return list(reading.unspoken)
 
 
 def _write_csv(run: ComparisonRun) -> Path:
@@ -392,7 +396,7 @@ def _connect_expectation(
     timer.tick(tick, components, [expectation, timer], **QUIET)
     followed = (
         asked.picture, asked.text, asked.steps, asked.guidance, asked.seconds, asked.size, asked.framing,
-        asked.face,
+        asked.face, *([asked.language] if asked.language else []),
     )  # fmt: skip
     changes = [field.change for field in followed]  # pyright: ignore[reportAttributeAccessIssue] # set at run time
     gr.on(

@@ -116,8 +116,16 @@ def read(name: str) -> str:
 
 
 def session_id_of(request: gr.Request) -> str:
-    """Return the id of the browser tab or the API client that sent a request."""
-    return request.session_hash or "api"
+    """Return the id of the browser tab or the API client that sent a request.
+
+    Raises gr.Error for a request without one: callers without a session would share a stream.
+    """
+    if not request.session_hash:
+        raise gr.Error(
+            "This request belongs to no session: use the page or gradio_client, or send a session_hash.",
+            print_exception=False,
+        )
+    return request.session_hash
 
 
 @contextmanager

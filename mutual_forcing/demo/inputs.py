@@ -11,7 +11,6 @@ from typing import cast
 import numpy as np
 
 from mutual_forcing.chunks import CHUNK_SECONDS
-from mutual_forcing.media import read_audio
 from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 from mutual_forcing.text.inventory import LANGUAGE_CHOICES, LanguageChoice
 from mutual_forcing.types import (
@@ -24,6 +23,7 @@ from mutual_forcing.types import (
     StreamPlan,
 )
 
+from .cage import read_audio
 from .latency import LatencyModel, video_size
 from .limits import Limits
 from .pictures import place_face, read_character, shape_of

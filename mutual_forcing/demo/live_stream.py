@@ -69,7 +69,7 @@ class LiveUpdate:
     """The parts of the texts that cannot be said, as typed."""
 
     def timeline(self) -> dict[str, Any]:
-        """Return chunks [start, steps, mode, style], words [word, start, end] and the rest as plain values."""
+        """Return chunks [start, steps, mode, style], words [word, start, end] and what is not said."""
         return {
             "id": self.progress.id,
             "done": self.progress.done,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -32,6 +32,9 @@ from .progress import failed_message, failure
 from .sessions import SessionManager
 from .texts import Phrase
 from .texts import text as t
+
+if TYPE_CHECKING:
+    from mutual_forcing import StreamingGenerator
 
 log = logging.getLogger(__name__)
 _TEXT = "Hello, I am live. Type something, and I will say it next."
@@ -89,8 +92,8 @@ def _request_column(generator: StreamingGenerator) -> dict[str, Any]:
         )  # fmt: skip
         expect = gr.HTML("", visible=False, elem_id="live-expect")
     return {
-        "picture": picture, "text": text, "spoken": line, "emotion": emotion, "motion": motion, "steps": steps,
-        "look": look, "expect": expect,
+        "picture": picture, "text": text, "spoken": line, "emotion": emotion, "motion": motion,
+        "steps": steps, "look": look, "expect": expect,
     }  # fmt: skip
 
 

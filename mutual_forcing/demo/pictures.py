@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mutual_forcing.faces import MOST_FACES, Face, Placement, crop_of, find_faces, place
-from mutual_forcing.media import read_image
 from mutual_forcing.types import FaceCrop
+
+from .cage import read_image
 
 MAX_FACES = MOST_FACES
 """Number of faces in one picture that can be chosen, the largest first."""

@@ -23,6 +23,7 @@ from gradio import networking
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
+from . import cage
 from .comparison_grid import ffmpeg_problem
 from .gpu import leased, report_startup
 from .limits import Limits
@@ -66,12 +67,14 @@ def build_app(generator: StreamingGenerator, limits: Limits | None = None) -> Fa
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        cage.start()
         sessions.measure_in_background()
         try:
             yield
         finally:
             page.close(verbose=False)
             await run_in_threadpool(sessions.close)
+            await run_in_threadpool(cage.stop)
 
     app = page_app(page, limits, lifespan=lifespan, routes=[sessions.videos.route()])
     return gr.mount_gradio_app(app, page, path="/", **mount_options(sessions))

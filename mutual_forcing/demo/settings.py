@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
-import av
 import gradio as gr
 
+from mutual_forcing.media import MediaError
 from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 from mutual_forcing.text.inventory import LANGUAGE_CHOICES
 from mutual_forcing.types import FRAMINGS, MAX_SECONDS, MAX_STEPS, MIN_SIZE
 
 from . import components
+from .cage import read_comment
 from .components import QUIET
 from .inputs import AUTOMATIC, DRIVES, LENDS, MAX_TEXT, SIZE, SIZES, WHOLE, Form, style_of
 from .pictures import MAX_FACES
@@ -49,7 +50,6 @@ _MOST = {
 }  # fmt: skip
 _LEAST = {"steps": 1, "size": MIN_SIZE, "face": 1}
 _WHOLE = ("steps", "seed", "window", "size", "face")
-_LEFT_OUT = ("", 0, None, AUTOMATIC)
 _MAX_JSON = 64 * 1024
 _FOREIGN = "These are no settings of a run."
 
@@ -87,19 +87,19 @@ def from_file(path: str | Path) -> dict[str, Any]:
             start = file.read(_MAX_JSON + 1)
         if start[:1] in (b"{", b" ", b"\n", b"\xef"):
             return from_json(start.decode("utf-8-sig"))
-        with av.open(str(path), format="mp4", metadata_errors="ignore") as video:
-            return from_json(video.metadata.get("comment", ""))
-    except (OSError, UnicodeDecodeError, av.FFmpegError) as error:
+        comment = read_comment(path)
+    except (OSError, UnicodeDecodeError, MediaError) as error:
         raise ValueError(_FOREIGN) from error
+    return from_json(comment)
 
 
 def to_query(form: Form, checkpoint: str = "") -> str:
     """Return the settings as a query such as "?text=Hello.&steps=4"; automatic values are left out."""
     values = {name: getattr(form, name) for name in NAMES}
     values = {**values, **_bundled_files(form), "checkpoint": checkpoint}
-    return "?" + urlencode(
-        {name: value for name, value in values.items() if value not in _LEFT_OUT}
-    )
+    if form.language == AUTOMATIC:
+        del values["language"]
+    return "?" + urlencode({name: value for name, value in values.items() if value})
 
 
 def from_query(parameters: Mapping[str, str]) -> dict[str, Any]:

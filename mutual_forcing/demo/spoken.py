@@ -61,7 +61,7 @@ def limit(generator: StreamingGenerator) -> str:
 
 def build(name: str) -> gr.HTML:
     """Build the line, empty at first; the id of its element begins with `name`."""
-    return gr.HTML("", visible=False, elem_id=f"{name}-spoken")
+    return gr.HTML("", visible=False, elem_id=f"{name}-spoken", elem_classes="mf-spoken")
 
 
 def connect(
@@ -111,7 +111,8 @@ def spoken_html(sessions: SessionManager, text: str, language: str | None = AUTO
     parts = []
     if reading.changes:
         said = (f"{_cut(typed)} → {_cut(spoken)}" for typed, spoken in reading.changes)
-        parts.append(say("spoken.said", changes=_listed(said)).html())
+        # What is said may have commas.
+        parts.append(say("spoken.said", changes=_listed(said, "; ")).html())
     if reading.unspoken:
         parts.append(say("spoken.not", parts=_listed(map(_cut, reading.unspoken))).html())
     return _line("".join(parts)) if parts else ""
@@ -137,9 +138,9 @@ def _speaks_several(generator: StreamingGenerator) -> bool:
     return len(generator.languages) > 1
 
 
-def _listed(parts: Iterable[str]) -> str:
+def _listed(parts: Iterable[str], between: str = ", ") -> str:
     parts = list(parts)
-    return ", ".join(parts[:_MOST]) + (" …" if len(parts) > _MOST else "")
+    return between.join(parts[:_MOST]) + (" …" if len(parts) > _MOST else "")
 
 
 def _cut(part: str) -> str:
@@ -147,4 +148,4 @@ def _cut(part: str) -> str:
 
 
 def _line(html: str) -> str:
-    return f'<div class="mf-spoken" role="status">{html}</div>'
+    return f'<div role="status">{html}</div>'

@@ -22,7 +22,9 @@ TEXT = "Hello! Nice to meet you. I was noise a moment ago, and now I am talking.
 def request_column(
     generator: StreamingGenerator,
 ) -> tuple[list[gr.components.Component], dict[str, Any]]:
-    """Build the request; return the fields in the order of inputs.Form, and what events.Controls has besides."""
+    """Build the request; return its fields in the order of inputs.Form, and the other components by their
+    names in events.Controls.
+    """
     picture = character("character", "characters")
     look = framing.build("talk")
     with gr.Group():

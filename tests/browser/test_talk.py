@@ -166,6 +166,24 @@ def test_the_badge_follows_the_slider(page):
     page.wait_for_selector("#preflight :text-matches('100 NFE.*(real time|playback)')")
 
 
+def test_what_will_be_said_stands_under_the_text(page):
+    line = page.locator("#text-spoken")
+    expect(line).to_be_hidden()
+    page.locator("#text textarea").fill("")
+    page.locator("#text textarea").press_sequentially("It costs $5M ☃")
+    expect(line).to_contain_text("Said as: $5M → five million dollars")
+    expect(line).to_contain_text("Not spoken: ☃")
+    page.evaluate("() => window.mutualForcing.speak('ja')")
+    expect(line).to_contain_text("読み方：$5M → five million dollars")
+    expect(line).to_contain_text("読み上げられない部分：☃")
+    page.evaluate("() => window.mutualForcing.speak('en')")
+    page.fill("#text textarea", "こんにちは")
+    expect(line).to_contain_text("The text is Japanese")
+    expect(page.locator("#preflight")).not_to_contain_text("Japanese")
+    page.fill("#text textarea", "Hello.")
+    expect(line).to_be_hidden()
+
+
 def test_wrong_inputs_are_said_plainly(page, picture, tmp_path):
     page.click("#talk-button")
     page.wait_for_selector("text=Choose a character first")

@@ -82,8 +82,9 @@ class CorpusOptions:
         return max(2, round(clips / self.clips_per_identity))
 
     def split(self, identity: int) -> str:
-        """ "train", or of the held-out share by turns "test", which only reports see, and "development", which
-        choices are made on. Spread evenly over the corpus, so that a part of it has the same shares.
+        """Name of the split: "train", or of the held-out share by turns "test", which only reports see, and
+        "development", which choices are made on. Spread evenly, so that a part of the corpus has the same
+        shares.
         """
         before, after = int(identity * self.heldout), int((identity + 1) * self.heldout)
         return ("test", "development")[before % 2] if after > before else "train"
