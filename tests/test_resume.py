@@ -109,9 +109,9 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
         if name != "joint":
             assert row["cost"]["seconds_per_step"] > 0 and row["cost"]["peak_memory_gb"] > 0.1
     text = (out / "comparison.md").read_text(encoding="utf-8")
-    assert done.stdout == text and text.count("few 1") == 5
+    assert done.stdout == text and text.count("few 1") == 4 and text.count("multi 1") == 2
     assert text.count("\n| ground truth |") == 2 and "\n| autoencoders |" in text
-    assert "mutual_forcing minus teacher_forcing, few 1: WER" in text
+    assert "mutual_forcing minus teacher_forcing, few 1 beside multi 1: WER" in text
     assert "first sentences to the same at the end" in text and text.count("few 4") == 3
     unknown = subprocess.run([*command[:-1], "magic"], capture_output=True, text=True, check=False)
     assert unknown.returncode == 1 and "Unknown methods: magic" in unknown.stderr

@@ -119,6 +119,7 @@ class LiveStream:
         self._face = face
         self._lock = threading.Lock()  # Guards what may be changed between two chunks.
         self._stop = threading.Event()
+        self._open = 0  # The first chunk that is not yet being made: changes hold from there.
         self._caption: str | None = None
         self._steps: int | None = None
         self._quiet = 0.0
@@ -169,7 +170,7 @@ class LiveStream:
                 old_motion if motion is None else motion,
             )
             self._steps = count or self._steps
-            return (self._state.index + 1) * CHUNK_SECONDS
+            return self._open * CHUNK_SECONDS
 
     def stop(self, reason: str = "") -> None:
         """End the stream after the chunk in progress; what was made is kept."""
@@ -250,6 +251,7 @@ class LiveStream:
             if self._caption is not None or self._steps is not None:
                 generator.steer(state, caption=self._caption, steps=self._steps)
                 self._caption = self._steps = None
+            self._open = state.index + 1
             if time.perf_counter() - self._started > 60 * limits.minutes:
                 self._reason = say("limit.work", minutes=f"{limits.minutes:g}")
                 return False
