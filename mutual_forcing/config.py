@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from .motion import MOTION
-from .text.inventory import NEEDED
+from .text.inventory import NEEDED, PHONEMES
 
 SAMPLE_RATE = 16_000
 """Audio samples per second; mono everywhere."""
@@ -107,7 +107,7 @@ class ModelConfig:
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
-    phonemes: int = NEEDED["en"]
+    phonemes: int = len(PHONEMES)
 
     def __post_init__(self) -> None:
         lengths = [branch.grid.seconds for branch in self.branches.values()]
@@ -132,9 +132,9 @@ class SourceFilterConfig:
     latent_channels: int = 48
     mel_bins: int = 80
     encoder_width: int = 256
-    encoder_blocks: int = 6
-    decoder_width: int = 256
-    decoder_blocks: int = 7
+    encoder_blocks: int = 7
+    decoder_width: int = 320
+    decoder_blocks: int = 8
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class DurationConfig:
 
     width: int = 128
     layers: int = 4
-    phonemes: int = NEEDED["en"]
+    phonemes: int = len(PHONEMES)
 
 
 LARGEST = 16_384
@@ -204,7 +204,8 @@ class SystemConfig:
     def from_dict(values: dict[str, Any]) -> SystemConfig:
         """Rebuild from `to_dict` output; raises ValueError when a key is missing or unknown."""
         try:
-            model = dict(values["model"])
+            # Checkpoints from before there was more than English say nothing of phonemes.
+            model = {"phonemes": NEEDED["en"], **values["model"]}
             for name in ("video", "audio"):
                 branch = dict(model[name])
                 if "grid" in branch:  # checkpoints from before there were grids have none
@@ -219,7 +220,7 @@ class SystemConfig:
                 video_codec=MotionCodecConfig(**video),
                 audio_codec=StftCodecConfig(**audio),
                 model=ModelConfig(**model),
-                duration=DurationConfig(**values["duration"]),
+                duration=DurationConfig(**{"phonemes": NEEDED["en"], **values["duration"]}),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(

@@ -25,7 +25,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from pi_heif import HeifImageFile
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from . import fragments
+from . import fragments, provenance
 from .config import FPS, SAMPLE_RATE
 from .spool import Spool
 
@@ -328,7 +328,7 @@ def remux_faststart(blocks: Iterable[bytes], path: str | Path, metadata: Mapping
     """Write a stream's bytes as a regular MP4 that starts at once, without encoding again.
 
     blocks: the bytes, cut anywhere; never more than one of them is held in memory. `metadata` (plain
-    values) is stored as JSON in the comment, beside a mark that it is generated.
+    values) is stored as JSON in the comment, beside marks that it is generated (provenance.py).
     """
     with tempfile.TemporaryDirectory(prefix="mutual-forcing-") as folder:
         stream, film = Path(folder) / "stream.mp4", Path(folder) / "film.mp4"
@@ -344,6 +344,7 @@ def remux_faststart(blocks: Iterable[bytes], path: str | Path, metadata: Mapping
                 if packet.dts is not None:
                     packet.stream = streams[packet.stream.index]
                     target.mux(packet)
+        provenance.mark(film)
         shutil.copyfile(film, path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .text.inventory import Language, LanguageChoice, spoken_languages
 from .text.phonemes import Reading, warm_up
 from .text.recognition import PhonemeRecogniser
-from .text.timing import check_transcript, read_text, read_until, text_tokens, time_text
+from .text.timing import known_transcript, read_text, read_until, text_tokens, time_text
 from .types import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -54,6 +54,10 @@ another voice by the model.
 """
 
 
+class AbandonedError(RuntimeError):
+    """The chunk in progress was given up, because its stream was abandoned."""
+
+
 @dataclass
 class StreamState:
     """One stream, owned by its session: everything needed to go on after a stop."""
@@ -71,6 +75,8 @@ class StreamState:
     recogniser: PhonemeRecogniser | None = None
     index: int = 0
     audio_decoder: Any = None
+    abandoned: Callable[[], bool] | None = None
+    """Asked before each denoising step; once it says yes, the chunk in progress raises AbandonedError."""
 
     @property
     def seconds(self) -> float:
@@ -262,8 +268,13 @@ class StreamingGenerator:
         conditions = self._conditions(state, state.index)
         fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
         noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
+
+        def give_up(*_: Any) -> None:
+            if state.abandoned and state.abandoned():
+                raise AbandonedError
+
         latents = sample_chunk(
-            self.system.model, noise, conditions, state.cache, state.sampler, fixed
+            self.system.model, noise, conditions, state.cache, state.sampler, fixed, give_up
         )
         # What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
         # more of them.
@@ -326,9 +337,9 @@ class StreamingGenerator:
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
         duration = self.system.duration
         if request.transcript is not None:
-            check_transcript(request.transcript, duration.known_phonemes)
-        if request.transcript is not None or request.audio is not None:
-            return request.transcript
+            return known_transcript(request.transcript, duration.known_phonemes)
+        if request.audio is not None:
+            return None
         return time_text(request.text, duration, language=request.language)
 
     def _length(self, request: GenerationRequest, transcript: Transcript | None) -> int:

@@ -199,6 +199,7 @@ def test_the_page_is_built_once_per_generator(generator):
     assert Form(*astuple(form)[:11]) == form, "who does not know the later fields leaves them out"
 
 
+@pytest.mark.slow
 def test_the_command_line_example(generator, files, tmp_path, capsys):
     path = Path(__file__).parents[1] / "examples" / "generate.py"
     spec = importlib.util.spec_from_file_location("generate", path)

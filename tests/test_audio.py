@@ -18,6 +18,7 @@ from mutual_forcing.audio import (
     to_speech_loudness,
 )
 from mutual_forcing.codecs.stft_codec import LogMel
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.media import read_audio
 from mutual_forcing.metrics.spectrum import log_mel
 
@@ -80,18 +81,18 @@ def test_resampling_keeps_the_band_and_nothing_beyond_it(rate: int, target: int)
     assert np.abs(found - sine(inside, target, 4)[: len(found)])[middle].max() < 1e-3
     if beyond < rate / 2:
         assert np.abs(resample(sine(beyond, rate, 4000 / rate), rate, target))[middle].max() < 1e-3
-    same = sine(440, 16_000)
-    assert np.array_equal(resample(same, 16_000), same)
+    same = sine(440, SAMPLE_RATE)
+    assert np.array_equal(resample(same, SAMPLE_RATE), same)
 
 
 def test_loudness_is_that_of_torchaudio_and_of_the_standard() -> None:
     # ITU-R BS.1770: a sine of 997 Hz at full scale in one channel has -3.01 LUFS.
-    assert loudness(sine(997, 16_000, 2)) == pytest.approx(-3.01, abs=0.1)
+    assert loudness(sine(997, SAMPLE_RATE, 2)) == pytest.approx(-3.01, abs=0.1)
     noise = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
     noise[5000:11_000] *= 1e-3
-    theirs = torchaudio.functional.loudness(torch.from_numpy(noise)[None], 16_000)
+    theirs = torchaudio.functional.loudness(torch.from_numpy(noise)[None], SAMPLE_RATE)
     assert loudness(noise) == pytest.approx(float(theirs), abs=1e-3)
-    assert loudness(np.zeros(16_000, np.float32)) == loudness(np.zeros(0)) == -np.inf
+    assert loudness(np.zeros(SAMPLE_RATE, np.float32)) == loudness(np.zeros(0)) == -np.inf
     assert np.isfinite(loudness(noise[:800])), "shorter than a block"
 
 
@@ -112,7 +113,7 @@ def test_a_quiet_voice_sample_is_heard_as_the_same_voice(
     count = random_generator.config.model.voice_latents
     usual, quiet = (random_generator._voice(speech * gain, count) for gain in (1.0, 0.03))
     encode = random_generator.system.audio_codec.encode
-    samples = torch.from_numpy(np.resize(speech * np.float32(0.03), count * 640))
+    samples = torch.from_numpy(np.resize(speech * np.float32(0.03), count * SAMPLE_RATE // 25))
     untouched = encode(samples[None]).transpose(1, 2)
     assert (quiet - usual).abs().mean() < 0.1 * (untouched - usual).abs().mean()
 
@@ -126,9 +127,9 @@ def test_torchaudio_works_without_its_compiled_library(error: str | None) -> Non
         f"def fail(*_): raise {error}('a missing library')\n"
         f"{'torch.ops.load_library = fail' if error else ''}\n"
         "from mutual_forcing import audio\n"
-        "assert len(audio.resample(np.zeros(441, np.float32), 44_100)) == 160\n"
+        "assert len(audio.resample(np.zeros(441, np.float32), 44_100)) == audio.SAMPLE_RATE // 100\n"
         "assert audio.mel_filters(40, 512).shape == (40, 257)\n"
-        "assert -22 < audio.loudness(np.full(16_000, .1, np.float32) * (-1) ** np.arange(16_000))\n"
+        "assert -22 < audio.loudness(np.full(24_000, .1, np.float32) * (-1) ** np.arange(24_000))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120

@@ -20,6 +20,7 @@ from PIL import Image
 from test_media import COLOURS, heic, sound, tiff
 
 from mutual_forcing import media
+from mutual_forcing.chunks import SAMPLES_PER_CHUNK
 from mutual_forcing.demo import cage, inputs, pictures, settings
 
 pytestmark = pytest.mark.skipif(not cage.HELD, reason="needs limits of processes")
@@ -96,7 +97,9 @@ def test_sounds_and_comments_are_read_as_without_it(tmp_path):
     tone = 0.5 * np.sin(np.arange(44_100) / 20)
     pictures = np.zeros((16, 64, 64, 3), np.uint8)
     film = tmp_path / "film.mp4"
-    media.write_mp4(film, [(pictures, tone[:10_240].astype(np.float32))], {"text": "Hello. 今日"})
+    media.write_mp4(
+        film, [(pictures, tone[:SAMPLES_PER_CHUNK].astype(np.float32))], {"text": "Hello. 今日"}
+    )
     samples = {"wav": sound(tone), "film": film.read_bytes()}
     for kind, codec in (("flac", "flac"), ("mp3", "libmp3lame"), ("adts", "aac"), ("ogg", "opus")):
         samples[kind] = hostile._encoded(codec.replace("opus", "libopus"), kind, tone)
@@ -180,6 +183,7 @@ def _refused(reader, path) -> None:
         reader(path)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_or_dies_is_replaced(small, monkeypatch):
     cage.read_image(small)
     monkeypatch.setattr(cage, "SECONDS", 0.2)

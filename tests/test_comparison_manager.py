@@ -16,6 +16,7 @@ import portraits
 import pytest
 
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator, canvas
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.demo import comparison, comparison_grid, comparison_tab, comparison_view
 from mutual_forcing.demo.comparison import ComparisonManager, VariantMetrics
 from mutual_forcing.demo.comparison_metrics import (
@@ -25,6 +26,7 @@ from mutual_forcing.demo.comparison_metrics import (
     read_squares,
 )
 from mutual_forcing.demo.latency import LatencyModel
+from mutual_forcing.demo.leaving import Departure
 from mutual_forcing.demo.limits import Limits
 from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.media import read_image, write_mp4
@@ -89,7 +91,7 @@ def test_the_grid_is_one_film_with_sound_and_metadata(compared, tmp_path):
     label = pictures[10][12:26, 14:60].reshape(-1, 3)
     green = (label[:, 1].astype(int) > label[:, 0] + 40).mean()
     assert green > 0.3, "labelled in the mode's colour"
-    with pytest.raises(ValueError, match="No lane"):
+    with pytest.raises(ValueError, match="No variant"):
         comparison_grid.write_grid(path, [], {})
 
 
@@ -198,7 +200,8 @@ def test_a_failure_keeps_the_finished_variants_and_the_film_says_so(generator, r
     comparisons = ComparisonManager(
         SessionManager(FailsWithTwoSteps(generator.system, generator.device))
     )
-    run = comparison_tab._run_to_end(comparisons, comparison_tab._Job("api", request_, [1, 2, 4]))
+    job = comparison_tab._Job("api", request_, [1, 2, 4])
+    run = comparison_tab._run_to_end(comparisons, job, Departure())
     assert [variant.state for variant in run.variants] == ["done", "stopped", "waiting"]
     assert run.problem == "The machine ran out of memory."
     with av.open(str(comparison_tab._grid_or_none(comparisons, run))) as film:
@@ -285,7 +288,7 @@ def test_lip_sync_has_its_column_and_its_plot():
 
 
 def test_frozen_lips_are_in_sync_with_nothing_and_short_films_with_none():
-    sound = np.random.default_rng(0).normal(0, 0.1, 16_000 * 2).astype(np.float32)
+    sound = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE * 2).astype(np.float32)
     frozen = np.full((50, 64, 64, 3), 90, np.uint8)
     assert lip_sync(frozen, sound) == 0.0
     assert lip_sync(frozen[:20], sound) is None

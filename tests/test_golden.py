@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.types import FaceCrop
 
 GOLDEN = Path(__file__).with_name("golden.safetensors")
@@ -38,7 +39,7 @@ def streams() -> dict[str, torch.Tensor]:
 
     codec.encode_reference = lambda picture: replace(encode(picture), latent=picture_latent)
     codec.animate = animate
-    rng, time = np.random.default_rng(1), np.arange(48_000) / 16_000
+    rng, time = np.random.default_rng(1), np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     tone = 0.2 * np.sin(2 * np.pi * 150 * time) * (np.sin(2 * np.pi * 2 * time) > 0)
     sound = (tone + 0.01 * rng.normal(size=time.shape)).astype(np.float32)
     picture = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
@@ -63,7 +64,7 @@ def streams() -> dict[str, torch.Tensor]:
         "text, 12 guided steps": {"text": "Hello there.", "steps": 12},
         "text, 12 steps": {"text": "Hello.", "steps": 12, "guidance_scale": 1.0},
         "driven, 4 steps": {"audio": sound, "steps": 4},
-        "driven, 10 guided steps": {"audio": sound[:20_000], "steps": 10},
+        "driven, 10 guided steps": {"audio": sound[: 5 * SAMPLE_RATE // 4], "steps": 10},
     }
     for name, options in requests.items():
         keep(name, generator.stream(state=begin(**options)))

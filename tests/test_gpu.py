@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gradio as gr
 import numpy as np
@@ -17,9 +17,10 @@ import torch
 
 from mutual_forcing import GenerationRequest
 from mutual_forcing.demo import live_tab
-from mutual_forcing.demo.gpu import MOST_SECONDS, lease, leased
+from mutual_forcing.demo.gpu import MOST_SECONDS, lease, lease_seconds, leased
 from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.demo.texts import english
+from mutual_forcing.types import StreamPlan
 
 REQUEST = GenerationRequest(np.full((64, 48, 3), 128, np.uint8), "Hello.", steps=1, seconds=1.28)
 VISITOR = contextvars.ContextVar("VISITOR", default="nobody")
@@ -33,10 +34,10 @@ class Spaces(types.ModuleType):
         self.leases: list[tuple[float, str]] = []
         self.workers: list[multiprocessing.Process] = []
 
-    def GPU(self, duration: float):  # noqa: N802
+    def GPU(self, duration: Callable[..., float]):  # noqa: N802
         def decorate(function):
             def handler(*arguments) -> Iterator:
-                self.leases.append((duration, VISITOR.get()))
+                self.leases.append((duration(*arguments), VISITOR.get()))
                 yield from self._in_a_fork(function, arguments)
 
             return handler
@@ -93,12 +94,20 @@ def test_without_spaces_nothing_changes(random_generator):
     assert len(list(lease(random_generator)(REQUEST, state))) == state.index == 2
 
 
+def test_a_lease_is_as_long_as_the_plan_needs():
+    """A visitor with 100 s left gets no lease of 120 s, though his film takes 5."""
+    asked = [(2, 1), (16, 4), (94, 4), (94, 100), (938, 100)]
+    leases = [lease_seconds(StreamPlan(n, 0.64 * n, "few", nfe)) for n, nfe in asked]
+    assert leases == sorted(leases) and leases[0] < 25 and leases[2] < 60
+    assert leases[3:] == [MOST_SECONDS] * 2
+
+
 def test_one_lease_holds_the_whole_stream(random_generator, spaces):
     expected = list(random_generator.stream(REQUEST))
     assert leased()
     state = random_generator.start(REQUEST)
     chunks = list(lease(random_generator)(REQUEST, state))
-    assert len(spaces.leases) == 1 and spaces.leases[0][0] == MOST_SECONDS
+    assert len(spaces.leases) == 1 and 20 <= spaces.leases[0][0] < 25
     assert state.index == 0, "the fork's state does not come back"
     for chunk, other in zip(chunks, expected, strict=True):
         assert np.array_equal(chunk.frames, other.frames)

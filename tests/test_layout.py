@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MODEL_MAY_IMPORT = {"config", "types", "motion", "chunks", "text", "models"}
-TEXT_MAY_IMPORT = {"config", "types", "chunks", "text"}
+TEXT_MAY_IMPORT = {"audio", "config", "types", "chunks", "text"}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import gradio as gr
@@ -18,6 +19,7 @@ import torch
 
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.demo import live_tab
 from mutual_forcing.demo.components import session_id_of
 from mutual_forcing.demo.live import LiveManager
@@ -55,6 +57,25 @@ def test_a_change_between_chunks_holds_for_the_next_and_not_before(served_genera
     assert changed.request.steps == 2, "a refused change changes nothing"
 
 
+@pytest.mark.slow
+def test_after_twenty_seconds_of_rest_the_next_words_come_soon(generator, request_):
+    """The stream is made only shortly before it is watched, however long it rested."""
+    manager, asked = LiveManager(SessionManager(generator)), []
+    began = time.monotonic()
+
+    def act(update) -> None:
+        if time.monotonic() - began > 20 and not asked:
+            asked.append((manager.say("visitor", "Good night."), len(update.moments)))
+        elif asked and update.moments[-1].start > asked[0][0] + 1:
+            manager.stop("visitor")
+
+    last = run(manager, request_, act)[-1]
+    begins, made = asked[0]
+    assert begins <= (made + 2) * CHUNK_SECONDS, "after the chunk that is being made"
+    assert made * CHUNK_SECONDS <= 20 + 3 + 2 * CHUNK_SECONDS, "more was made than is soon watched"
+    assert [word for word, start, _ in last.words if start >= begins] == ["Good", "night"]
+
+
 def test_the_mode_may_change_there_and_back(generator, request_):
     state = generator.start(request_)
     generator.extend(state, "One more sentence.")
@@ -89,9 +110,14 @@ def test_a_rest_is_one_quiet_chunk(generator, request_):
     assert state.transcript.phonemes[-1].phoneme == "_"
     assert state.transcript.seconds == pytest.approx(state.total * CHUNK_SECONDS)
     assert len(list(generator.stream(state=state))) == total + 1
-    driven = GenerationRequest(request_.image, audio=np.full(16_000, 0.1, np.float32), steps=1)
+    driven = GenerationRequest(request_.image, audio=np.full(SAMPLE_RATE, 0.1, np.float32), steps=1)
     with pytest.raises(ValueError, match="ends with it"):
         generator.rest(generator.start(driven))
+
+
+def caller(session_id: str) -> SimpleNamespace:
+    """A request from a client that stays."""
+    return SimpleNamespace(session_hash=session_id)
 
 
 def run(manager: LiveManager, request: GenerationRequest, act) -> list:
@@ -148,7 +174,9 @@ def test_the_clip_tells_what_was_changed(generator, request_):
 def test_a_portrait_stays_one_and_its_stream_keeps_nothing_large(generator, tmp_path):
     path = portraits.save(portraits.portrait(), tmp_path / "tall.png")
     manager = LiveManager(SessionManager(generator), LiveLimits(quiet=0.1))
-    *_, (*_, shown) = _show(manager, "page", path, "Hi.", "happy", "calm", 1, 256, "whole", 1)
+    *_, (*_, shown) = _show(
+        manager, caller("page"), path, "Hi.", "happy", "calm", 1, 256, "whole", 1
+    )
     with av.open(shown["value"]) as film:
         assert (film.streams.video[0].width, film.streams.video[0].height) == (256, 456)
         settings = json.loads(film.metadata["comment"])
@@ -225,12 +253,13 @@ class FailsAtThirdChunk(StreamingGenerator):
             yield chunk
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_what_was_made_and_the_clip_says_so(generator, request_, monkeypatch):
     warned = []
     monkeypatch.setattr("mutual_forcing.demo.live_tab.gr.Warning", warned.append)
     sessions = SessionManager(FailsAtThirdChunk(generator.system, generator.device))
     manager = LiveManager(sessions, LiveLimits(quiet=60))
-    last = _run_to_end(manager, "api", request_)
+    last = _run_to_end(manager, caller("api"), request_)
     clip = manager.save("api")
     with av.open(str(clip)) as film:
         settings = json.loads(film.metadata["comment"])
@@ -239,7 +268,7 @@ def test_a_failure_keeps_what_was_made_and_the_clip_says_so(generator, request_,
     assert settings["ended_early"] == "The machine ran out of memory."
 
     *_, (player, _, start, stop, *_, shown) = _show(
-        manager, "page", str(FACE), "Hello.", "happy", "calm", 1
+        manager, caller("page"), str(FACE), "Hello.", "happy", "calm", 1
     )
     message = json.loads(player)
     assert message["done"] and message["status"]["key"] == "stream.ended-early"
@@ -249,6 +278,7 @@ def test_a_failure_keeps_what_was_made_and_the_clip_says_so(generator, request_,
     assert not clip.exists()
 
 
+@pytest.mark.slow
 def test_files_of_callers_who_never_leave_are_removed(generator, request_, monkeypatch):
     monkeypatch.setattr("mutual_forcing.demo.live._MAX_STREAMS", 2)
     sessions = SessionManager(generator)

@@ -59,8 +59,8 @@ def test_the_tools_are_named_as_the_endpoints_and_say_what_they_take(address):
     assert set(tools) == {"generate", "compare"}, "Live needs a session of its own"
     properties = tools["generate"].inputSchema["properties"]
     assert "1 to 50" in properties["steps"]["description"]
-    lanes = tools["compare"].inputSchema["properties"]
-    assert all(lane.get("description") for lane in lanes.values()), lanes
+    asked = tools["compare"].inputSchema["properties"]
+    assert all(field.get("description") for field in asked.values()), asked
     assert set(tools["generate"].inputSchema.get("required", [])) <= {"picture", "text"}
 
 

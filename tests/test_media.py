@@ -14,10 +14,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from mutual_forcing import fragments, media
+from mutual_forcing.chunks import SAMPLES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, read_audio, read_image, remux_faststart, write_mp4
 
-FRAMES, SAMPLES = 16, 10_240
+FRAMES, SAMPLES = 16, SAMPLES_PER_CHUNK
 
 
 def flashes_and_beeps(chunks: int, size: int = 128):
@@ -49,8 +50,8 @@ def decode(data: bytes):
 
 @pytest.fixture(scope="module")
 def minute() -> bytes:
-    muxer = StreamMuxer(128, 128)
-    parts = [muxer.add(*chunk) for chunk in flashes_and_beeps(94)]
+    muxer = StreamMuxer(64, 64)
+    parts = [muxer.add(*chunk) for chunk in flashes_and_beeps(94, 64)]
     return b"".join([*parts, muxer.finish()])
 
 

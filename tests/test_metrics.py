@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.metrics import frechet
 from mutual_forcing.metrics import sync as pair
 from mutual_forcing.metrics.drift import (
@@ -192,6 +193,7 @@ def test_word_onsets_are_measured_on_recognised_words() -> None:
     assert onset_errors(asked, []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 def test_heard_words_move_with_the_sound() -> None:
     from training.data.voices import speak
@@ -221,7 +223,7 @@ def test_features_are_the_same_everywhere_and_tell_noise_from_flat() -> None:
     first = frechet.video_features(frames)
     assert first.shape == (5, 64) and (first == frechet.video_features(frames)).all()
     assert np.abs(first - frechet.video_features(frames // 4)).max() > 0.1
-    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    sound = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
     assert frechet.audio_features(sound).shape == (6, 64)
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 import app
 from mutual_forcing.demo.limits import Limits
-from mutual_forcing.demo.middleware import DiskQuota, LoginThrottle, folder_size
+from mutual_forcing.demo.middleware import DiskQuota, LoginThrottle, OneSentence, folder_size
 from mutual_forcing.demo.sessions import SessionManager
 
 
@@ -112,3 +112,38 @@ def test_uploads_stop_while_the_disk_is_full(tmp_path: Path):
         assert answer.status_code == 507
         assert answer.text == "The server has no room for uploads now: try again in some minutes."
         assert web.post("/other", content=bytes(10_000)).status_code == 200
+
+
+def test_whoever_signs_out_signs_out_alone(random_generator):
+    application = app.build_app(random_generator, Limits(user="me", password="a long password"))
+    secret = {"username": "me", "password": "a long password"}
+    with TestClient(application) as one, TestClient(application) as other:
+        for visitor in (one, other):
+            assert visitor.post("/login", data=secret).is_success
+            assert visitor.get("/config").status_code == 200
+        cookies = dict(one.cookies)
+        one.get("/logout")
+        assert one.get("/config").status_code == 401
+        assert other.get("/config").status_code == 200, "another browser of the same name"
+        with TestClient(application, cookies=cookies) as thief:
+            assert thief.get("/config").status_code == 401, "the old cookie opens nothing"
+
+
+def test_failures_are_one_sentence():
+    async def fails(scope, receive, send):
+        raise KeyError("/a/path/of/the/server")
+
+    def answering(status: int, body: bytes):
+        return OneSentence(Response(body, status, media_type="application/json"))
+
+    cases = [
+        (OneSentence(fails), "The request could not be answered."),
+        (answering(500, b"Internal Server Error"), "The request could not be answered."),
+        (answering(500, b'{"error": "Choose a character first."}'), "Choose a character first."),
+        (answering(422, b'{"detail": [{"input": "secret"}]}'), "The request cannot be read"),
+        (answering(422, b"[1]"), "The request cannot be read"),
+    ]
+    for application, sentence in cases:
+        answer = TestClient(application).get("/")
+        assert answer.status_code == 400 and answer.json()["error"].startswith(sentence)
+    assert TestClient(answering(404, b"{}")).get("/").status_code == 404

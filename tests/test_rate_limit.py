@@ -27,7 +27,7 @@ from mutual_forcing.demo.blocks import Page
 from mutual_forcing.demo.components import MODEL
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.limits import Limits
-from mutual_forcing.demo.rate_limit import WaitingRequests, add_refusal
+from mutual_forcing.demo.rate_limit import Requests, add_refusal
 from mutual_forcing.demo.server import listening, page_app
 
 SENTENCE = "You have 2 requests waiting already"
@@ -137,7 +137,7 @@ def test_the_limit_holds_for_every_way_in(server):
     assert SENTENCE in answer(address, join(address, page, "8.8.8.8", "another tab"))
     for route in ("run/work", "api/work", "run/predict"):
         response = call(address, "past the queue", "8.8.8.8", route)
-        assert response.status_code in (404, 500), (route, response.text)
+        assert response.status_code in (400, 404), (route, response.text)
     assert waiting(address) == 2 and served == []
     # The tab counts too, wherever it calls from.
     assert join(address, page, "1.1.1.1", "tab").is_success
@@ -186,29 +186,31 @@ def test_who_goes_away_or_cancels_waits_no_more(server):
         with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=tab") as messages:
             next(messages.iter_lines())
         wait_until(lambda: waiting(address) == 0)
-        wait_until(lambda: not page.waiting.waiting_of("address 8.8.8.8"))
+        wait_until(lambda: not page.requests.waiting_of("address 8.8.8.8"))
     events = [join(address, page, "8.8.8.8", "other").json()["event_id"] for _ in range(2)]
     wait_until(lambda: waiting(address) == 2)
     wrong = {"session_hash": "other", "event_id": events[0]}
-    assert httpx.post(f"{address}gradio_api/cancel", json=wrong).status_code == 422
-    assert page.waiting.waiting_of("address 8.8.8.8") == 2, "what Gradio refuses changes nothing"
+    assert httpx.post(f"{address}gradio_api/cancel", json=wrong).status_code == 400
+    assert page.requests.waiting_of("address 8.8.8.8") == 2, "what Gradio refuses changes nothing"
     for event in events:
         body = {"session_hash": "other", "fn_index": 0, "event_id": event}
         assert httpx.post(f"{address}gradio_api/cancel", json=body).is_success
-    assert waiting(address) == 0 and not page.waiting.waiting_of("address 8.8.8.8")
+    assert waiting(address) == 0 and not page.requests.waiting_of("address 8.8.8.8")
 
 
-def test_whoever_came_before_the_one_served_is_forgotten():
-    requests = WaitingRequests(2)
+def test_a_place_is_free_once_its_request_runs_or_its_client_left():
+    requests = Requests(2)
     me = frozenset({"address 8.8.8.8"})
-    lost, mine = requests.enter("a", me), requests.enter("b", me)
+    first, second = requests.enter("a", me), requests.enter("b", me)
     assert requests.enter("c", me) is None
-    requests.start(mine)
-    assert not requests.waiting_of("address 8.8.8.8") and not mine.waiting
-    again = requests.enter("c", me)
-    requests.start(lost)  # does no harm
-    assert requests.waiting_of("address 8.8.8.8") == 1
-    requests.leave(again)
+    first.waiting = False  # it runs
+    third = requests.enter("c", me)
+    assert third and requests.enter("d", me) is None
+    assert requests.leave(lambda ticket: ticket.session_id in "ab") == [first, second]
+    assert first.departure.happened and second.departure.happened
+    assert requests.waiting_of("address 8.8.8.8") == 1 and not third.departure.happened
+    requests.finish(third)
+    requests.finish(first)  # does no harm
     assert requests.waiting_of("address 8.8.8.8") == 0
 
 

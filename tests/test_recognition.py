@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.metrics import mouth
 from mutual_forcing.text.inventory import ARPABET, PHONEMES
 from mutual_forcing.text.recognition import PhonemeRecogniser
@@ -17,7 +18,7 @@ from training.data.dataset import Clip, Corpus
 
 
 def heard_in(audio: np.ndarray) -> tuple[TimedPhoneme, ...]:
-    return PhonemeRecogniser(audio).until(len(audio) / 16000).phonemes
+    return PhonemeRecogniser(audio).until(len(audio) / SAMPLE_RATE).phonemes
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +32,16 @@ def test_every_symbol_is_one_that_the_model_knows() -> None:
 
 
 def test_silence_is_a_pause() -> None:
-    (pause,) = heard_in(np.zeros(16000, np.float32))
+    (pause,) = heard_in(np.zeros(SAMPLE_RATE, np.float32))
     assert (pause.phoneme, pause.start, pause.end) == ("_", 0.0, 1.0)
 
 
 @pytest.mark.parametrize("sound", ["hum", "noise", "tick"])
 def test_what_is_no_speech_is_heard_without_an_error(sound: str) -> None:
-    time = np.arange(32000) / 16000
+    time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     audio = {
         "hum": np.sin(2 * np.pi * 100 * time),
-        "noise": np.random.default_rng(0).uniform(-1, 1, 32000),
+        "noise": np.random.default_rng(0).uniform(-1, 1, 2 * SAMPLE_RATE),
         "tick": np.eye(1, 200)[0],
     }[sound]
     heard = heard_in(audio.astype(np.float32))
@@ -62,7 +63,7 @@ def test_phonemes_are_heard_in_time(clip: Clip) -> None:
 
 
 def test_a_stream_hears_a_few_seconds_ahead_and_the_same_as_all_at_once(clip: Clip) -> None:
-    audio = np.tile(clip.read_audio(), 6)[: 20 * 16000]
+    audio = np.tile(clip.read_audio(), 6)[: 20 * SAMPLE_RATE]
     recogniser = PhonemeRecogniser(audio)
     assert recogniser.until(0.1).seconds <= 5.01, "only the first stretch"
     for moment in np.arange(1, 20, 0.64):

@@ -93,8 +93,8 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
     base, out = _beside(run, tmp_path / "base"), tmp_path / "compared"
     command = [
         sys.executable, "-m", "training.compare", "--run", base, "--preset", "smoke", "--out", out,
-        "--steps", "1", "--clips", "1", "--sampling", "1", "--device", "cpu", "--long-seconds", "20",
-        "--methods", "teacher_forcing,mutual_forcing",
+        "--steps", "1", "--clips", "1", "--sampling", "1", "--device", "cpu", "--long-seconds", "5",
+        "--opening-seconds", "2", "--methods", "teacher_forcing,mutual_forcing",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -106,8 +106,11 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
         assert own["wer"][0] > 0.5, "one step of training speaks no words"
         assert row["systems"]["ground truth"] == rows["joint"]["systems"]["ground truth"]
         assert ("autoencoders" in row["systems"]) == (name == "joint"), "judged once"
+        assert ("ground truth" in row["streams"]) == (name == "joint"), "judged once"
         if name != "joint":
             assert row["cost"]["seconds_per_step"] > 0 and row["cost"]["peak_memory_gb"] > 0.1
+    assert "[8/8] judge mutual_forcing" in done.stderr, "progress of this project is told"
+    assert "successfully saved" not in done.stderr, "and that of others is not"
     text = (out / "comparison.md").read_text(encoding="utf-8")
     assert done.stdout == text and text.count("few 1") == 4 and text.count("multi 1") == 2
     assert text.count("\n| ground truth |") == 2 and "\n| autoencoders |" in text

@@ -74,7 +74,7 @@ def test_public_events_have_their_own_names(application):
 
 
 def test_gradio_is_neither_patched_nor_opened():
-    """No private attribute of another object, and no function put into one.
+    """No private attribute of another object, and no function put into one but where a stream's state asks.
 
     The exception is said beside its line, in server.py.
     """
@@ -93,7 +93,8 @@ def test_gradio_is_neither_patched_nor_opened():
                     isinstance(node.value, ast.Name) and node.value.id in functions
                 )
                 targets = [t.attr for t in node.targets if isinstance(t, ast.Attribute)]
-                found += [(path.name, name) for name in targets if put]
+                own = ("abandoned",)  # of StreamState, which is ours
+                found += [(path.name, name) for name in targets if put and name not in own]
         assert "setattr(" not in source, path
     assert found == [("server.py", "_local_url")]
 
@@ -150,6 +151,7 @@ def test_a_server_ends_at_once_though_pages_are_open(random_generator, caplog):
     assert not caplog.records, caplog.text
 
 
+@pytest.mark.slow
 def test_ports_are_tried_in_turn_and_errors_are_one_sentence(random_generator, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -168,6 +170,7 @@ def test_ports_are_tried_in_turn_and_errors_are_one_sentence(random_generator, m
         pass
 
 
+@pytest.mark.slow
 def test_a_public_link_is_asked_for_and_may_fail(random_generator, monkeypatch, capsys, caplog):
     asked = []
 

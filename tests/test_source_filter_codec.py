@@ -7,6 +7,7 @@ import torch
 from mutual_forcing.codecs.source_filter_codec import (
     BINS,
     FRAME,
+    FRAMES_PER_LATENT,
     HIGHEST_HARMONIC,
     HOP,
     RATE,
@@ -40,7 +41,7 @@ def test_chunk_by_chunk_is_the_whole(
         audio, state = codec.decode(part, state)
         parts.append(audio)
     assert (torch.cat(parts, 1) - whole).abs().max() < bound
-    assert state.frames == 48 * 4
+    assert state.frames == 48 * FRAMES_PER_LATENT
 
 
 def test_streams_side_by_side_do_not_mix(codec: SourceFilterCodec) -> None:
@@ -48,7 +49,7 @@ def test_streams_side_by_side_do_not_mix(codec: SourceFilterCodec) -> None:
     both, _ = codec.decode(latents)
     for row in range(2):
         alone, _ = codec.decode(latents[row : row + 1])
-        assert (alone[0] - both[row]).abs().max() < 1e-4
+        assert (alone[0] - both[row]).abs().max() < 1e-3, "a mix would be as loud as the sound"
 
 
 def _spectrum(audio: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mutual_forcing import GenerationRequest
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.demo import latency, spoken
 from mutual_forcing.demo.inputs import DRIVES, LENDS, Form
 from mutual_forcing.demo.limits import Limits
@@ -156,17 +157,18 @@ def test_what_is_told_under_the_text_is_not_told_twice(english):
     assert "Nothing to say" in fns["predict"](None, "", *values[2:]), "that is no text's line"
 
 
+@pytest.mark.slow
 def test_the_api_answers_with_what_was_not_spoken(random_generator):
     """Talk and /generate in the film's settings, /compare in its rows, /live in its timeline."""
     sessions = SessionManager(random_generator, Limits())
     demo = build_demo(random_generator, sessions)
     endpoints = {fn.api_name: fn.fn for fn in demo.fns.values() if fn.api_name}
-    film = endpoints["generate"](str(FACE), TEXT, steps=1, seconds=0.64, size=256)
+    visitor = gr.Request(session_hash="visitor")
+    film = endpoints["generate"](str(FACE), TEXT, visitor, steps=1, seconds=0.64, size=256)
     assert comment(film)["unspoken"] == ["☃"]
-    plain = endpoints["generate"](str(FACE), "Hello.", steps=1, seconds=0.64, size=256)
+    plain = endpoints["generate"](str(FACE), "Hello.", visitor, steps=1, seconds=0.64, size=256)
     assert comment(plain)["unspoken"] == []
 
-    visitor = gr.Request(session_hash="visitor")
     grid, _, rows = endpoints["compare"](
         str(FACE), TEXT, [1, 2], "sad", "calm", 0, 0, 0.64, visitor, size=256
     )
@@ -200,7 +202,7 @@ def comment(path: str) -> dict:
 
 
 def test_a_sound_that_drives_the_lips_leaves_nothing_unspoken(random_generator, picture):
-    request = GenerationRequest(picture, TEXT, audio=np.full(16_000, 0.1, np.float32))
+    request = GenerationRequest(picture, TEXT, audio=np.full(SAMPLE_RATE, 0.1, np.float32))
     assert random_generator.plan(request).unspoken == ()
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing.chunks import SAMPLES_PER_CHUNK
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.types import FaceCrop, TimedPhoneme, Transcript
 
 
@@ -21,8 +23,8 @@ def test_text_becomes_frames_and_sound(random_generator, picture) -> None:
     frames, audio = collect(chunks)
     assert len(chunks) == plan.chunks and plan.mode == "few" and plan.nfe_per_chunk == 2
     assert frames.shape == (16 * plan.chunks, 256, 342, 3) and frames.dtype == np.uint8
-    assert audio.shape == (10_240 * plan.chunks,) and audio.dtype == np.float32
-    assert frames.shape[0] / 25 == audio.shape[0] / 16_000 == pytest.approx(plan.seconds)
+    assert audio.shape == (SAMPLES_PER_CHUNK * plan.chunks,) and audio.dtype == np.float32
+    assert frames.shape[0] / 25 == audio.shape[0] / SAMPLE_RATE == pytest.approx(plan.seconds)
     assert [c.index for c in chunks] == list(range(plan.chunks))
     assert np.abs(audio).max() <= 1 and frames.std() > 1
 
@@ -105,7 +107,7 @@ def test_driving_audio_is_heard_unchanged(random_generator, picture) -> None:
 
 
 def test_a_voice_sample_changes_the_sound(random_generator, picture) -> None:
-    voice = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    voice = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
 
     def make(**extra: np.ndarray) -> np.ndarray:
         request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1, **extra)
@@ -200,9 +202,9 @@ def test_phonemes_that_the_model_does_not_know_are_refused(random_generator, pic
         ({"text": "Hi", "size": 512.0}, "size must be"),
         ({"text": "Hi", "framing": "square"}, "framing must be"),
         ({"text": "Hi", "crop": (1, 2, 3)}, "must be a FaceCrop"),
-        ({"text": "Hi", "voice": np.full(16_000, np.nan, np.float32)}, "not numbers"),
+        ({"text": "Hi", "voice": np.full(SAMPLE_RATE, np.nan, np.float32)}, "not numbers"),
         ({"audio": np.zeros(10, np.float32)}, "shorter"),
-        ({"audio": np.zeros((2, 16_000), np.float32)}, "one channel"),
+        ({"audio": np.zeros((2, SAMPLE_RATE), np.float32)}, "one channel"),
     ],
 )
 def test_bad_requests_get_one_clear_sentence(picture, change, message) -> None:

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from mutual_forcing.text.inventory import NEEDED, PHONEMES, phoneme_id, spoken_languages
+from mutual_forcing.text.inventory import NEEDED, PHONEMES, as_known, phoneme_id, spoken_languages
 from mutual_forcing.text.normalise import find_language
 from mutual_forcing.text.phonemes import MAX_CHARACTERS, phonemize, read
-from mutual_forcing.text.timing import check_transcript, read_text, time_text
+from mutual_forcing.text.timing import known_transcript, read_text, time_text
 from mutual_forcing.types import TimedPhoneme, Transcript
 
 
@@ -34,9 +34,10 @@ def spoken(text: str) -> list[str]:
 
 def test_inventory_only_grows_at_its_end() -> None:
     # Checkpoints hold one embedding per entry, in this order.
-    assert PHONEMES[0] == "_" and len(PHONEMES) == len(set(PHONEMES)) == NEEDED["ja"] == 74
+    assert PHONEMES[0] == "_" and len(PHONEMES) == len(set(PHONEMES)) == 93
     assert PHONEMES[1] == "ɑ" and PHONEMES[40] == "j" and NEEDED["en"] == 41
-    assert PHONEMES[41] == "a" and PHONEMES[73] == "ʔ"
+    assert PHONEMES[41] == "a" and PHONEMES[73] == "ʔ" and NEEDED["ja"] == 74
+    assert PHONEMES[74] == "ˈɑ" and PHONEMES[89:] == ("_,", "_.", "_?", "_!")
     assert phoneme_id("_") == 1 and phoneme_id("ʔ") == 74
     assert (spoken_languages(41), spoken_languages(74)) == (("en",), ("en", "ja"))
     with pytest.raises(ValueError, match="Unknown phoneme"):
@@ -45,25 +46,32 @@ def test_inventory_only_grows_at_its_end() -> None:
 
 def test_words_phonemes_and_pauses() -> None:
     hello, world, bye = phonemize("Hello, world! Bye")
-    assert hello.phonemes == ("h", "ɛ", "l", "oʊ") and hello.pause == "comma"
-    assert (world.text, world.pause, bye.pause) == ("world", "sentence", "sentence")
+    assert hello.phonemes == ("h", "ɛ", "l", "ˈoʊ") and hello.sign == ","
+    assert (world.text, world.sign, bye.sign) == ("world", "!", ".")
+    assert [w.sign for w in phonemize("Really?! Why, no?")] == ["?", ",", "?"]
     assert len(hello.stressed) == len(hello.phonemes) and "ˈ" in "".join(hello.stressed)
 
 
 def test_words_are_read_in_their_context() -> None:
     words = phonemize("I read the book yesterday. I will read it.")
-    assert [word.phonemes[1] for word in words if word.text == "read"] == ["ɛ", "i"]
+    assert [word.phonemes[1] for word in words if word.text == "read"] == ["ˈɛ", "ˈi"]
 
 
 def test_a_letter_is_its_name_and_an_article_is_not() -> None:
     a, _, _, letter = phonemize("A dog or A")
-    assert (a.phonemes, letter.phonemes) == (("ə",), ("eɪ",))
-    assert ["".join(w.phonemes) for w in phonemize("FBI's PCs")] == ["ɛf", "bi", "aɪz", "pi", "siz"]
+    assert (a.phonemes, letter.phonemes) == (("ə",), ("ˈeɪ",))
+    assert ["".join(w.phonemes) for w in phonemize("FBI's PCs")] == [
+        "ˈɛf",
+        "bˈi",
+        "ˈaɪz",
+        "pˈi",
+        "sˈiz",
+    ]
 
 
 def test_a_blank_line_ends_a_sentence_and_a_line_break_does_not() -> None:
     first, second, _ = phonemize("one\ntwo\n\nthree")
-    assert (first.pause, second.pause) == ("none", "sentence")
+    assert (first.sign, second.sign) == ("", ".")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,9 @@ def test_errors_are_one_sentence(text: str, message: str) -> None:
 
 def test_every_phoneme_is_in_the_inventory() -> None:
     words = phonemize("A quick brown fox jumps over the lazy dog; measure beige oil! Zzyzx qwrt.")
-    assert {p for word in words for p in word.phonemes} <= set(PHONEMES[: NEEDED["en"]])
+    found = {p for word in words for p in word.phonemes}
+    assert found <= set(PHONEMES) and {as_known(p, 41) for p in found} <= set(PHONEMES[:41])
+    assert "ˈɔɪ" in found and as_known("_?", 41) == "_" and as_known("_?", 93) == "_?"
 
 
 def test_the_preview_says_what_will_be_said_and_what_cannot() -> None:
@@ -151,8 +161,11 @@ def test_a_model_that_speaks_no_japanese_says_so() -> None:
         read_text("12", NEEDED["en"], "ja")
     transcript = Transcript((TimedPhoneme("h", 0.0, 0.3), TimedPhoneme("ɾ", 0.3, 0.5)))
     with pytest.raises(ValueError, match="does not know the phonemes ɾ: use those of English"):
-        check_transcript(transcript, NEEDED["en"])
-    check_transcript(transcript, NEEDED["ja"])
+        known_transcript(transcript, NEEDED["en"])
+    assert known_transcript(transcript, NEEDED["ja"]) == transcript
+    marked = Transcript((TimedPhoneme("ˈɑ", 0.0, 0.3), TimedPhoneme("_?", 0.3, 0.5)))
+    assert known_transcript(marked, len(PHONEMES)) == marked
+    assert [p.phoneme for p in known_transcript(marked, 41).phonemes] == ["ɑ", "_"]
 
 
 def test_a_transcript_names_what_cannot_be_spoken() -> None:

@@ -7,14 +7,14 @@ from mutual_forcing.text.kana import _MORAS, in_english, mora_phonemes
 from mutual_forcing.text.phonemes import read
 
 READINGS = {
-    "こんにちは、世界！": "koɲɲiʨiβa, sekai.",
+    "こんにちは、世界！": "koɲɲiʨiβa, sekai!",
     "私は学生です。": "βataɕi βa ɡakɯseː desɨ.",
     "東京へ行きます。": "toːkʲoː e ikʲi masɨ.",
     "今日は一昨日より暑い": "kʲoː βa ototoi joɾʲi aʦɨi.",
     "きゃりーぱみゅぱみゅ": "kʲaɾʲiːpamʲɨpamʲɨ.",
     "コンピューター": "kompʲɨːtaː.",
     "ヴァイオリン": "vaioɾʲiɴ.",
-    "すご〜い！": "sɨɡoːi.",
+    "すご〜い！": "sɨɡoːi!",
     "ﾊﾝｶｸｶﾞﾅ": "haŋkakɯɡana.",
     "人々": "çitobʲito.",
     "切手を買った": "kʲiʔte o kaʔ ta.",
@@ -62,9 +62,8 @@ LATIN = {
 
 
 def said(text: str) -> str:
-    marks = {"none": "", "comma": ",", "sentence": "."}
     words = read(text, "ja").words
-    return " ".join("".join(word.phonemes) + marks[word.pause] for word in words)
+    return " ".join("".join(word.phonemes) + word.sign for word in words)
 
 
 def sounds(text: str) -> str:
@@ -100,8 +99,8 @@ def test_what_cannot_be_said_is_named(text: str, unspoken: tuple[str, ...]) -> N
 
 def test_pauses() -> None:
     words = read("はい、そうです。\n\n「本」です……ね", "ja").words
-    assert [w.text for w in words if w.pause == "comma"] == ["はい", "です"]
-    assert [w.text for w in words if w.pause == "sentence"] == ["です", "ね"]
+    assert [w.text for w in words if w.sign == ","] == ["はい", "です"]
+    assert [w.text for w in words if w.sign in (".", "?", "!")] == ["です", "ね"]
 
 
 def test_every_kana_has_phonemes_of_the_inventory() -> None:

@@ -123,5 +123,5 @@ def test_a_phrase_is_english_text_and_says_how_to_translate_it():
 def test_html_escapes_values_and_keeps_emphasis():
     html = say("player.broke-off", reason='<img src=x onerror="1">').html()
     assert "<img" not in html and "&lt;img" in html
-    assert "<b>2 lanes</b>" in say("expect.lanes", count=2, seconds="9").html()
+    assert "<b>2 variants</b>" in say("expect.variants", count=2, seconds="9").html()
     assert 'title="Motion" data-t-title="figure.motion"' in say("figure.motion").attribute("title")

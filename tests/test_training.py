@@ -12,6 +12,7 @@ import torch
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.streaming import BRANCHES
 from training.data.dataset import Corpus
 from training.data.latents import Dropout, LatentDataset
@@ -219,7 +220,7 @@ def test_corpus_rows_are_whole(corpus_folder: Path) -> None:
     for clip in corpus.clips:
         row = clip.row
         assert clip.frames == 16 * clip.chunks == len(row["mouth_openness"])
-        assert clip.read_audio().shape == (clip.frames * 640,)
+        assert clip.read_audio().shape == (clip.frames * SAMPLE_RATE // 25,)
         assert clip.read_frames(8, 4).shape == (4, 128, 128, 3)
         ends = [p.end for p in clip.transcript.phonemes]
         assert ends == sorted(ends) and ends[-1] <= row["seconds"] + 1e-3

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.text.inventory import plain
 from training.data import kokoro
 from training.data.synthesize import CorpusOptions, _pick_voice
 from training.data.voices import VOICE_SETS, speak
@@ -23,7 +24,7 @@ def test_phonemes_are_where_their_sound_is(voice: str) -> None:
     time, wanted = (np.arange(count) + 0.5) / 200, np.zeros(count)
     for phone in speech.phonemes:
         inside = (time >= phone.start) & (time < phone.end)
-        wanted[inside] = (phone.phoneme[0] in LOUD) - float(phone.phoneme[0] in QUIET)
+        wanted[inside] = (plain(phone.phoneme)[0] in LOUD) - float(plain(phone.phoneme)[0] in QUIET)
     shifts = range(-12, 13)
     fit = [np.corrcoef(np.roll(wanted, shift)[20:-20], level[20:-20])[0, 1] for shift in shifts]
     best = shifts[int(np.argmax(fit))] * 5

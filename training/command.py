@@ -11,11 +11,17 @@ from .trainer import Interrupted
 
 INTERRUPTED = 130
 """Exit status after a Ctrl-C, as shells have it."""
+OURS = ("training", "mutual_forcing", "__main__")
+"""Whose progress is told; of other libraries only warnings are. (The exporting one names its logger after
+its file, so that it cannot be told by its own name.)
+"""
 
 
 def run(action: Callable[[], None]) -> int:
     """Run `action` with progress on the log; returns the exit status. SIGTERM ends it as Ctrl-C does."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         action()

@@ -28,6 +28,7 @@ from mutual_forcing.metrics import report
 from .command import run
 from .data.dataset import Corpus
 from .evaluation.comparison_tables import Clips, Rows, differences, long_table, modes, spread, table
+from .evaluation.long import OPENING_SECONDS
 from .evaluation.rows import read_rows
 from .export import commit
 from .import_checkpoint import ORIGIN, import_checkpoint
@@ -52,8 +53,8 @@ class MethodComparison:
     """Where it happens, how long every method trains, and how it is evaluated.
 
     sampling: step counts as for training.evaluate. seed: of the evaluation. seeds: of the training; every
-    method is trained with each. long_seconds: of one long stream for each method, 0 for none. workers: how
-    many processes run at the same time.
+    method is trained with each. long_seconds: of one long stream for each method, 0 for none; opening: of
+    what it says at both ends. workers: how many processes run at the same time.
     """
 
     base: Workspace
@@ -65,6 +66,7 @@ class MethodComparison:
     seed: int
     seeds: tuple[int, ...] = (0,)
     long_seconds: float = 0.0
+    opening: float = OPENING_SECONDS
     workers: int = 1
 
 
@@ -194,7 +196,8 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     evaluate = _command(
         "training.evaluate", *once, checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
         out=_judged(entry), clips=comparison.clips, steps=sampling_of(name, comparison.sampling),
-        seed=comparison.seed, **{"long-seconds": comparison.long_seconds},
+        seed=comparison.seed,
+        **{"long-seconds": comparison.long_seconds, "opening-seconds": comparison.opening},
     )  # fmt: skip
     trained = () if name == "joint" else (f"train {entry.label}",)
     made = f"export {entry.label}"
@@ -320,6 +323,12 @@ def main() -> int:
     parser.add_argument(
         "--long-seconds", type=float, default=30.0, help="of long streams, 0 for none"
     )
+    parser.add_argument(
+        "--opening-seconds",
+        type=float,
+        default=OPENING_SECONDS,
+        help="what a long stream says at both ends, so that these can be compared",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the evaluation")
     parser.add_argument("--seeds", default="0", help="of the training, such as 0,1,2")
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
@@ -350,6 +359,7 @@ def _compare(options: argparse.Namespace) -> None:
         seed=options.seed,
         seeds=tuple(map(int, seeds)),
         long_seconds=options.long_seconds,
+        opening=options.opening_seconds,
         workers=options.workers or workers_for(base.device),
     )
     begin(base, options.checkpoint, options.corpus, options.hours)

@@ -84,13 +84,16 @@ def _streams(
     out: Path,
     seed: int,
 ) -> None:
-    """The long streams of the suite, beside the truth of the same sentences; means over the characters."""
-    scripts = long.write_scripts(pool(judge), suite.long_seconds, suite.long_streams)
+    """The long streams of the suite, beside the truth of the same sentences (one of the ceilings); means over
+    the characters.
+    """
+    scripts = long.write_scripts(pool(judge), suite.long_seconds, suite.long_streams, suite.opening)
     settings = {(s := Setting.parse(text)).name: s for text in suite.long_steps}
-    for name in ("ground truth", *settings):
+    for name in ("ground truth", *settings) if suite.ceilings else settings:
         streams = []
         for number, script in enumerate(tqdm(scripts, desc=f"long, {name}"), start=1):
             said = f"{script.clips[0].index} {len(script.clips)} {script.seconds:g}"
+            said += f" {script.opening:g}"
             made_by = f"{judge.digest} {generator.system.digest} {seed} {said}"
             kept = long.kept_stream(out, f"{name} {number}", made_by)
             if kept is None:
@@ -169,6 +172,11 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--long-seconds", type=float, help="length of the long streams, 0 for none")
     parser.add_argument("--long-streams", type=int, help="characters of the long streams")
     parser.add_argument(
+        "--opening-seconds",
+        type=float,
+        help="what long streams say at both ends, so that these can be compared; default: 10",
+    )
+    parser.add_argument(
         "--no-ceilings", action="store_true", help="leave out what no transformer has a part in"
     )
     parser.add_argument(
@@ -194,6 +202,8 @@ def suite_of(options: argparse.Namespace) -> Suite:
         suite = replace(suite, long_seconds=options.long_seconds)
     if options.long_streams is not None:
         suite = replace(suite, long_streams=options.long_streams)
+    if options.opening_seconds is not None:
+        suite = replace(suite, opening=options.opening_seconds)
     counts = (suite.clips, suite.multi_clips, suite.slow_clips, suite.long_streams)
     if min(counts) < 1 or options.seed < 0:
         raise ValueError(
@@ -201,6 +211,8 @@ def suite_of(options: argparse.Namespace) -> Suite:
         )
     if suite.long_seconds and not 5 <= suite.long_seconds <= 590:
         raise ValueError("Long streams must last 5 to 590 seconds, or 0 for none.")
+    if suite.opening < 1:
+        raise ValueError("What long streams say at both ends must last a second or more.")
     return suite
 
 

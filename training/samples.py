@@ -33,9 +33,10 @@ def continue_from_references(
     """Generate every chunk of `batch` from its text and references alone. The sampler must be unguided."""
     cache = _reference_cache(system, batch, branches, sampler)
     generator = torch.Generator(batch.video.device).manual_seed(seed)
-    clean = batch.clean(branches).modalities
-    length = next(iter(clean.values())).shape[1]
-    made = continue_clip(system.model, batch, clean, 0, length, sampler, generator, cache=cache)
+    clean = batch.clean(branches)
+    made = continue_clip(
+        system.model, batch, clean.modalities, 0, clean.shape[1], sampler, generator, cache=cache
+    )
     return AVLatents.of({n: torch.cat([c[n] for c in made], 1) for n in branches})
 
 
@@ -91,9 +92,8 @@ def write_samples_sheet(
 
 def _difference(ours: AVLatents, others: AVLatents) -> float:
     """RMS difference of standardised latents over that of independent ones."""
-    pairs = zip(ours.modalities.values(), others.modalities.values(), strict=True)
-    squares = [float((a - b).square().mean()) for a, b in pairs]
-    return (sum(squares) / len(squares) / 2) ** 0.5
+    squares = ours.zip(others, lambda a, b: (a - b).square().mean()).modalities.values()
+    return float(sum(squares) / len(squares) / 2) ** 0.5
 
 
 def _clip_sample(system: System, latents: AVLatents, canvas: Canvas) -> Excerpt:

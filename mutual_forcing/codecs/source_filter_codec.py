@@ -1,13 +1,13 @@
 """Source-filter codec: 960 samples at 24 kHz to one latent, and back as voiced and unvoiced sound, filtered.
 
-The decoder is a causal ConvNeXt that predicts, a hundred times a second, a pitch and two spectral envelopes.
+The decoder is a causal ConvNeXt that predicts, 200 times a second, a pitch and two spectral envelopes.
 A train of pulses at that pitch through the first and white noise through the second are overlapped and
 added. A voice so needs no critics to sound clear: its harmonics are exact whatever the envelopes are (as in
 WORLD, Morise 2016; DDSP, Engel 2020; NSF, Wang 2019).
 
 Frame i covers samples i * HOP .. i * HOP + FRAME, and all that its source needs is the phase of the pitch in
 its middle: streaming carries one phase, the samples still to be overlapped, and how much noise was used.
-Shape letters: B batch, N samples, T latents, F frames (4 T), K bins (FRAME / 2 + 1).
+Shape letters: B batch, N samples, T latents, F frames (8 T), K bins (FRAME / 2 + 1).
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from ..config import SourceFilterConfig
 from .stft_codec import ConvNeXtBlock
 
 RATE = 24_000
-HOP = 240
-FRAME = 960
+HOP = 120
+FRAME = 480
 SAMPLES_PER_LATENT = 960
 FRAMES_PER_LATENT = SAMPLES_PER_LATENT // HOP
+STEPS_PER_LATENT = 4
+"""In which both networks compute within a latent: each step of the decoder makes two frames."""
+STEP = SAMPLES_PER_LATENT // STEPS_PER_LATENT
 BINS = FRAME // 2 + 1
 LOWEST_PITCH, HIGHEST_PITCH = 50.0, 600.0
 HIGHEST_HARMONIC = 11_500.0
@@ -62,7 +65,7 @@ class Frames:
 
 
 class Analysis(nn.Module):
-    """Waveform [B, N] to what the encoder sees [B, features, N / HOP], centred on multiples of HOP."""
+    """Waveform [B, N] to what the encoder sees [B, features, N / STEP], centred on multiples of STEP."""
 
     short: Tensor
     long: Tensor
@@ -78,10 +81,10 @@ class Analysis(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         with torch.autocast(audio.device.type, enabled=False):  # logarithms need fp32
             short, long = (
-                torch.stft(audio.float(), len(w), HOP, window=w, return_complex=True).abs()
+                torch.stft(audio.float(), len(w), STEP, window=w, return_complex=True).abs()
                 for w in (self.short, self.long)
             )
-            count = audio.shape[-1] // HOP
+            count = audio.shape[-1] // STEP
             seen = self.filters @ short[..., :count], long[:, :PITCH_BINS, :count] / 2
             return torch.log(torch.cat(seen, 1) + 1e-3)
 
@@ -95,7 +98,7 @@ class SourceFilterEncoder(nn.Module):
         self.analysis = Analysis(config.mel_bins)
         self.input = nn.Conv1d(self.analysis.features, width, 3, padding=1)
         self.fine = nn.ModuleList(ConvNeXtBlock(width, causal=False) for _ in range(2))
-        self.down = nn.Conv1d(width, width, FRAMES_PER_LATENT, stride=FRAMES_PER_LATENT)
+        self.down = nn.Conv1d(width, width, STEPS_PER_LATENT, stride=STEPS_PER_LATENT)
         count = config.encoder_blocks - 2
         self.coarse = nn.ModuleList(ConvNeXtBlock(width, causal=False) for _ in range(count))
         self.out = nn.Conv1d(width, config.latent_channels, 1)
@@ -120,16 +123,19 @@ class SourceFilterDecoder(nn.Module):
         super().__init__()
         width = config.decoder_width
         self.input = nn.Conv1d(config.latent_channels, width, 1)
-        self.coarse = nn.ModuleList(ConvNeXtBlock(width, causal=True) for _ in range(2))
-        self.up = nn.Conv1d(width, width * FRAMES_PER_LATENT, 1)
-        count = config.decoder_blocks - 2
+        self.coarse = nn.ModuleList(ConvNeXtBlock(width, causal=True) for _ in range(3))
+        self.up = nn.Conv1d(width, width * STEPS_PER_LATENT, 1)
+        count = config.decoder_blocks - 3
         self.fine = nn.ModuleList(ConvNeXtBlock(width, causal=True) for _ in range(count))
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, 2 * BINS + 1)
+        frames = FRAMES_PER_LATENT // STEPS_PER_LATENT
+        self.out = nn.Linear(width, frames * (2 * BINS + 1))
         with torch.no_grad():
             self.out.weight.mul_(0.3)
-            self.out.bias[:BINS], self.out.bias[BINS:] = -4.0, -7.0
-            self.out.bias[-1] = 0.0
+            voiced, unvoiced, pitch = self.out.bias.view(frames, -1).split((BINS, BINS, 1), 1)
+            voiced.fill_(-4.0)
+            unvoiced.fill_(-7.0)
+            pitch.zero_()
         self.register_buffer("window", torch.hann_window(FRAME), persistent=False)
         noise = torch.randn(NOISE_SAMPLES, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
@@ -144,11 +150,12 @@ class SourceFilterDecoder(nn.Module):
         for block in self.coarse:
             hidden, last = block(hidden, next(before))
             kept.append(last)
-        hidden = self.up(hidden).unflatten(1, (-1, FRAMES_PER_LATENT)).transpose(2, 3).flatten(2)
+        hidden = self.up(hidden).unflatten(1, (-1, STEPS_PER_LATENT)).transpose(2, 3).flatten(2)
         for block in self.fine:
             hidden, last = block(hidden, next(before))
             kept.append(last)
         out = self.out(self.norm(hidden.transpose(1, 2))).float()
+        out = out.unflatten(-1, (-1, 2 * BINS + 1)).flatten(1, 2)
         voiced, unvoiced, pitch = out.split((BINS, BINS, 1), -1)
         low, high = math.log(LOWEST_PITCH), math.log(HIGHEST_PITCH)
         hertz = torch.exp(low + (high - low) * torch.sigmoid(pitch[..., 0]))
@@ -157,7 +164,7 @@ class SourceFilterDecoder(nn.Module):
     def synthesize(
         self, frames: Frames, state: SourceFilterState | None, start: int = 0
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Sound [B, 240 F] of frames; then phase, overlap and number of frames as the state keeps them.
+        """Sound [B, 120 F] of frames; then phase, overlap and number of frames as the state keeps them.
 
         start: where in the noise a stream begins.
         """

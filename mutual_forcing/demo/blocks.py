@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,14 @@ import gradio as gr
 
 from . import validation
 from .limits import Limits
-from .rate_limit import WaitingRequests, ticket_of
+from .rate_limit import Requests, ticket_of
 from .texts import english
 
 if TYPE_CHECKING:
     import uvicorn
+
+
+log = logging.getLogger(__name__)
 
 
 class Page(gr.Blocks):
@@ -30,16 +34,31 @@ class Page(gr.Blocks):
             options: those of `gr.Blocks`.
         """
         super().__init__(**options)
-        self.waiting = WaitingRequests(limits.waiting)
+        self.requests = Requests(limits.waiting)
 
     async def process_api(
         self, block_fn: Any, inputs: list[Any], *args: Any, request: Any = None, **options: Any
     ) -> dict[str, Any]:
-        """Run an event; its request does not wait any more."""
-        ticket = ticket_of(request)
+        """Run an event, or a generator's next step; its request does not wait any more.
+
+        Raises gr.Error, with one sentence, for whatever goes wrong.
+        """
+        ticket, goes_on = ticket_of(request), False
         if ticket:
-            self.waiting.start(ticket)
-        return await super().process_api(block_fn, inputs, *args, request=request, **options)
+            ticket.waiting = False
+        try:
+            output = await super().process_api(block_fn, inputs, *args, request=request, **options)
+            goes_on = output.get("is_generating", False)
+        except gr.Error:
+            raise
+        except Exception as error:
+            # An event's data (which picture of a gallery was clicked) may be wrong in any way, too.
+            log.warning("%s failed.", block_fn.api_name, exc_info=error)
+            raise gr.Error(_failed(error), print_exception=False) from error
+        finally:
+            if ticket and not goes_on:
+                self.requests.finish(ticket)
+        return output
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any
@@ -62,6 +81,10 @@ class Page(gr.Blocks):
     def get_api_info(self, *args: Any, **options: Any) -> Any:
         """Return the description of the API, in English and with the true types of choices."""
         return _described(super().get_api_info(*args, **options))
+
+
+def _failed(error: Exception) -> str:
+    return f"The request could not be answered ({type(error).__name__})."
 
 
 def _described(value: Any) -> Any:

@@ -38,7 +38,7 @@ def ffmpeg_problem() -> str:
     if shutil.which("ffmpeg" if program == "auto-detect" else program):
         return ""
     return (
-        "ffmpeg is missing (apt-get install ffmpeg): Compare cannot write its film of all lanes; "
+        "ffmpeg is missing (apt-get install ffmpeg): Compare cannot write its film of all variants; "
         "everything else works."
     )
 
@@ -51,7 +51,7 @@ def write_grid(
     Raises ValueError when there is no variant, RuntimeError or OSError when ffmpeg fails.
     """
     if not variants:
-        raise ValueError("No lane is finished: there is nothing to show.")
+        raise ValueError("No variant is finished: there is nothing to show.")
     from moviepy import ColorClip, CompositeVideoClip, ImageClip, VideoFileClip, clips_array
 
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:

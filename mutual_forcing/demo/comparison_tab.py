@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from html import escape
@@ -20,8 +20,10 @@ from .comparison_grid import write_grid
 from .comparison_view import player_message, plots_html, table_html
 from .components import MODEL, QUIET, character, number, read, session_id_of, style, user_errors
 from .inputs import AUTOMATIC, DRIVES, SIZE, WHOLE, Form, slow_size
+from .leaving import Departure, while_there
 from .limits import Limits
 from .progress import failed_message, failure
+from .rate_limit import departure_of
 from .sessions import SessionManager
 from .texts import Phrase, say
 from .texts import text as t
@@ -111,7 +113,7 @@ def _request_column(
     emotion, motion = style("compare")
     with gr.Accordion(t("ask.advanced"), open=False):
         with gr.Row():
-            seed = number(t("ask.seed"), t("ask.seed-lanes"), precision=0)
+            seed = number(t("ask.seed"), t("ask.seed-variants"), precision=0)
             guidance = number(t("ask.guidance"), t("ask.guidance-info"))
             seconds = number(t("ask.seconds"), t("ask.seconds-info"))
         language = spoken.language_choice(generator, "compare")
@@ -155,7 +157,7 @@ def _connect(
     event = results.start.click(on_page, inputs_, outputs, api_visibility="private", **MODEL)
     event.failure(_failed, outputs=outputs[:3], **QUIET)
     files = [
-        gr.File(visible=False, label="All lanes (MP4), or nothing where it cannot be written"),
+        gr.File(visible=False, label="All variants (MP4), or nothing where it cannot be written"),
         gr.File(visible=False, label="Figures (CSV)"),
         gr.JSON(visible=False, label="Figures"),
     ]
@@ -175,7 +177,7 @@ def _endpoints(comparisons: ComparisonManager) -> tuple[Callable, Callable]:
     def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
         with user_errors():
             job = _job(comparisons.sessions.limits, session_id_of(request), *values)
-            yield from _show(comparisons, job)
+            yield from _show(comparisons, job, departure_of(request))
 
     def compare(
         picture: str, text: str, steps: list[int], emotion: str, motion: str,
@@ -184,15 +186,15 @@ def _endpoints(comparisons: ComparisonManager) -> tuple[Callable, Callable]:
     ) -> tuple[str | None, str, list[dict[str, Any]]]:  # fmt: skip
         """Make the same film with each number of steps.
 
-        Returns the lanes side by side as one MP4, the figures as CSV, and as a list of rows.
+        Returns the variants side by side as one MP4, the figures as CSV, and as a list of rows.
 
         Args:
             picture: an uploaded picture of the character.
             text: what they say; every row names as "unspoken" what of it cannot be spoken.
-            steps: up to 6 of the listed numbers of denoising steps a chunk; one lane each.
+            steps: up to 6 of the listed numbers of denoising steps a chunk; one variant each.
             emotion: one of the listed emotions.
             motion: one of the listed kinds of motion.
-            seed: a whole number from 0, the same for all lanes.
+            seed: a whole number from 0, the same for all variants.
             guidance: Multi mode's guidance, 1 to 10; 0 for the default.
             seconds: length of the films; 0 for as long as the words need.
             size: pixels on the films' shorter side, one of those listed; never beyond the picture's own.
@@ -204,11 +206,11 @@ def _endpoints(comparisons: ComparisonManager) -> tuple[Callable, Callable]:
             asked = (picture, text, steps, emotion, motion, seed, guidance, seconds)
             limits = comparisons.sessions.limits
             job = _job(limits, session_id_of(request), *asked, size, framing, face, language)
-            run = _run_to_end(comparisons, job)
+            run = _run_to_end(comparisons, job, departure_of(request))
         unspoken = _unspoken(comparisons, run)
         rows = [{**comparison.rounded(row), "unspoken": unspoken} for row in run.metrics]
         if not rows:
-            stopped = "The comparison was stopped before its first lane was finished."
+            stopped = "The comparison was stopped before its first variant was finished."
             raise gr.Error(run.problem or stopped, print_exception=False)
         grid = _grid_or_none(comparisons, run)
         return (str(grid) if grid else None), str(_write_csv(run)), rows
@@ -230,11 +232,18 @@ def _job(limits: Limits, session_id: str, *values: Any) -> _Job:
     return _Job(session_id, form.request(limits), counts, form.face_number())
 
 
-def _run_to_end(comparisons: ComparisonManager, job: _Job) -> ComparisonRun:
+def _updates(
+    comparisons: ComparisonManager, job: _Job, departure: Departure
+) -> Generator[ComparisonRun, None, None]:
+    """Make the variants while the client is there."""
+    return while_there(departure, comparisons.run(*job), lambda: comparisons.forget(job.session_id))
+
+
+def _run_to_end(comparisons: ComparisonManager, job: _Job, departure: Departure) -> ComparisonRun:
     """Make all variants. After a failure, the finished ones are returned with the problem."""
     run = None
     try:
-        for update in comparisons.run(*job):
+        for update in _updates(comparisons, job, departure):
             run = update
     except ValueError:
         raise
@@ -267,11 +276,11 @@ def _too_large(sessions: SessionManager, request: GenerationRequest, counts: lis
     return slow.html() if isinstance(slow, Phrase) else ""
 
 
-def _show(comparisons: ComparisonManager, job: _Job) -> Iterator[tuple]:
+def _show(comparisons: ComparisonManager, job: _Job, departure: Departure) -> Iterator[tuple]:
     """Yield the outputs of the page while the variants are made; finished ones are always kept."""
     run, shown = None, -1
     try:
-        with closing(comparisons.run(*job)) as updates:
+        with closing(_updates(comparisons, job, departure)) as updates:
             for run in updates:
                 new = len(run.metrics) != shown
                 shown = len(run.metrics)
@@ -282,7 +291,7 @@ def _show(comparisons: ComparisonManager, job: _Job) -> Iterator[tuple]:
         log.exception("A comparison failed.")
         if run is None or not run.metrics:
             raise gr.Error(failure(error), print_exception=False) from error
-        run.problem = f"{failure(error)} The lanes that were finished are kept."
+        run.problem = f"{failure(error)} The variants that were finished are kept."
     if run is None or not run.folder.is_dir():  # The visitor has left.
         return
     if run.problem:
@@ -385,7 +394,7 @@ def _connect_expectation(
             return _line("" if told else escape(str(error)))
         if not seconds:
             return _line(say("expect.measuring").html())
-        expected = say("expect.lanes", count=len(counts), seconds=f"{seconds:.0f}")
+        expected = say("expect.variants", count=len(counts), seconds=f"{seconds:.0f}")
         return _line(f"{expected.html()} {_too_large(sessions, request, counts)}")
 
     def tick(*values: Any) -> tuple[str, gr.Timer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from . import framing, spoken
 from .components import MODEL, QUIET, session_id_of, user_errors
 from .framing import FramingControls
 from .inputs import AUTOMATIC, DRIVES, SIZE, WHOLE, Form, preflight, preflight_problem
+from .leaving import Departure, while_there
 from .progress import Progress, failed_message, failure
-from .rate_limit import add_refusal
+from .rate_limit import add_refusal, departure_of
 from .sessions import SessionManager
 
 log = logging.getLogger(__name__)
@@ -83,10 +84,10 @@ def _endpoints(sessions: SessionManager) -> tuple[Callable, Callable, Callable]:
             yield from _show(sessions, request, sessions.proceed(session_id_of(request), text))
 
     def generate(
-        picture: str, text: str, sound: str | None = None, sound_use: str = DRIVES,
-        emotion: str = "neutral", motion: str = "calm", steps: float = 4, seed: float = 0,
-        guidance: float = 0, seconds: float = 0, window: float = 0, size: float = SIZE,
-        framing: str = WHOLE, face: float = 1, language: str = AUTOMATIC,
+        picture: str, text: str, request: gr.Request, sound: str | None = None,
+        sound_use: str = DRIVES, emotion: str = "neutral", motion: str = "calm", steps: float = 4,
+        seed: float = 0, guidance: float = 0, seconds: float = 0, window: float = 0,
+        size: float = SIZE, framing: str = WHOLE, face: float = 1, language: str = AUTOMATIC,
     ) -> str:  # fmt: skip
         """Make a whole clip and return it as an MP4 file with its settings as JSON in the comment.
 
@@ -114,17 +115,18 @@ def _endpoints(sessions: SessionManager) -> tuple[Callable, Callable, Callable]:
         )  # fmt: skip
         session_id = f"api-{secrets.token_urlsafe(16)}"
         with user_errors():
-            path = _whole_clip(sessions, session_id, form)
+            path = _whole_clip(sessions, session_id, form, departure_of(request))
         sessions.release(session_id)
         return path
 
     return talk, proceed, generate
 
 
-def _whole_clip(sessions: SessionManager, session_id: str, form: Form) -> str:
+def _whole_clip(sessions: SessionManager, session_id: str, form: Form, departure: Departure) -> str:
     """Stream to the end and return the path of the clip."""
     try:
-        for _ in sessions.begin(session_id, form.request(sessions.limits), form.face_number()):
+        stream = sessions.begin(session_id, form.request(sessions.limits), form.face_number())
+        for _ in while_there(departure, stream, lambda: sessions.forget(session_id)):
             pass
     except ValueError:
         raise
@@ -142,9 +144,11 @@ def _whole_clip(sessions: SessionManager, session_id: str, form: Form) -> str:
 
 
 def _show(
-    sessions: SessionManager, request: gr.Request, stream: Iterator[Progress]
+    sessions: SessionManager, request: gr.Request, stream: Generator[Progress, None, None]
 ) -> Iterator[Any]:
     """Yield the outputs of the page while a stream runs, and the clip when it ends or fails."""
+    session_id = session_id_of(request)
+    stream = while_there(departure_of(request), stream, lambda: sessions.forget(session_id))
     running = (gr.update(interactive=True), gr.update(visible=False), gr.update())
     progress = None
     try:
@@ -158,7 +162,7 @@ def _show(
             log.exception("A stream could not be started.")
             raise gr.Error(failure(error), print_exception=False) from error
         gr.Warning(f"{failure(error)} What was made until then is kept.")
-    session = sessions.session_of(session_id_of(request))
+    session = sessions.session_of(session_id)
     if session is None or progress is None:
         return
     finished = progress if progress.done else progress.broken_off()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 import torch
 
-from mutual_forcing.types import AVChunk, GenerationRequest
+from mutual_forcing.types import AVChunk, GenerationRequest, StreamPlan
 
 if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator, StreamState
 
 MOST_SECONDS = 120
-"""Length of a lease. Longer leases wait longer and count more against a visitor's quota."""
+"""The longest lease. Longer ones wait longer, and a visitor whose quota is shorter gets none."""
+_START_SECONDS, _CHUNK_SECONDS, _NFE_SECONDS = 20.0, 0.15, 0.02
+"""What a lease is given for its start, a chunk's pictures and one evaluation of the network: with room."""
 Stream = Callable[[GenerationRequest, "StreamState"], Generator[AVChunk, None, None]]
 
 
@@ -38,6 +41,12 @@ def report_startup() -> None:
         startup()
 
 
+def lease_seconds(plan: StreamPlan) -> int:
+    """Return for how many seconds a stream borrows a GPU: for no more than it needs."""
+    work = plan.chunks * (_CHUNK_SECONDS + plan.nfe_per_chunk * _NFE_SECONDS)
+    return min(MOST_SECONDS, math.ceil(_START_SECONDS + work))
+
+
 def lease(generator: StreamingGenerator) -> Stream:
     """Return `generator.stream`, on ZeroGPU wrapped in one GPU lease for each stream.
 
@@ -49,7 +58,10 @@ def lease(generator: StreamingGenerator) -> Stream:
         return lambda request, state: generator.stream(request, state=state)
     import spaces  # pyright: ignore[reportMissingImports] # only Spaces have it
 
-    @spaces.GPU(duration=MOST_SECONDS)
+    def duration(request: GenerationRequest) -> int:
+        return lease_seconds(generator.plan(request))
+
+    @spaces.GPU(duration=duration)
     def borrowed(request: GenerationRequest) -> Generator[AVChunk, None, None]:
         if torch.cuda.is_available():
             generator.device = torch.device("cuda")

@@ -92,7 +92,7 @@ class LiveManager:
             stream.stop(say("live.stopped"))
 
     def forget(self, session_id: str) -> None:
-        """End the visitor's stream and remove its clip."""
+        """End the visitor's stream at once and remove its clip."""
         self._streams.drop(session_id)
 
     def save(self, session_id: str) -> Path | None:
@@ -110,7 +110,7 @@ class LiveManager:
         return stream.clip
 
     def _release(self, _: str, stream: LiveStream) -> None:
-        stream.stop()
+        stream.abandon()
         self.sessions.videos.drop(stream.video_id)
         if stream.clip:
             stream.clip.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import StreamMuxer
+from mutual_forcing.streaming import AbandonedError
 from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest
 
 from .inputs import caption, style_of
@@ -37,12 +38,12 @@ class LiveLimits:
     """When a stream ends by itself.
 
     Attributes:
-        quiet: seconds without text.
+        quiet: seconds without text; long enough to think of a sentence and type it.
         longest: seconds of video.
         minutes: time since the start.
     """
 
-    quiet: float = 15.0
+    quiet: float = 30.0
     longest: float = 240.0
     minutes: float = 60.0
 
@@ -118,7 +119,8 @@ class LiveStream:
         self._muxer = StreamMuxer(*self._state.film_size)
         self._face = face
         self._lock = threading.Lock()  # Guards what may be changed between two chunks.
-        self._stop = threading.Event()
+        self._stop, self._abandoned = threading.Event(), threading.Event()
+        self._state.abandoned = lambda: self._abandoned.is_set() or model.closed.is_set()
         self._open = 0  # The first chunk that is not yet being made: changes hold from there.
         self._caption: str | None = None
         self._steps: int | None = None
@@ -177,6 +179,11 @@ class LiveStream:
         self._reason = self._reason or reason
         self._stop.set()
 
+    def abandon(self) -> None:
+        """End the stream at once: nobody wants the chunk in progress."""
+        self._abandoned.set()
+        self.stop()
+
     def data(self) -> Iterator[bytes]:
         """Yield what was made so far: a fragmented MP4, cut anywhere."""
         return self._video.film.blocks()
@@ -206,6 +213,8 @@ class LiveStream:
         try:
             with self._model.alone():
                 self._chunks(updates)
+        except AbandonedError:
+            log.info("A live stream was given up.")
         except Exception as error:
             log.exception("A live stream failed.")
             end, self.problem = error.with_traceback(None), failure(error)

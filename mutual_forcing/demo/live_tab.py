@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,11 @@ from .components import (
 )
 from .gpu import leased
 from .inputs import DRIVES, SIZE, WHOLE, Form, slow_size
+from .leaving import while_there
 from .live import LiveManager
 from .live_stream import LiveUpdate
 from .progress import failed_message, failure
+from .rate_limit import departure_of
 from .sessions import SessionManager
 from .texts import Phrase
 from .texts import text as t
@@ -248,7 +250,7 @@ def _change_endpoints(manager: LiveManager) -> tuple[Callable, Callable, Callabl
 def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
     def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
         with user_errors():
-            yield from _show(manager, session_id_of(request), *values)
+            yield from _show(manager, request, *values)
 
     def live(
         picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request,
@@ -271,7 +273,7 @@ def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
         with user_errors():
             form = _form(picture, text, emotion, motion, steps, size, framing, face)
             wanted = form.request(manager.sessions.limits)
-            last = _run_to_end(manager, session_id_of(request), wanted, form.face_number())
+            last = _run_to_end(manager, request, wanted, form.face_number())
         clip = manager.save(session_id_of(request))
         return (str(clip) if clip else None), last.timeline()
 
@@ -279,12 +281,12 @@ def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
 
 
 def _run_to_end(
-    manager: LiveManager, session_id: str, request: GenerationRequest, face: int = 1
+    manager: LiveManager, caller: gr.Request, request: GenerationRequest, face: int = 1
 ) -> LiveUpdate:
     """Run a stream and return its last update. What was made before a failure is kept."""
     last = None
     try:
-        for update in manager.run(session_id, request, face):
+        for update in _updates(manager, caller, request, face):
             last = update
     except ValueError:
         raise
@@ -294,6 +296,15 @@ def _run_to_end(
             raise ValueError(failure(error)) from error
     assert last is not None
     return last
+
+
+def _updates(
+    manager: LiveManager, caller: gr.Request, request: GenerationRequest, face: int
+) -> Generator[LiveUpdate, None, None]:
+    """Run the caller's stream while he is there."""
+    session_id = session_id_of(caller)
+    stream = manager.run(session_id, request, face)
+    return while_there(departure_of(caller), stream, lambda: manager.forget(session_id))
 
 
 def _form(
@@ -306,13 +317,13 @@ def _form(
     )  # fmt: skip
 
 
-def _show(manager: LiveManager, session_id: str, *values: Any) -> Iterator[tuple]:
+def _show(manager: LiveManager, caller: gr.Request, *values: Any) -> Iterator[tuple]:
     """Yield the outputs of the page while a stream runs, and the clip when it ends or fails."""
     update = None
     try:
         form = _form(*values)
         request = form.request(manager.sessions.limits)
-        with closing(manager.run(session_id, request, form.face_number())) as stream:
+        with closing(_updates(manager, caller, request, form.face_number())) as stream:
             for update in stream:
                 if not update.progress.done:
                     yield _outputs(update, running=True)
@@ -324,7 +335,7 @@ def _show(manager: LiveManager, session_id: str, *values: Any) -> Iterator[tuple
             raise gr.Error(failure(error), print_exception=False) from error
         gr.Warning(f"{failure(error)} What was made until then is kept.")
         update = replace(update, progress=update.progress.broken_off())
-    clip = manager.save(session_id)
+    clip = manager.save(session_id_of(caller))
     if update is not None:
         yield _outputs(update, running=False, clip=str(clip) if clip else None)
 

@@ -1,11 +1,13 @@
-"""ASGI middleware around the page: sizes of requests, room on disk, passwords, safe headers, and an end for
-endless responses.
+"""ASGI middleware around the page: sizes of requests, room on disk, passwords, safe headers, refusals in one
+sentence, and an end for endless responses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
+import logging
 import os
 import time
 from collections import deque
@@ -16,13 +18,14 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from .addresses import address_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = logging.getLogger(__name__)
 _MOST_JSON = 2**20
 """Bytes of a request without a file. Texts have 2000 characters, settings 64 KB."""
 _FORM = 2**16
@@ -37,6 +40,8 @@ _TRIES, _TRY_SECONDS = 5, 60.0
 _MOST_ADDRESSES = 10_000
 _LOOK_SECONDS = 5.0
 """How old the size of the uploads' folder may be."""
+_WRONG = "The request cannot be read: a value has the wrong type."
+_FAILED = "The request could not be answered."
 
 
 class SafeHeaders:
@@ -65,6 +70,59 @@ class SafeHeaders:
         await self.app(scope, receive, sent)
 
 
+class OneSentence:
+    """Answers what cannot be read or fails with one sentence and 400, as JSON: {"error": "..."}.
+
+    Gradio answers 500 to whatever an event refuses, FastAPI tells how it is built, and what its own answer
+    cannot hold (NaN) ends in a bare 500.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refusal, started, body = 0, False, b""
+
+        async def sent(message: Message) -> None:
+            nonlocal refusal, started, body
+            if message["type"] == "http.response.start" and message["status"] in (422, 500):
+                refusal = message["status"]
+            elif refusal and message["type"] == "http.response.body":
+                body += message.get("body", b"")
+            else:
+                started = True
+                await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+        except HTTPException:
+            raise
+        except Exception as error:
+            if started:
+                raise
+            # Without its traceback: strangers could fill the log with them.
+            log.warning("A request could not be answered (%s).", type(error).__name__)
+            log.debug("Where:", exc_info=error)
+            refusal = refusal or 500
+        if refusal:
+            told = _sentence(body) or (_WRONG if refusal == 422 else _FAILED)
+            await JSONResponse({"error": told}, 400)(scope, receive, send)
+
+
+def _sentence(body: bytes) -> str:
+    """Return the sentence of an event that refused; empty for other answers."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return ""
+    told = answer.get("error") if isinstance(answer, dict) else None
+    return told if isinstance(told, str) else ""
+
+
 class SameOrigin:
     """Refuses what other sites ask in the name of a visitor who has given the password to this one.
 
@@ -84,6 +142,26 @@ class SameOrigin:
             response = PlainTextResponse("This page is not used from other sites.", 403)
             await response(scope, receive, send)
             return
+        await self.app(scope, receive, send)
+
+
+class OwnLogout:
+    """Signs out one browser. Gradio would sign out all that share the name, and here all visitors do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["path"] == "/logout":
+            # Gradio forgets the token of the cookie that browsers send by HTTPS only.
+            headers = [
+                (name, value + b"; " + value.replace(b"access-token-unsecure-", b"access-token-"))
+                if name == b"cookie"
+                else (name, value)
+                for name, value in scope["headers"]
+            ]
+            scope = {**scope, "query_string": b"all_session=false", "headers": headers}
         await self.app(scope, receive, send)
 
 

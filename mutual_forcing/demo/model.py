@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mutual_forcing.streaming import AbandonedError
 from mutual_forcing.types import AVChunk, GenerationRequest
 
 from .gpu import lease
@@ -34,7 +35,7 @@ class Model:
     def __init__(self, generator: StreamingGenerator) -> None:
         self.generator = generator
         self.closed = threading.Event()
-        """When set, all streams end after the chunk in progress."""
+        """When set, all streams end at once."""
         self._lock = threading.Lock()
         self._stream = lease(generator)
 
@@ -73,8 +74,9 @@ class Model:
             request: what to generate.
             state: from `start`; it is advanced.
             stop: when set, the stream ends after the chunk in progress.
-            abandoned: when set, nobody reads the chunks any more.
+            abandoned: when set, nobody reads the chunks any more, and the one in progress is given up.
         """
+        state.abandoned = lambda: abandoned.is_set() or self.closed.is_set()
         chunks: queue.Queue[AVChunk | Exception | None] = queue.Queue(_WAITING_CHUNKS)
         # In the context of the event, which names the visitor to whom ZeroGPU lends a GPU.
         context = contextvars.copy_context()
@@ -111,6 +113,8 @@ class Model:
                         break
         except ClosedError:
             log.info("A stream was refused because the program ends.")
+        except AbandonedError:
+            log.info("A stream was given up.")
         except Exception as error:
             log.exception("Generation failed.")
             end = error.with_traceback(None)  # The traceback would keep tensors alive.

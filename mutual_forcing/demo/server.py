@@ -32,7 +32,9 @@ from .middleware import (
     DiskQuota,
     EndOpenResponses,
     LoginThrottle,
+    OneSentence,
     OpenResponses,
+    OwnLogout,
     SafeHeaders,
     SameOrigin,
 )
@@ -92,12 +94,13 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
     middleware = [
         Middleware(EndOpenResponses, responses=responses),
         Middleware(SafeHeaders, private=bool(limits.password)),
+        Middleware(OneSentence),
         Middleware(BodyLimit, upload=limits.upload_mb * 2**20),
         Middleware(DiskQuota, folder=Path(page.GRADIO_CACHE), most=limits.disk_mb * 2**20),
         Middleware(RateLimit, page=page),
     ]
     if limits.password:
-        middleware[2:2] = [Middleware(SameOrigin), Middleware(LoginThrottle)]
+        middleware[2:2] = [Middleware(SameOrigin), Middleware(LoginThrottle), Middleware(OwnLogout)]
     app = FastAPI(openapi_url=None, middleware=middleware, **options)
     app.state.page, app.state.responses = page, responses
 
@@ -250,10 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # Imported late, because it is slow; wrong arguments are reported first.
-    from mutual_forcing import StreamingGenerator
+    from mutual_forcing import StreamingGenerator, provenance
 
     try:
         limits = Limits.from_environment()
+        provenance.check()
         # On ZeroGPU only leases have a GPU, so the page itself runs on the CPU.
         device = options.device or ("cpu" if leased() else None)
         generator = StreamingGenerator.from_pretrained(options.checkpoint, device=device)

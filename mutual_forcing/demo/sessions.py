@@ -64,7 +64,7 @@ class Session:
     stop: threading.Event = field(default_factory=threading.Event)
     """When set, the stream ends after the chunk in progress."""
     abandoned: threading.Event = field(default_factory=threading.Event)
-    """When set, nobody reads the chunks any more."""
+    """When set, nobody reads the chunks any more, and the one in progress is given up."""
 
 
 class SessionManager:
@@ -89,8 +89,7 @@ class SessionManager:
         """End all streams, wait for the threads that use the model, and remove all files."""
         for callback in self._at_close:
             callback()
-        for session_id, session in self._sessions.items():
-            session.abandoned.set()
+        for session_id, _ in self._sessions.items():
             self.forget(session_id)
         self.model.close()
         if self._measuring:
@@ -112,7 +111,7 @@ class SessionManager:
             session.stop.set()
 
     def forget(self, session_id: str) -> None:
-        """End the visitor's stream and drop the session with its clip."""
+        """End the visitor's stream at once and drop the session with its clip."""
         self._sessions.drop(session_id)
 
     def release(self, session_id: str) -> None:
@@ -153,7 +152,7 @@ class SessionManager:
         self._free_memory()
         yield from self._run(session)
 
-    def proceed(self, session_id: str, text: str) -> Iterator[Progress]:
+    def proceed(self, session_id: str, text: str) -> Generator[Progress, None, None]:
         """Continue the visitor's stream where it ended, with `text`; raises ValueError if it cannot."""
         session = self._sessions.get(session_id)
         if session is None or session.broken or not session.film.size:
@@ -193,7 +192,7 @@ class SessionManager:
             log.exception("The speed of this machine could not be measured.")
 
     def _release(self, _: str, session: Session) -> None:
-        session.stop.set()
+        session.abandoned.set()
         self.videos.drop(session.video_id)
         _remove(session.clip)
 

@@ -12,13 +12,12 @@ from pathlib import Path
 import jiwer
 import numpy as np
 
-from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.text.recognition import is_silent, segments
+from mutual_forcing.text.recognition import hear, is_silent, open_decoder
 from mutual_forcing.types import TimedWord
 
 
 def recognise(audio: np.ndarray, vocabulary: Sequence[str] = ()) -> tuple[TimedWord, ...]:
-    """The words that pocketsphinx (English model of its wheel) hears in float mono 16 kHz [N], timed.
+    """The words that pocketsphinx (English model of its wheel) hears in float mono [N], timed.
 
     With a `vocabulary` it chooses among these words alone (a closed grammar), in any order and all equally
     likely; those that its dictionary lacks are never heard. Without, it has its own language model.
@@ -27,17 +26,15 @@ def recognise(audio: np.ndarray, vocabulary: Sequence[str] = ()) -> tuple[TimedW
     cepstral mean along, and a clip's transcript then depends on the clips before it. Silence has no words:
     a closed grammar would find its shortest one there.
     """
-    from pocketsphinx import Decoder
-
     if is_silent(audio):
         return ()
     with tempfile.TemporaryDirectory() as folder:
         model = _closed(vocabulary, Path(folder)) if vocabulary else {}
-        decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **model)
+        decoder = open_decoder(**model)
     return tuple(
         # "read(2)" is a pronunciation; "<sil>", "[NOISE]" and "++UH++" are no words.
         TimedWord(word.split("(")[0], start, end)
-        for word, start, end in segments(decoder, audio)
+        for word, start, end in hear(decoder, audio)
         if word[0] not in "<[+"
     )
 
@@ -81,7 +78,7 @@ def plain(words: Sequence[TimedWord]) -> list[str]:
 
 
 def transcribe(audio: np.ndarray) -> str:
-    """What pocketsphinx hears in float mono 16 kHz [N]."""
+    """What pocketsphinx hears in float mono [N]."""
     return " ".join(word.word for word in recognise(audio))
 
 

@@ -27,8 +27,11 @@ _JAPANESE = (
 """What Japanese has besides, in the signs of misaki, which Kokoro's voices read; ʔ is the first half of a
 doubled consonant.
 """
-PHONEMES = (*_ENGLISH, *_JAPANESE)
-NEEDED: dict[Language, int] = {"en": len(_ENGLISH), "ja": len(PHONEMES)}
+_VOWELS = ("ɑ", "æ", "ɛ", "i", "ɪ", "ɔ", "ʊ", "ʌ", "u", "ɚ", "eɪ", "aɪ", "oʊ", "ɔɪ", "aʊ")
+_PROSODY = (*(f"ˈ{vowel}" for vowel in _VOWELS), *(f"{PAUSE}{sign}" for sign in ",.?!"))
+"""English vowels with the word's stress, and pauses with the sign that stands there."""
+PHONEMES = (*_ENGLISH, *_JAPANESE, *_PROSODY)
+NEEDED: dict[Language, int] = {"en": len(_ENGLISH), "ja": len(_ENGLISH) + len(_JAPANESE)}
 """How many phonemes a model must know to speak a language."""
 NAMES: dict[Language, str] = {"en": "English", "ja": "Japanese"}
 ARPABET = {
@@ -49,6 +52,21 @@ def phoneme_id(phoneme: str) -> int:
             f"Unknown phoneme {phoneme!r}; use the symbols of mutual_forcing.text.inventory.PHONEMES."
         )
     return _IDS[phoneme]
+
+
+def plain(phoneme: str) -> str:
+    """A phoneme without its stress, a pause without its sign."""
+    return PAUSE if is_pause(phoneme) else phoneme.removeprefix("ˈ")
+
+
+def is_pause(phoneme: str) -> bool:
+    """Whether nothing is said."""
+    return phoneme[:1] == PAUSE
+
+
+def as_known(phoneme: str, known: int) -> str:
+    """A phoneme as a model reads it which knows the first `known`: with its prosody, or without."""
+    return phoneme if phoneme_id(phoneme) <= known else plain(phoneme)
 
 
 def spoken_languages(known: int) -> tuple[Language, ...]:

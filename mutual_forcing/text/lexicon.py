@@ -45,6 +45,12 @@ def plain(stressed: str) -> str:
     return stressed.replace("ˈ", "").replace("ˌ", "").replace("ː", "")
 
 
+def phoneme(stressed: str) -> str:
+    """The inventory's phoneme: with its mark if the word's first stress lies on it."""
+    marked = "ˈ" + plain(stressed)
+    return marked if stressed[0] == "ˈ" and marked in PHONEMES else plain(stressed)
+
+
 def _word(word: str, tag: str) -> tuple[str, ...]:
     letter = len(word) == 1 and word.isupper()
     found = _lookup(word.lower(), "gruut:letter" if letter else f"gruut:{tag}")

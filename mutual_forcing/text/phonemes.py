@@ -15,19 +15,24 @@ from .normalise import find_language, normalise
 from .pieces import HAN, JAPANESE_RUN, Piece, fold, shown
 
 MAX_CHARACTERS = 2000
-PauseKind = Literal["none", "comma", "sentence"]
+Sign = Literal["", ",", ".", "!", "?"]
 _TOKEN = re.compile(rf"[A-Za-z]+(?:'[A-Za-z]+)*|[.,;:!?]|{JAPANESE_RUN.pattern}")
-_PAUSES: dict[str, PauseKind] = {sign: "sentence" for sign in ".!?。！？"}
-_PAUSES |= {sign: "comma" for sign in ",;:、"}
+_STRENGTH: tuple[Sign, ...] = ("", ",", ".", "!", "?")
+_SIGNS: dict[str, Sign] = {
+    **dict.fromkeys(",;:、", ","), **dict.fromkeys(".。", "."), **dict.fromkeys("!！", "!"),
+    **dict.fromkeys("?？", "?"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Word:
-    """A spoken word: its phonemes, the pause after it, and the phonemes with stress marks."""
+    """A spoken word: its phonemes (see inventory.PHONEMES), the sign after it, at which there is a pause,
+    and the phonemes as the lexicon writes them, all stress marks among them.
+    """
 
     text: str
     phonemes: tuple[str, ...]
-    pause: PauseKind = "none"
+    sign: Sign = ""
     stressed: tuple[str, ...] = ()
 
 
@@ -72,7 +77,7 @@ def read(text: str, language: LanguageChoice = "auto") -> Reading:
     if not words:
         listed = f" ({', '.join(missing)[:60]})" if missing else ""
         raise ValueError(f"The text has nothing that can be spoken in {NAMES[found]}{listed}.")
-    words[-1] = replace(words[-1], pause="sentence")
+    words[-1] = replace(words[-1], sign=_stronger(words[-1].sign, "."))
     said = [piece for i, piece in enumerate(pieces) if i not in lost]
     spoken = _joined([piece.spoken for piece in said], found)
     return Reading(found, spoken, tuple(words), missing, _changes(said))
@@ -94,19 +99,18 @@ def _english(pieces: Sequence[Piece]) -> tuple[list[Word], dict[int, str]]:
     lost: dict[int, str] = {}
     for sentence in _sentences(pieces):
         latin = [
-            token.text
-            for token in sentence
-            if token.text[0].isascii() and token.text not in _PAUSES
+            token.text for token in sentence if token.text[0].isascii() and token.text not in _SIGNS
         ]
         stressed = iter(lexicon.pronounce(latin))
         for token in sentence:
-            if token.text in _PAUSES:
+            if token.text in _SIGNS:
                 if words:
-                    words[-1] = replace(words[-1], pause=_longer(words[-1].pause, token.text))
+                    sign = _stronger(words[-1].sign, _SIGNS[token.text])
+                    words[-1] = replace(words[-1], sign=sign)
                 continue
             said = next(stressed) if token.text[0].isascii() else _foreign(token.text)
             if said:
-                words.append(Word(token.text, tuple(map(lexicon.plain, said)), "none", said))
+                words.append(Word(token.text, tuple(map(lexicon.phoneme, said)), "", said))
             else:
                 lost[token.piece] = token.text
     return words, lost
@@ -118,7 +122,7 @@ def _sentences(pieces: Sequence[Piece]) -> list[list[_Token]]:
     for index, piece in enumerate(pieces):
         for text in _TOKEN.findall(piece.spoken):
             sentences[-1].append(_Token(index, text))
-            if _PAUSES.get(text) == "sentence":
+            if _SIGNS.get(text) in (".", "!", "?"):
                 sentences.append([])
     return [sentence for sentence in sentences if sentence]
 
@@ -141,9 +145,10 @@ def _japanese(pieces: Sequence[Piece]) -> tuple[list[Word], dict[int, str]]:
         surface = text[reading.begin : reading.end]
         if reading.phonemes:
             heard[reading.begin : reading.end] = [True] * len(surface)
-            words.append(Word(surface.strip(), reading.phonemes, "none", reading.phonemes))
-        elif words and (sign := next((c for c in surface if c in _PAUSES), None)):
-            words[-1] = replace(words[-1], pause=_longer(words[-1].pause, sign))
+            words.append(Word(surface.strip(), reading.phonemes, "", reading.phonemes))
+        elif words:
+            for mark in filter(_SIGNS.__contains__, surface):
+                words[-1] = replace(words[-1], sign=_stronger(words[-1].sign, _SIGNS[mark]))
     lost: dict[int, str] = {}
     for index, sign, said in zip(owner, text, heard, strict=True):
         if not said:
@@ -165,8 +170,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", fold(text)[0].casefold())
 
 
-def _longer(pause: PauseKind, sign: str) -> PauseKind:
-    return "sentence" if "sentence" in (pause, _PAUSES[sign]) else "comma"
+def _stronger(first: Sign, second: Sign) -> Sign:
+    return _STRENGTH[max(_STRENGTH.index(first), _STRENGTH.index(second))]
 
 
 def _joined(spoken: Sequence[str], language: Language) -> str:

@@ -6,10 +6,11 @@ training shows it little.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..audio import resample
 from ..config import SAMPLE_RATE
 from ..types import TimedPhoneme, Transcript
 from .inventory import ARPABET, PAUSE
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 VERSION = 2
 """Raised when other phonemes are heard, so that what was measured of driven lips is measured again."""
-_RATE = 100
+_RATE = 16_000
+"""Samples a second of pocketsphinx."""
+_FRAME_RATE = 100
 """Frames a second of pocketsphinx."""
 _SILENCE = 1e-3
 """Peak amplitude below which nothing can be heard (-60 dB)."""
@@ -35,8 +38,8 @@ class PhonemeRecogniser:
     """
 
     def __init__(self, audio: np.ndarray) -> None:
-        """Take float mono 16 kHz [N] within -1..1; nothing is heard yet."""
-        self._audio = audio
+        """Take float mono [N] within -1..1; nothing is heard yet."""
+        self._audio = resample(audio, SAMPLE_RATE, _RATE)
         self._heard = 0
         self._phonemes: tuple[TimedPhoneme, ...] = ()
         self._decoder: Decoder | None = None
@@ -46,10 +49,10 @@ class PhonemeRecogniser:
 
         What is heard but no speech (noise, breath, silence) is a pause.
         """
-        while self._heard < min(seconds * SAMPLE_RATE, len(self._audio)):
+        while self._heard < min(seconds * _RATE, len(self._audio)):
             end = _quiet_end(self._audio, self._heard)
             stretch = self._audio[self._heard : end]
-            offset = self._heard / SAMPLE_RATE
+            offset = self._heard / _RATE
             self._phonemes += Transcript(self._recognise(stretch)).shifted(offset).phonemes
             self._heard = end
         if self._heard == len(self._audio):
@@ -58,7 +61,7 @@ class PhonemeRecogniser:
 
     def _recognise(self, audio: np.ndarray) -> tuple[TimedPhoneme, ...]:
         if is_silent(audio):
-            return (TimedPhoneme(PAUSE, 0.0, len(audio) / SAMPLE_RATE),)
+            return (TimedPhoneme(PAUSE, 0.0, len(audio) / _RATE),)
         # Of one speaker: what the decoder has learnt of the voice helps with the next stretch.
         self._decoder = self._decoder or _decoder()
         return tuple(
@@ -69,11 +72,9 @@ class PhonemeRecogniser:
 
 def _decoder() -> Decoder:
     # Imported at first use: only driving audio needs it.
-    from pocketsphinx import Decoder, get_model_path
+    from pocketsphinx import get_model_path
 
-    return Decoder(
-        samprate=SAMPLE_RATE,
-        loglevel="FATAL",
+    return open_decoder(
         lm=None,
         allphone=get_model_path("en-us/en-us-phone.lm.bin"),
         lw=2.0,
@@ -82,12 +83,24 @@ def _decoder() -> Decoder:
     )
 
 
+def open_decoder(**model: Any) -> Decoder:
+    """A decoder of pocketsphinx's, for `segments`."""
+    from pocketsphinx import Decoder
+
+    return Decoder(samprate=_RATE, loglevel="FATAL", **model)
+
+
+def hear(decoder: Decoder, audio: np.ndarray) -> list[tuple[str, float, float]]:
+    """`segments` of float mono [N] at the rate of all sound here."""
+    return segments(decoder, resample(audio, SAMPLE_RATE, _RATE))
+
+
 def _quiet_end(audio: np.ndarray, begin: int) -> int:
     """Where the stretch from sample `begin` ends: in the quietest 50 ms between 3 and 5 s later."""
-    least, most = (begin + round(seconds * SAMPLE_RATE) for seconds in _STRETCH_SECONDS)
+    least, most = (begin + round(seconds * _RATE) for seconds in _STRETCH_SECONDS)
     if len(audio) <= most:
         return len(audio)
-    width = SAMPLE_RATE // 20
+    width = _RATE // 20
     power = np.convolve(np.square(audio[least:most]), np.full(width, 1 / width), "valid")
     return least + int(power.argmin()) + width // 2
 
@@ -104,4 +117,7 @@ def segments(decoder: Decoder, audio: np.ndarray) -> list[tuple[str, float, floa
     decoder.end_utt()
     if decoder.hyp() is None:
         return []
-    return [(s.word, s.start_frame / _RATE, (s.end_frame + 1) / _RATE) for s in decoder.seg()]
+    return [
+        (s.word, s.start_frame / _FRAME_RATE, (s.end_frame + 1) / _FRAME_RATE)
+        for s in decoder.seg()
+    ]

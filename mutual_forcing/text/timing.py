@@ -11,7 +11,15 @@ import torch
 from ..chunks import CHUNK_SECONDS
 from ..types import TextTokens, TimedPhoneme, TimedWord, Transcript
 from .captions import caption_ids
-from .inventory import NAMES, LanguageChoice, check_language, phoneme_id, spoken_languages
+from .inventory import (
+    NAMES,
+    PAUSE,
+    LanguageChoice,
+    as_known,
+    check_language,
+    phoneme_id,
+    spoken_languages,
+)
 from .normalise import find_language
 from .phonemes import Reading, Word, read
 
@@ -19,7 +27,7 @@ TEXT_MARGIN_SECONDS = 1.0
 """A chunk reads the phonemes from this long before it to this long after it."""
 MAX_PHONEMES = 40
 """Phonemes a chunk reads at most; the farthest are dropped."""
-PAUSE_SECONDS = {"none": 0.0, "comma": 0.2, "sentence": 0.4}
+PAUSE_SECONDS = {"": 0.0, ",": 0.2, ".": 0.4, "!": 0.4, "?": 0.4}
 LEAD_SECONDS = 0.3
 TAIL_SECONDS = 0.35
 
@@ -61,28 +69,36 @@ def time_text(
 
 def time_words(words: Sequence[Word], duration: Durations, pace: float = 0.0) -> Transcript:
     """Lay words along the time axis with the predictor's phoneme durations and fixed pauses."""
-    flat = [p for word in words for p in word.phonemes]
+    known = duration.known_phonemes
+    flat = [as_known(p, known) for word in words for p in word.phonemes]
     seconds = iter(duration.predict([phoneme_id(p) for p in flat], pace))
     clock = LEAD_SECONDS
-    phonemes, timed = [TimedPhoneme("_", 0.0, clock)], []
+    phonemes, timed = [TimedPhoneme(PAUSE, 0.0, clock)], []
     for word in words:
         begin = clock
         for phoneme in word.phonemes:
             end = clock + next(seconds)
-            phonemes.append(TimedPhoneme(phoneme, clock, end))
+            phonemes.append(TimedPhoneme(as_known(phoneme, known), clock, end))
             clock = end
         timed.append(TimedWord(word.text, begin, clock))
-        pause = PAUSE_SECONDS[word.pause]
+        pause = PAUSE_SECONDS[word.sign]
         if pause:
-            phonemes.append(TimedPhoneme("_", clock, clock + pause))
+            silent = as_known(PAUSE + word.sign, known)
+            phonemes.append(TimedPhoneme(silent, clock, clock + pause))
             clock += pause
-    phonemes.append(TimedPhoneme("_", clock, clock + TAIL_SECONDS))
+    phonemes.append(TimedPhoneme(PAUSE, clock, clock + TAIL_SECONDS))
     return Transcript(tuple(phonemes), tuple(timed))
 
 
-def check_transcript(transcript: Transcript, known_phonemes: int) -> None:
-    """Raise ValueError, in one sentence, for phonemes that a model does not know which knows so many."""
-    ids = {phoneme.phoneme: phoneme_id(phoneme.phoneme) for phoneme in transcript.phonemes}
+def known_transcript(transcript: Transcript, known_phonemes: int) -> Transcript:
+    """A transcript as a model reads it which knows so many phonemes: without prosody if it knows none.
+
+    Raises ValueError, in one sentence, for phonemes that it does not know.
+    """
+    phonemes = tuple(
+        replace(p, phoneme=as_known(p.phoneme, known_phonemes)) for p in transcript.phonemes
+    )
+    ids = {phoneme.phoneme: phoneme_id(phoneme.phoneme) for phoneme in phonemes}
     unknown = [phoneme for phoneme, index in ids.items() if index > known_phonemes]
     if unknown:
         spoken = " and ".join(NAMES[name] for name in spoken_languages(known_phonemes))
@@ -90,6 +106,7 @@ def check_transcript(transcript: Transcript, known_phonemes: int) -> None:
             f"This checkpoint does not know the phonemes {', '.join(unknown)}: use those of {spoken}, or "
             "load a checkpoint that was trained with them."
         )
+    return replace(transcript, phonemes=phonemes)
 
 
 def text_tokens(

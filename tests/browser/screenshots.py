@@ -61,13 +61,13 @@ def talk_tab(page: Page, shoot: Callable[..., Any]) -> None:
 
 
 def compare_tab(page: Page, shoot: Callable[..., Any]) -> None:
-    """The Compare tab with four lanes, their figures and plots."""
+    """The Compare tab with four variants, their figures and plots."""
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare-characters button.thumbnail-item").first.click()
     page.wait_for_selector("#compare-character img")
     page.click("#compare-button")
     page.wait_for_function(
-        "() => document.querySelector('#compare-player .mf-status').innerText.startsWith('4 lanes')",
+        "() => document.querySelector('#compare-player .mf-status').innerText.startsWith('4 variants')",
         timeout=600_000,
     )
     page.click("#compare-player .mf-play")

@@ -39,34 +39,36 @@ def download(page, button: str, path):
     return path
 
 
-def test_three_lanes_play_in_sync(page, picture, tmp_path):
+def test_three_variants_play_in_sync(page, picture, tmp_path):
     open_tab(page, picture)
     choose(page, 1, 2, 4)
-    page.fill("#compare-text textarea", "Three lanes should speak together.")
+    page.fill("#compare-text textarea", "Three variants should speak together.")
     page.click("#compare-button")
-    page.wait_for_function(f"() => {STATUS}.startsWith('3 lanes')", timeout=300_000)
+    page.wait_for_function(f"() => {STATUS}.startsWith('3 variants')", timeout=300_000)
     page.wait_for_function(f"() => ({VIDEOS})().every((v) => v.length > 1)")
-    assert [lane["muted"] for lane in page.evaluate(VIDEOS)] == [False, True, True]
+    assert [variant["muted"] for variant in page.evaluate(VIDEOS)] == [False, True, True]
 
     page.click("#compare-player .mf-play")
     page.wait_for_function(f"() => ({VIDEOS})().every((v) => v.time > 0.4)", timeout=20_000)
     apart = []
     for _ in range(8):
-        times = [lane["time"] for lane in page.evaluate(VIDEOS)]
+        times = [variant["time"] for variant in page.evaluate(VIDEOS)]
         apart.append(max(times) - min(times))
         time.sleep(0.15)
-    assert max(apart) < 0.1, f"lanes apart by {apart}"
-    lanes = page.evaluate(VIDEOS)
-    assert not any(lane["paused"] for lane in lanes)
-    assert all(lane["frames"] >= 10 for lane in lanes), "pictures were decoded in every lane"
-    assert lanes[0]["sound"] > 0, "sound was decoded"
+    assert max(apart) < 0.1, f"variants apart by {apart}"
+    variants = page.evaluate(VIDEOS)
+    assert not any(variant["paused"] for variant in variants)
+    assert all(variant["frames"] >= 10 for variant in variants), (
+        "pictures were decoded in every variant"
+    )
+    assert variants[0]["sound"] > 0, "sound was decoded"
 
     page.click("#compare-player .mf-play")
     page.evaluate("""() => { const s = document.querySelector('#compare-player .mf-scrub');
       s.value = 0.5; s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change')); }""")
     page.wait_for_function(f"() => ({VIDEOS})().every((v) => Math.abs(v.time - 0.5) < 0.02)")
     page.click("#compare-player .mf-variant:nth-child(3) .mf-ear")
-    assert [lane["muted"] for lane in page.evaluate(VIDEOS)] == [False, True, False]
+    assert [variant["muted"] for variant in page.evaluate(VIDEOS)] == [False, True, False]
 
     expect(page.locator("#compare-table tbody tr")).to_have_count(3)
     rows = list(csv.DictReader(download(page, "#compare-csv", tmp_path / "n.csv").open()))
@@ -76,7 +78,7 @@ def test_three_lanes_play_in_sync(page, picture, tmp_path):
         width, height = Image.open(picture).size
         assert grid.width / 3 / grid.height == pytest.approx(width / height, rel=0.02)
         seconds = sum(1 for _ in film.decode(video=0)) / 25
-    assert seconds == pytest.approx(lanes[0]["length"], abs=0.1)
+    assert seconds == pytest.approx(variants[0]["length"], abs=0.1)
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("() => document.documentElement.scrollWidth <= 390")
 
@@ -94,7 +96,7 @@ def test_a_comparison_waits_its_turn_and_says_so(browser, address, page, picture
     page.click("#compare-button")
     page.wait_for_function(f"() => {STATUS} === 'In the queue: place 1 of 1'", timeout=20_000)
     other.click("#stop-button")
-    page.wait_for_function(f"() => {STATUS}.startsWith('1 lane,')", timeout=120_000)
+    page.wait_for_function(f"() => {STATUS}.startsWith('1 variant,')", timeout=120_000)
     other.close()
 
 
@@ -109,15 +111,15 @@ def test_the_table_has_no_outline_but_its_frame(page, picture):
       + '#compare-table tr')].flatMap((e) => ['Top', 'Right', 'Bottom', 'Left'].map(
         (side) => getComputedStyle(e)[`border${side}Width`]))""")
     assert sides and set(sides) == {"0px"}
-    page.wait_for_function(f"() => {STATUS}.startsWith('2 lanes')", timeout=120_000)
+    page.wait_for_function(f"() => {STATUS}.startsWith('2 variants')", timeout=120_000)
 
 
-def test_stop_keeps_the_finished_lanes(page, picture):
+def test_stop_keeps_the_finished_variants(page, picture):
     open_tab(page, picture)
     choose(page, 1, 50)
     page.click("#compare-button")
     page.wait_for_selector("#compare-table tbody tr", timeout=180_000)
     page.click("#compare-stop")
-    page.wait_for_function(f"() => {STATUS}.startsWith('1 lane,')", timeout=30_000)
+    page.wait_for_function(f"() => {STATUS}.startsWith('1 variant,')", timeout=30_000)
     expect(page.locator("#compare-player .mf-variant:nth-child(2)")).to_contain_text("Stopped")
     expect(page.locator("#compare-button")).to_be_enabled()

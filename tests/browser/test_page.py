@@ -92,7 +92,7 @@ def test_a_japanese_visitor_reads_japanese_and_can_talk(visit, picture):
     expect(page.locator("#player .mf-status")).to_have_text(re.compile("秒を生成しました。$"))
     expect(page.locator("#player .mf-badge")).to_have_text("Fewモード・4ステップ")
     for name, known in (
-        ("比べる", "ステップ数ごとに1レーン"),
+        ("比べる", "ステップ数ごとに1つのバリエーション"),
         ("ライブ", "話した言葉が"),
         ("モデルについて", "できないこと"),
     ):

@@ -62,7 +62,8 @@ def generator(random_generator: StreamingGenerator) -> Painter:
 
 @pytest.fixture(scope="module")
 def address(generator):
-    limits = Limits(queue=QUEUE, waiting=QUEUE)
+    # All clients are one visitor here: only the queue itself may refuse them.
+    limits = Limits(queue=QUEUE, waiting=2 * QUEUE)
     with app.serving(generator, host="127.0.0.1", limits=limits) as address:
         yield address
 

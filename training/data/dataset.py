@@ -88,14 +88,14 @@ class Clip:
         parts = load_file(self.path.with_suffix(".safetensors"))
         return {name: part.astype(np.float32) for name, part in parts.items()}
 
-    def read_audio(self) -> np.ndarray:
-        """Decode the whole track: float32 [N] within -1..1, N = frames * 640."""
+    def read_audio(self, rate: int = SAMPLE_RATE) -> np.ndarray:
+        """Decode the whole track: float32 [N] within -1..1, N = frames / 25 s."""
         with av.open(str(self.path)) as container:
-            parts = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
+            mono = av.AudioResampler("fltp", "mono", rate)
+            frames = [*container.decode(audio=0), None]  # None: what the resampler still holds
+            parts = [part.to_ndarray()[0] for f in frames for part in mono.resample(f)]
         samples = np.concatenate(parts)
-        if samples.dtype.kind == "i":
-            samples = samples / float(np.iinfo(samples.dtype).max + 1)
-        length = self.frames * SAMPLE_RATE // FPS
+        length = self.frames * rate // FPS
         return np.pad(samples.astype(np.float32), (0, max(0, length - len(samples))))[:length]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from mutual_forcing.blinks import LONGEST_GAP, Lid, draw_gap
 from mutual_forcing.config import FPS
 from mutual_forcing.text.captions import EMOTIONS
+from mutual_forcing.text.inventory import plain
 from mutual_forcing.types import TimedPhoneme
 
 from .head_model import UNIT_NAMES
@@ -55,19 +56,26 @@ _SHAPES: dict[str, tuple[float, float, float, float, float, float]] = {
     "h": (0.4, 0.0, 0.0, 0.1, 0.1, 0.15),
     "p": (0.04, 0.0, 0.0, 0.0, 0.0, 0.0),
     "f": (0.14, 0.0, 0.0, 0.1, 0.3, 0.0),
+    # Japanese lips move less, and round without pouting.
+    "a": (0.7, 0.0, 0.0, 0.1, 0.15, 0.3),
+    "e": (0.42, 0.0, 0.0, 0.35, 0.15, 0.3),
+    "o": (0.45, 0.4, 0.35, 0.0, 0.05, 0.05),
+    "ɯ": (0.2, 0.4, 0.15, 0.0, 0.0, 0.1),
+    "ɨ": (0.18, 0.15, 0.1, 0.15, 0.1, 0.2),
+    "ɸ": (0.12, 0.45, 0.2, 0.0, 0.05, 0.0),
+    "β": (0.15, 0.7, 0.3, 0.0, 0.0, 0.0),
 }
 _LIKE = {
-    **dict.fromkeys(("ʒ", "t͡ʃ", "d͡ʒ"), "ʃ"),
+    **dict.fromkeys(("ʒ", "t͡ʃ", "d͡ʒ", "ɕ", "ʨ", "ʥ"), "ʃ"),
     **dict.fromkeys(("b", "m"), "p"),
     "v": "f",
     "ð": "θ",
-    "z": "s",
-    **dict.fromkeys(("d", "n"), "t"),
-    **dict.fromkeys(("ɡ", "ŋ", "j"), "k"),
+    **dict.fromkeys(("z", "ʦ", "ʣ"), "s"),
+    **dict.fromkeys(("d", "n", "ɾ"), "t"),
+    **dict.fromkeys(("ɡ", "ŋ", "j", "ɲ", "ɴ", "ʔ", "ç"), "k"),
 }
 PHONEMES = (*_SHAPES, *_LIKE)
-"""What can be said."""
-_BILABIAL, _LABIODENTAL = ("p", "b", "m"), ("f", "v")
+"""Of each sound one, without length, stress and palatalisation."""
 _EMOTION_UNITS: dict[str, dict[str, float]] = {
     "neutral": {},
     "happy": {"mouthSmile": 0.6, "cheekSquint": 0.5, "eyeSquint": 0.25, "browOuterUp": 0.15},
@@ -126,6 +134,17 @@ def _openness(shapes: np.ndarray, closed: np.ndarray, teeth: np.ndarray) -> np.n
     return wanted.astype(np.float32)
 
 
+def _shape_of(phoneme: str) -> str:
+    """Its key in _SHAPES: neither stress, length nor palatalisation are seen. Raises ValueError if it has
+    none.
+    """
+    name = plain(phoneme).rstrip("ʲː")
+    name = _LIKE.get(name, name)
+    if name not in _SHAPES:
+        raise ValueError(f"No mouth shape for phoneme {phoneme!r}.")
+    return name
+
+
 def _mouth(
     phonemes: Sequence[TimedPhoneme], samples: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,13 +153,11 @@ def _mouth(
     raw = np.tile(np.array(_SHAPES["_"]), (samples, 1))
     closed, teeth = np.zeros(samples), np.zeros(samples)
     for phone in phonemes:
-        name = _LIKE.get(phone.phoneme, phone.phoneme)
-        if name not in _SHAPES:
-            raise ValueError(f"No mouth shape for phoneme {phone.phoneme!r}.")
+        name = _shape_of(phone.phoneme)
         raw[(time >= phone.start) & (time < phone.end)] = _SHAPES[name]
-        if phone.phoneme in _BILABIAL:
+        if name == "p":
             closed = np.maximum(closed, _contact(time, phone))
-        elif phone.phoneme in _LABIODENTAL:
+        elif name == "f":
             teeth = np.maximum(teeth, _contact(time, phone))
     return _smooth(raw, BLEND_SECONDS), closed, teeth
 
@@ -246,7 +263,7 @@ def _head(
     time = np.arange(samples) / RATE
     depth = 0.09 if lively else 0.03
     for phone in phonemes:
-        vowel = phone.phoneme in _SHAPES and _SHAPES[phone.phoneme][0] >= 0.4
+        vowel = _SHAPES[_shape_of(phone.phoneme)][0] >= 0.4
         if vowel and phone.end - phone.start > 0.11 and rng.random() < 0.5:
             middle = (phone.start + phone.end) / 2
             rotation[:, 1] += depth * np.exp(-0.5 * ((time - middle) / 0.12) ** 2)

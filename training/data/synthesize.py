@@ -133,7 +133,7 @@ def _make_clip(
     audio = np.pad(speech.audio, (0, chunks * SAMPLES_PER_CHUNK - len(speech.audio)))
     audio = audio + rng.normal(0, 3e-4, len(audio)).astype(np.float32)
     seconds = chunks * CHUNK_SECONDS
-    phonemes = _to_end(speech.phonemes, seconds)
+    phonemes = to_end(speech.phonemes, seconds)
     emotion = str(rng.choice(EMOTIONS, p=[0.32, 0.2, 0.16, 0.16, 0.16]))
     lively = bool(rng.random() < 0.5)
     motion = animate(phonemes, chunks * FRAMES_PER_CHUNK, emotion, lively, rng)
@@ -175,7 +175,7 @@ def _speech(maker: Any, voice: str, split: str, rng: np.random.Generator) -> tup
     raise RuntimeError(f"No {split} sentence of the right length for voice {voice} in 20 tries.")
 
 
-def _to_end(phonemes: tuple[Any, ...], seconds: float) -> tuple[Any, ...]:
+def to_end(phonemes: tuple[Any, ...], seconds: float) -> tuple[Any, ...]:
     """Let the last pause last until the clip's end."""
     from mutual_forcing.text.inventory import PAUSE
     from mutual_forcing.types import TimedPhoneme

@@ -22,7 +22,7 @@ import soundfile
 
 from mutual_forcing.audio import resample
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.text.inventory import ARPABET, PAUSE
+from mutual_forcing.text.inventory import ARPABET, PAUSE, Language, is_pause, plain
 from mutual_forcing.text.phonemes import Word, read
 from mutual_forcing.types import TimedPhoneme, TimedWord
 
@@ -103,7 +103,7 @@ VOICES = MACHINE | VOICE_SETS["natural"]
 
 @dataclass(frozen=True)
 class Speech:
-    """audio float32 [N] at 16 kHz; every phoneme (pauses included) and word, in seconds."""
+    """audio float32 [N]; every phoneme (pauses included) and word, in seconds."""
 
     audio: np.ndarray
     phonemes: tuple[TimedPhoneme, ...]
@@ -111,11 +111,23 @@ class Speech:
 
 
 def speak(text: str, voice: str, rng: np.random.Generator) -> Speech:
-    """Say `text`. Raises ValueError for an unknown voice or when flite is not installed."""
+    """Say an English text by a voice's name, at 16 kHz; see `say`. Raises ValueError for an unknown voice."""
     if voice not in VOICES:
         raise ValueError(f"Unknown voice {voice!r}; choose one of {', '.join(VOICES)}.")
-    chosen = VOICES[voice]
-    reading = read(text, "en")
+    return say(text, VOICES[voice], rng)
+
+
+def say(
+    text: str,
+    chosen: Voice,
+    rng: np.random.Generator,
+    to_rate: int = SAMPLE_RATE,
+    language: Language = "en",
+) -> Speech:
+    """Say a text at `to_rate` samples a second; only Kokoro's voices know Japanese. Raises ValueError when
+    flite is not installed.
+    """
+    reading = read(text, language)
     words = reading.words
     pace = float(rng.uniform(0.95, 1.15)) * chosen.shift
     if chosen.source == "joe":
@@ -123,14 +135,14 @@ def speak(text: str, voice: str, rng: np.random.Generator) -> Speech:
         audio, rate, phones = _joe(words, pace, rng.spawn(1)[0])
     elif chosen.source.startswith("kokoro:"):
         style = chosen.source.removeprefix("kokoro:")
-        segments = _kokoro_segments(words, british=style[0] == "b")
+        segments = _kokoro_segments(words, style)
         audio, phones = kokoro.synthesize(segments, style, 1 / pace)
         rate = kokoro.RATE
     else:
         audio, rate, phones = _flite(reading.text, chosen.source.removeprefix("flite:"), pace)
-    audio = _resample(audio, rate, chosen.shift)
+    audio = _resample(audio, rate, to_rate, chosen.shift)
     phones = [TimedPhoneme(p.phoneme, p.start / chosen.shift, p.end / chosen.shift) for p in phones]
-    return _finish(audio, phones, words, rng)
+    return _finish(audio, to_rate, phones, words, rng)
 
 
 def find_flite() -> str:
@@ -244,26 +256,28 @@ def _joe_segments(
 
     segments = [(PAUSE, signs("^"))]
     for word in words:
-        for plain, stressed in zip(word.phonemes, word.stressed, strict=True):
-            segments.append((plain, signs(stressed.replace("͡", ""))))  # no tie bars here
-        gap = {"none": " ", "comma": ", ", "sentence": ". "}[word.pause]
-        segments.append((PAUSE, signs(gap)))
-    return [*segments[:-1], (PAUSE, signs(".") + table["$"])]
+        for phoneme, stressed in zip(word.phonemes, word.stressed, strict=True):
+            segments.append((phoneme, signs(stressed.replace("͡", ""))))  # no tie bars here
+        segments.append((PAUSE + word.sign, signs(word.sign + " ")))
+    last = words[-1].sign
+    return [*segments[:-1], (PAUSE + last, signs(last) + table["$"])]
 
 
-def _kokoro_segments(words: Sequence[Word], british: bool) -> list[kokoro.Segment]:
-    """Phonemes and pauses with the signs by which Kokoro reads them."""
+def _kokoro_segments(words: Sequence[Word], style: str) -> list[kokoro.Segment]:
+    """Phonemes and pauses with the signs by which Kokoro reads them; Japanese ones are such signs."""
     segments: list[kokoro.Segment] = []
     for word in words:
-        for plain, stressed in zip(word.phonemes, word.stressed, strict=True):
-            segments.append((plain, kokoro.english_signs(stressed, british)))
-        segments.append((PAUSE, {"none": " ", "comma": ", ", "sentence": ". "}[word.pause]))
-    return [*segments[:-1], (PAUSE, segments[-1][1].strip() or ".")]
+        for phoneme, stressed in zip(word.phonemes, word.stressed, strict=True):
+            english = style[0] != "j"
+            signs = kokoro.english_signs(stressed, style[0] == "b") if english else phoneme
+            segments.append((phoneme, signs))
+        segments.append((PAUSE + word.sign, word.sign + " "))
+    return [*segments[:-1], (PAUSE + words[-1].sign, words[-1].sign)]
 
 
-def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
-    """To 16 kHz, played `shift` times faster."""
-    up, down = SAMPLE_RATE, round(rate * shift)
+def _resample(audio: np.ndarray, rate: int, to_rate: int, shift: float) -> np.ndarray:
+    """Played `shift` times faster."""
+    up, down = to_rate, round(rate * shift)
     divisor = int(np.gcd(up, down))
     up, down = up // divisor, down // divisor
     if down > 4000:
@@ -274,6 +288,7 @@ def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
 
 def _finish(
     audio: np.ndarray,
+    rate: int,
     phones: list[TimedPhoneme],
     words: Sequence[Word],
     rng: np.random.Generator,
@@ -282,12 +297,12 @@ def _finish(
     merged = _merge_pauses(phones)
     lead = float(rng.uniform(0.1, 0.4))
     # kal's file ends 0.1 s before its last pause does.
-    begin, end = merged[0].start, min(merged[-1].end, len(audio) / SAMPLE_RATE)
-    if merged[0].phoneme == PAUSE:
+    begin, end = merged[0].start, min(merged[-1].end, len(audio) / rate)
+    if is_pause(merged[0].phoneme):
         begin = max(merged[0].end - lead, 0.0)
-    if merged[-1].phoneme == PAUSE:
+    if is_pause(merged[-1].phoneme):
         end = min(end, merged[-1].start + float(rng.uniform(0.15, 0.4)))
-    audio = audio[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]
+    audio = audio[round(begin * rate) : round(end * rate)]
     audio = audio / max(1e-4, float(np.sqrt(np.mean(audio**2)))) * LOUDNESS
     timed = [
         TimedPhoneme(p.phoneme, max(0.0, p.start - begin), min(end, p.end) - begin) for p in merged
@@ -299,10 +314,13 @@ def _merge_pauses(phones: list[TimedPhoneme]) -> list[TimedPhoneme]:
     """Join neighbouring pauses, and give gaps under 50 ms to the phoneme before them."""
     merged: list[TimedPhoneme] = []
     for phone in phones:
-        silent = phone.phoneme == PAUSE
-        short = phone.end - phone.start < MIN_PAUSE
-        if silent and merged and (short or merged[-1].phoneme == PAUSE):
-            merged[-1] = TimedPhoneme(merged[-1].phoneme, merged[-1].start, phone.end)
+        silent = is_pause(phone.phoneme)
+        short = phone.end - phone.start < MIN_PAUSE and len(phone.phoneme) == 1
+        if silent and merged and (short or is_pause(merged[-1].phoneme)):
+            # The longer name holds a sign.
+            name = merged[-1].phoneme
+            name = max(name, phone.phoneme, key=len) if is_pause(name) else name
+            merged[-1] = TimedPhoneme(name, merged[-1].start, phone.end)
         elif phone.end > phone.start:
             merged.append(phone)
     return merged
@@ -310,9 +328,9 @@ def _merge_pauses(phones: list[TimedPhoneme]) -> list[TimedPhoneme]:
 
 def _word_times(phones: Sequence[TimedPhoneme], words: Sequence[Word]) -> list[TimedWord]:
     """Align the words' phonemes with those really spoken (flite has its own lexicon)."""
-    spoken = [p for p in phones if p.phoneme != PAUSE]
+    spoken = [p for p in phones if not is_pause(p.phoneme)]
     wanted = [(p, w) for w, word in enumerate(words) for p in word.phonemes]
-    pairs = _align([p.phoneme for p in spoken], [p for p, _ in wanted])
+    pairs = _align([plain(p.phoneme) for p in spoken], [plain(p) for p, _ in wanted])
     spans: dict[int, list[TimedPhoneme]] = {}
     for spoken_index, wanted_index in pairs:
         spans.setdefault(wanted[wanted_index][1], []).append(spoken[spoken_index])

@@ -33,6 +33,7 @@ from .systems import (
 )
 
 OPENING_SECONDS = 10.0
+"""Of the sentences with which a stream begins and ends, unless something else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,26 @@ class Script:
     opening: float
 
 
-def write_scripts(clips: Sequence[Clip], seconds: float, count: int) -> list[Script]:
+def write_scripts(
+    clips: Sequence[Clip], seconds: float, count: int, opening: float = OPENING_SECONDS
+) -> list[Script]:
     """`count` scripts, each beginning with another of `clips`, spread evenly."""
     starts = [number * len(clips) // count for number in range(count)]
-    return [write_script([*clips[start:], *clips[:start]], seconds) for start in starts]
+    return [write_script([*clips[start:], *clips[:start]], seconds, opening) for start in starts]
 
 
-def write_script(clips: Sequence[Clip], seconds: float) -> Script:
+def write_script(clips: Sequence[Clip], seconds: float, opening: float = OPENING_SECONDS) -> Script:
     """Repeat `clips` until `seconds` are full, and go on to the end of the last sentence.
 
-    The sentences of the first 10 s come again at the end, so that beginning and end differ in nothing but
-    time. What is too short for that is cut at `seconds`.
+    The sentences of the first `opening` seconds come again at the end, so that beginning and end differ in
+    nothing but time. What is too short for that is cut at `seconds`.
     """
-    opening = _fill(clips, OPENING_SECONDS)
-    length = _seconds(opening)
-    if seconds < 2 * OPENING_SECONDS:
+    first = _fill(clips, opening)
+    length = _seconds(first)
+    if seconds < 2 * opening:
         return _script(_fill(clips, seconds), seconds, 0.0)
-    middle = _fill(clips[len(opening) :] or clips, seconds - 2 * length)
-    chosen = [*opening, *middle, *opening]
+    middle = _fill(clips[len(first) :] or clips, seconds - 2 * length)
+    chosen = [*first, *middle, *first]
     return _script(chosen, _seconds(chosen), length)
 
 

@@ -237,8 +237,8 @@ def _steadiness(found: dict[str, Row]) -> str:
 
     columns = {name: cell(name) for name in _STEADY}
     title = (
-        "\nThe end of a long stream beside its beginning (10 s or more), where it says the same (the goal: "
-        "within 10 %):\n"
+        "\nThe end of a long stream beside its beginning, where it says the same (the goal: within 10 %):"
+        "\n"
     )
     return title + report.markdown(found, columns, before="\n")
 

@@ -11,6 +11,7 @@ from mutual_forcing.text import recognition
 from ..data.dataset import Clip
 from .heldout import CLIPS, Choice
 from .judge import Judge
+from .long import OPENING_SECONDS
 from .systems import (
     ClipSample,
     MeasuredSystem,
@@ -37,12 +38,12 @@ class Suite:
 
     clips: for the truth, the autoencoders and Few mode. multi_clips: for Multi mode below 32 steps.
     slow_clips: from 32 steps on. steps: see Setting.parse. long_seconds, long_steps, long_streams: length,
-    modes and characters of the long streams. controls: predicted times of the words, wrong words, wrong
-    picture, and driven by sound. diversity: compared across `seeds` seeds. reference: real training clips
-    that the Frechet distances are measured from. identities: held-out ones of the corpus that is made where
-    none is given. ceilings: rows for the static reference, the autoencoders and the true motion, in which
-    the transformer has no part. memory: of each mode alone. split: "test", or "development" for what choices
-    are made on.
+    modes and characters of the long streams. opening: see `write_script`. controls: predicted times of the
+    words, wrong words, wrong picture, and driven by sound. diversity: compared across `seeds` seeds.
+    reference: real training clips that the Frechet distances are measured from. identities: held-out ones of
+    the corpus that is made where none is given. ceilings: rows for the static reference, the autoencoders and
+    the true motion, and the truth's long streams, in which the transformer has no part. memory: of each mode
+    alone. split: "test", or "development" for what choices are made on.
     """
 
     clips: int = 50
@@ -52,6 +53,7 @@ class Suite:
     long_seconds: float = 0.0
     long_steps: tuple[str, ...] = ("4",)
     long_streams: int = 1
+    opening: float = OPENING_SECONDS
     controls: int = 0
     diversity: int = 0
     seeds: int = 2

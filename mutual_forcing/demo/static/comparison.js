@@ -6,7 +6,7 @@ const find = (selector) => element.querySelector(selector);
 const root = find(".mf-compare"), grid = find(".mf-variants"), play = find(".mf-play"), scrub = find(".mf-scrub");
 const EAR = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9.5v5h3.5L12 18.5v-13L7.500 9.500Z"/>' +
   '<path class="on" d="M15.500 9a4.200 4.200 0 0 1 0 6M18 6.500a8 8 0 0 1 0 11"/><path class="off" d="m16 9.500 5 5m0-5-5 5"/></svg>';
-const STATES = { waiting: "lane.waiting", making: "lane.starting", measuring: "lane.measuring", stopped: "lane.stopped" };
+const STATES = { waiting: "variant.waiting", making: "variant.starting", measuring: "variant.measuring", stopped: "variant.stopped" };
 let leaveQueue = () => {};
 const set = { id: null, variants: new Map(), playing: false, scrubbing: false, chosen: false };
 
@@ -17,10 +17,10 @@ const length = () => Math.max(0, ...ready().map((variant) => variant.video.durat
 function addVariant(data) {
   const box = document.createElement("div");
   box.className = "mf-variant";
-  const name = say("lane.steps", { count: data.steps });
+  const name = say("variant.steps", { count: data.steps });
   box.innerHTML = `<div class="mf-cell"><video playsinline muted preload="auto" aria-label="${name}"></video>` +
     `<div class="mf-note"><span></span><b><i></i></b></div><span class="mf-tag ${data.mode.toLowerCase()}">${name}</span>` +
-    `<button class="mf-ear" type="button" hidden aria-pressed="false" aria-label="${say("lane.sound", { name })}">${EAR}</button></div>`;
+    `<button class="mf-ear" type="button" hidden aria-pressed="false" aria-label="${say("variant.sound", { name })}">${EAR}</button></div>`;
   grid.append(box);
   const variant = { box, video: box.querySelector("video"), ear: box.querySelector(".mf-ear"), note: box.querySelector(".mf-note"),
     ready: false, path: "" };
@@ -50,6 +50,10 @@ async function load(variant, path) {
   }
   if (id !== set.id) { URL.revokeObjectURL(variant.url); return; }
   variant.video.addEventListener("loadeddata", () => { if (id === set.id) join(variant); }, { once: true });
+  variant.video.addEventListener("error", () => {
+    const reason = variant.video.error?.message || "MediaError";
+    if (id === set.id) find(".mf-status").textContent = say("compare.not-loaded", { reason });
+  }, { once: true });
   variant.video.src = variant.url;
 }
 
@@ -126,7 +130,7 @@ function draw() {
 play.addEventListener("click", toggle);
 document.addEventListener("click", (event) => {
   if (!event.target.closest("#compare-button")) return;
-  find(".mf-status").textContent = say("lane.starting");
+  find(".mf-status").textContent = say("variant.starting");
   leaveQueue();
   leaveQueue = watchQueue((places) => { find(".mf-status").textContent = say("player.queue", places); });
   root.scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone the variants are elsewhere
@@ -148,7 +152,7 @@ function clear(id) {
 }
 
 function show(data, variant) {
-  const words = data.state === "making" && data.made ? say("lane.made", { made: data.made.toFixed(1), total: data.total.toFixed(1) }) : say(STATES[data.state]);
+  const words = data.state === "making" && data.made ? say("variant.made", { made: data.made.toFixed(1), total: data.total.toFixed(1) }) : say(STATES[data.state]);
   variant.note.querySelector("span").textContent = words;
   variant.note.querySelector("b").hidden = data.state === "stopped";
   variant.note.querySelector("i").style.width = `${Math.min(100, 100 * data.made / (data.total || 1))}%`;
