@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import errno
 import logging
 import os
@@ -242,6 +243,21 @@ def serve(
             threading.Event().wait()
 
 
+_M_ARENA_MAX = -8
+"""glibc's name for it (malloc.h)."""
+
+
+def _share_heaps() -> None:
+    """Let all threads take memory from two of glibc's heaps, before there are threads.
+
+    Each of the page's threads has one of its own otherwise, and keeps in it what its largest chunk took: with
+    24 visitors at once a page grew from 0.4 to 1.0 GB in two minutes, and stays at 0.7 GB so.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the checkpoint and serve until interrupted; return the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description=__doc__)
@@ -251,6 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, else 7860)")
     parser.add_argument("--share", action="store_true", default=None, help="make a public link")
     options = parser.parse_args(arguments)
+    _share_heaps()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # Imported late, because it is slow; wrong arguments are reported first.
     from mutual_forcing import StreamingGenerator, provenance

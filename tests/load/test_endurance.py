@@ -1,6 +1,6 @@
 """Four browsers, twenty in the queue and five attackers for a while: nobody's stream breaks, memory stays.
 
-By hand: `MF_LOAD_MINUTES=20 python -m pytest tests/load/test_endurance.py -s` (default: 3 minutes). The
+By hand: `MF_LOAD_MINUTES=20 python -m pytest tests/load/test_endurance.py -s`; not at all without. The
 page is a process of its own, so that its memory is measured alone.
 """
 
@@ -25,10 +25,14 @@ from serving import wait_for
 
 from mutual_forcing.demo.inputs import DRIVES
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+MINUTES = float(os.environ.get("MF_LOAD_MINUTES", "0"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(not MINUTES, reason="by hand: set MF_LOAD_MINUTES"),
+]
 ROOT = Path(__file__).resolve().parents[2]
 FACE = ROOT / "examples" / "characters" / "01-blond-bob.png"
-MINUTES = float(os.environ.get("MF_LOAD_MINUTES", "3"))
 BROWSERS, QUEUED, ATTACKERS = 4, 20, 5
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
