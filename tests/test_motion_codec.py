@@ -348,3 +348,15 @@ def test_the_animator_learns_one_pair(portraits_folder) -> None:
     assert losses[-1] < 0.7 * losses[0]
     assert isinstance(objective.model.layers(torch.zeros(1, len(MOTION), 1),
         objective.model.encode_reference(torch.zeros(1, 3, 128, 128))), Layers)  # fmt: skip
+
+
+def test_edges_go_on_without_padding_by_border() -> None:
+    """Which Apple's GPUs do not have."""
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randn(2, 3, 24, 40, generator=generator, requires_grad=True)
+    places = 1.5 * torch.randn(2, 9, 7, 2, generator=generator)
+    expected = torch.nn.functional.grid_sample(
+        picture, places, padding_mode="border", align_corners=False
+    )
+    assert (sample(picture, places) - expected).abs().max() < 1e-4
+    assert torch.equal(sample(picture.bfloat16(), places).isnan().any(), torch.tensor(False))

@@ -360,11 +360,12 @@ def _line(size: int, device: torch.device) -> Tensor:
 
 def sample(picture: Tensor, places: Tensor) -> Tensor:
     """`picture` [B, W, H, H] read at places [B, H', W', 2] (x, y in -1..1); edges go on."""
-    # In half precision places would be off by a quarter of a pixel.
-    read = F.grid_sample(
-        picture.float(), places.float(), padding_mode="border", align_corners=False
-    )
-    return read.to(picture.dtype)
+    height, width = picture.shape[-2:]
+    edge = torch.tensor([1 - 1 / width, 1 - 1 / height], device=places.device)
+    # In half precision places would be off by a quarter of a pixel. Between the middles of the outermost
+    # pixels nothing is read beyond them: as padding by "border" does, which Apple's GPUs lack.
+    inside = places.float().clamp(-edge, edge)
+    return F.grid_sample(picture.float(), inside, align_corners=False).to(picture.dtype)
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
