@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from .motion import MOTION
-from .text.inventory import NEEDED, PHONEMES
+from .text.inventory import NEEDED
 
 SAMPLE_RATE = 16_000
 """Audio samples per second; mono everywhere."""
@@ -107,7 +107,7 @@ class ModelConfig:
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
-    phonemes: int = len(PHONEMES)
+    phonemes: int = NEEDED["en"]
 
     def __post_init__(self) -> None:
         lengths = [branch.grid.seconds for branch in self.branches.values()]
@@ -143,7 +143,7 @@ class DurationConfig:
 
     width: int = 128
     layers: int = 4
-    phonemes: int = len(PHONEMES)
+    phonemes: int = NEEDED["en"]
 
 
 LARGEST = 16_384
@@ -204,8 +204,7 @@ class SystemConfig:
     def from_dict(values: dict[str, Any]) -> SystemConfig:
         """Rebuild from `to_dict` output; raises ValueError when a key is missing or unknown."""
         try:
-            # Checkpoints from before there was more than English say nothing of phonemes.
-            model = {"phonemes": NEEDED["en"], **values["model"]}
+            model = dict(values["model"])
             for name in ("video", "audio"):
                 branch = dict(model[name])
                 if "grid" in branch:  # checkpoints from before there were grids have none
@@ -220,7 +219,7 @@ class SystemConfig:
                 video_codec=MotionCodecConfig(**video),
                 audio_codec=StftCodecConfig(**audio),
                 model=ModelConfig(**model),
-                duration=DurationConfig(**{"phonemes": NEEDED["en"], **values["duration"]}),
+                duration=DurationConfig(**values["duration"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(

@@ -33,7 +33,7 @@ from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .text.inventory import Language, LanguageChoice, spoken_languages
 from .text.phonemes import Reading, warm_up
 from .text.recognition import PhonemeRecogniser
-from .text.timing import known_transcript, read_text, read_until, text_tokens, time_text
+from .text.timing import check_transcript, read_text, read_until, text_tokens, time_text
 from .types import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -297,7 +297,8 @@ class StreamingGenerator:
         caption = state.request.caption
         if state.recogniser is not None:
             state.transcript = state.recogniser.until(read_until(chunk))
-        text = text_tokens(state.transcript, caption, chunk, 1, self.device)
+        known = self.config.model.phonemes
+        text = text_tokens(state.transcript, caption, chunk, 1, self.device, known)
         if state.sampler.guided:
             text = stack_conditions(text, text_tokens(None, "", chunk, 1, self.device))
         return Conditions(self.system.model.text_encoder(text), state.references)
@@ -337,9 +338,9 @@ class StreamingGenerator:
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
         duration = self.system.duration
         if request.transcript is not None:
-            return known_transcript(request.transcript, duration.known_phonemes)
-        if request.audio is not None:
-            return None
+            check_transcript(request.transcript, duration.known_phonemes)
+        if request.transcript is not None or request.audio is not None:
+            return request.transcript
         return time_text(request.text, duration, language=request.language)
 
     def _length(self, request: GenerationRequest, transcript: Transcript | None) -> int:

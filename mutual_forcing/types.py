@@ -27,7 +27,7 @@ FRAMINGS: tuple[Framing, ...] = ("whole", "face")
 
 @dataclass(frozen=True)
 class TimedPhoneme:
-    """One phoneme (IPA without stress, "_" for a pause), seconds from the start of the stream."""
+    """One phoneme of text.inventory.PHONEMES, "_" for a pause, seconds from the start of the stream."""
 
     phoneme: str
     start: float

@@ -98,20 +98,14 @@ def trained(workspace: Workspace) -> Workspace:
 
 @pytest.fixture(scope="session")
 def random_generator() -> StreamingGenerator:
-    """Random weights: real code, output is noise. The smallest preset takes a seventh of `tiny`'s time. It
-    knows English, without stress, as the first checkpoints did.
-    """
-    return _generator(NEEDED["en"])
+    """Random weights: real code, output is noise. The smallest preset takes a seventh of `tiny`'s time."""
+    return StreamingGenerator.random("smoke")
 
 
 @pytest.fixture(scope="session")
 def bilingual_generator() -> StreamingGenerator:
     """Random weights of a checkpoint that knows the phonemes of English and Japanese."""
-    return _generator(NEEDED["ja"])
-
-
-def _generator(known: int) -> StreamingGenerator:
-    config = preset("smoke")
+    config, known = preset("smoke"), NEEDED["ja"]
     model = replace(config.model, phonemes=known)
     duration = replace(config.duration, phonemes=known)
     system = System.build(replace(config, model=model, duration=duration))

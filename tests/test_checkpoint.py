@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mutual_forcing.checkpoint import System, load_checkpoint, save_checkpoint
+from mutual_forcing.checkpoint import PRETRAINED, System, load_checkpoint, save_checkpoint
 from mutual_forcing.config import SystemConfig, preset
 from mutual_forcing.text.inventory import NEEDED
 
@@ -85,24 +85,21 @@ def test_a_config_survives_its_file_and_a_foreign_one_is_refused() -> None:
 def test_a_checkpoint_knows_its_phonemes_and_old_ones_know_the_english(tmp_path) -> None:
     both = NEEDED["ja"]
     config = preset("smoke")
-    english, config = (
-        replace(
-            config,
-            model=replace(config.model, phonemes=known),
-            duration=replace(config.duration, phonemes=known),
-        )
-        for known in (NEEDED["en"], both)
+    config = replace(
+        config,
+        model=replace(config.model, phonemes=both),
+        duration=replace(config.duration, phonemes=both),
     )
     save_checkpoint(System.build(config), tmp_path, {})
     loaded = load_checkpoint(tmp_path)
     assert loaded.duration.known_phonemes == both
     assert loaded.model.text_encoder.phoneme.num_embeddings == both + 1
-    values = english.to_dict()
+    values = preset("smoke").to_dict()
     for part in ("model", "duration"):
         assert values[part].pop("phonemes") == NEEDED["en"]
-    assert SystemConfig.from_dict(values) == english
+    assert SystemConfig.from_dict(values) == preset("smoke")
     with pytest.raises(ValueError, match="The model knows 74 phonemes, its duration predictor 41"):
-        replace(config, duration=english.duration)
+        replace(config, duration=preset("smoke").duration)
 
 
 def test_a_smaller_checkpoint_leaves_nothing_of_a_larger_one(tmp_path, monkeypatch) -> None:
@@ -116,3 +113,9 @@ def test_a_smaller_checkpoint_leaves_nothing_of_a_larger_one(tmp_path, monkeypat
     save_checkpoint(system, tmp_path, {})
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"config.json", "record.json", "weights.safetensors"}
+
+
+@pytest.mark.skipif(not (PRETRAINED / "tiny" / "config.json").is_file(), reason="no checkpoint")
+def test_the_embedded_checkpoint_is_of_its_preset() -> None:
+    """Runs go on from it: training.import_checkpoint, training.compare --checkpoint tiny."""
+    assert load_checkpoint("tiny").config == preset("tiny")

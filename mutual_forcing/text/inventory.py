@@ -45,8 +45,11 @@ ARPABET = {
 _IDS = {phoneme: index + 1 for index, phoneme in enumerate(PHONEMES)}
 
 
-def phoneme_id(phoneme: str) -> int:
-    """Id of a phoneme (1 and up); raises ValueError for one outside the inventory."""
+def phoneme_id(phoneme: str, known: int = len(PHONEMES)) -> int:
+    """Id of a phoneme (1 and up) for a model that knows the first `known`; see `as_known`. Raises ValueError
+    for one outside the inventory.
+    """
+    phoneme = as_known(phoneme, known)
     if phoneme not in _IDS:
         raise ValueError(
             f"Unknown phoneme {phoneme!r}; use the symbols of mutual_forcing.text.inventory.PHONEMES."
@@ -66,7 +69,7 @@ def is_pause(phoneme: str) -> bool:
 
 def as_known(phoneme: str, known: int) -> str:
     """A phoneme as a model reads it which knows the first `known`: with its prosody, or without."""
-    return phoneme if phoneme_id(phoneme) <= known else plain(phoneme)
+    return phoneme if _IDS.get(phoneme, 0) <= known else plain(phoneme)
 
 
 def spoken_languages(known: int) -> tuple[Language, ...]:

@@ -14,8 +14,8 @@ from .captions import caption_ids
 from .inventory import (
     NAMES,
     PAUSE,
+    PHONEMES,
     LanguageChoice,
-    as_known,
     check_language,
     phoneme_id,
     spoken_languages,
@@ -70,43 +70,35 @@ def time_text(
 def time_words(words: Sequence[Word], duration: Durations, pace: float = 0.0) -> Transcript:
     """Lay words along the time axis with the predictor's phoneme durations and fixed pauses."""
     known = duration.known_phonemes
-    flat = [as_known(p, known) for word in words for p in word.phonemes]
-    seconds = iter(duration.predict([phoneme_id(p) for p in flat], pace))
+    ids = [phoneme_id(phoneme, known) for word in words for phoneme in word.phonemes]
+    seconds = iter(duration.predict(ids, pace))
     clock = LEAD_SECONDS
     phonemes, timed = [TimedPhoneme(PAUSE, 0.0, clock)], []
     for word in words:
         begin = clock
         for phoneme in word.phonemes:
             end = clock + next(seconds)
-            phonemes.append(TimedPhoneme(as_known(phoneme, known), clock, end))
+            phonemes.append(TimedPhoneme(phoneme, clock, end))
             clock = end
         timed.append(TimedWord(word.text, begin, clock))
         pause = PAUSE_SECONDS[word.sign]
         if pause:
-            silent = as_known(PAUSE + word.sign, known)
-            phonemes.append(TimedPhoneme(silent, clock, clock + pause))
+            phonemes.append(TimedPhoneme(PAUSE + word.sign, clock, clock + pause))
             clock += pause
     phonemes.append(TimedPhoneme(PAUSE, clock, clock + TAIL_SECONDS))
     return Transcript(tuple(phonemes), tuple(timed))
 
 
-def known_transcript(transcript: Transcript, known_phonemes: int) -> Transcript:
-    """A transcript as a model reads it which knows so many phonemes: without prosody if it knows none.
-
-    Raises ValueError, in one sentence, for phonemes that it does not know.
-    """
-    phonemes = tuple(
-        replace(p, phoneme=as_known(p.phoneme, known_phonemes)) for p in transcript.phonemes
-    )
-    ids = {phoneme.phoneme: phoneme_id(phoneme.phoneme) for phoneme in phonemes}
-    unknown = [phoneme for phoneme, index in ids.items() if index > known_phonemes]
+def check_transcript(transcript: Transcript, known_phonemes: int) -> None:
+    """Raise ValueError, in one sentence, for phonemes that a model does not know which knows so many."""
+    phonemes = dict.fromkeys(p.phoneme for p in transcript.phonemes)
+    unknown = [p for p in phonemes if phoneme_id(p, known_phonemes) > known_phonemes]
     if unknown:
         spoken = " and ".join(NAMES[name] for name in spoken_languages(known_phonemes))
         raise ValueError(
             f"This checkpoint does not know the phonemes {', '.join(unknown)}: use those of {spoken}, or "
             "load a checkpoint that was trained with them."
         )
-    return replace(transcript, phonemes=phonemes)
 
 
 def text_tokens(
@@ -115,8 +107,10 @@ def text_tokens(
     first_chunk: int,
     chunks: int,
     device: torch.device | str = "cpu",
+    known_phonemes: int = len(PHONEMES),
 ) -> TextTokens:
-    """The phonemes near each of `chunks` chunks from `first_chunk` on, batch size 1.
+    """The phonemes near each of `chunks` chunks from `first_chunk` on, batch size 1, for a model that knows
+    so many of them.
 
     None as transcript leaves every chunk without phonemes.
     """
@@ -127,7 +121,7 @@ def text_tokens(
         origin = (first_chunk + k) * CHUNK_SECONDS
         near = _near(transcript or Transcript(), first_chunk + k)
         for p, phoneme in enumerate(near):
-            ids[0, k, p] = phoneme_id(phoneme.phoneme)
+            ids[0, k, p] = phoneme_id(phoneme.phoneme, known_phonemes)
             start[0, k, p], end[0, k, p] = phoneme.start - origin, phoneme.end - origin
     words = torch.tensor([caption_ids(caption)])
     return TextTokens(ids.to(device), start.to(device), end.to(device), words.to(device))

@@ -185,6 +185,7 @@ class LatentDataset:
                 "" if dropped["caption"] else clip.row["caption"],
                 first,
                 chunks,
+                known_phonemes=self.config.phonemes,
             ),
             picture=self._picture(sibling, rng),
             voice=self._voice(self.corpus.sibling(clip, rng), rng),

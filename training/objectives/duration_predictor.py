@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mutual_forcing.models.duration import MAX_SECONDS, MIN_SECONDS, DurationPredictor
-from mutual_forcing.text.inventory import phoneme_id
+from mutual_forcing.text.inventory import PHONEMES, is_pause, phoneme_id
 
 from ..data.dataset import Clip, Corpus
 from ..stage_config import Recipe, Sources, Turns
@@ -47,9 +47,10 @@ class DurationObjective:
         self.model, self.size, self.seed = model.requires_grad_(True), batch, seed
         self.networks: dict[str, nn.Module] = {"model": model}
         splits = ("train", "development")
-        self.rows = {name: [_row(c) for c in corpus.split(name)] for name in splits}
+        known = model.known_phonemes
+        self.rows = {name: [_row(c, known) for c in corpus.split(name)] for name in splits}
         self.pace = float(np.mean([logs.mean() for _, logs in self.rows["train"]]))
-        self.silence = phoneme_id("_")
+        self.pauses = torch.tensor([phoneme_id(p) for p in PHONEMES if is_pause(p)])
 
     def batch(self, step: int) -> DurationBatch:
         """Random utterances."""
@@ -74,7 +75,7 @@ class DurationObjective:
 
     def _error(self, model: nn.Module, batch: DurationBatch, pace: Tensor) -> Tensor:
         ids = batch.ids.to(pace.device)
-        counted = (ids > 0) & (ids != self.silence)
+        counted = (ids > 0) & ~torch.isin(ids, self.pauses.to(ids.device))
         error = (model(ids, pace) - batch.logs.to(pace.device)).abs()
         return (error * counted).sum() / counted.sum()
 
@@ -88,8 +89,8 @@ class DurationObjective:
         """Nothing to add."""
 
 
-def _row(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+def _row(clip: Clip, known: int) -> tuple[np.ndarray, np.ndarray]:
     phonemes = clip.transcript.phonemes[:MAX_LENGTH]
-    ids = np.array([phoneme_id(p.phoneme) for p in phonemes])
+    ids = np.array([phoneme_id(p.phoneme, known) for p in phonemes])
     seconds = np.array([p.end - p.start for p in phonemes])
     return ids, np.log(seconds.clip(MIN_SECONDS, MAX_SECONDS)).astype(np.float32)
