@@ -54,7 +54,8 @@ class Page(gr.Blocks):
         except Exception as error:
             # An event's data (which picture of a gallery was clicked) may be wrong in any way, too.
             log.warning("%s failed.", block_fn.api_name, exc_info=error)
-            raise gr.Error(_failed(error), print_exception=False) from error
+            message = f"The request could not be answered ({type(error).__name__})."
+            raise gr.Error(message, print_exception=False) from error
         finally:
             if ticket and not goes_on:
                 self.requests.finish(ticket)
@@ -81,10 +82,6 @@ class Page(gr.Blocks):
     def get_api_info(self, *args: Any, **options: Any) -> Any:
         """Return the description of the API, in English and with the true types of choices."""
         return _described(super().get_api_info(*args, **options))
-
-
-def _failed(error: Exception) -> str:
-    return f"The request could not be answered ({type(error).__name__})."
 
 
 def _described(value: Any) -> Any:

@@ -223,8 +223,10 @@ class RateLimit:
         async def sent(message: Message) -> None:
             # The older transport answers elsewhere, and says first by which name its client will ask.
             nonlocal caller
-            named = _MCP_SESSION.search(message.get("body", b""))
-            caller = named[1].decode() if named and scope["method"] == "GET" else caller
+            if scope["method"] == "GET" and (
+                named := _MCP_SESSION.search(message.get("body", b""))
+            ):
+                caller = named[1].decode()
             await send(message)
 
         await self._serve(_forwarded(scope, caller), receive, sent, leave)

@@ -40,15 +40,15 @@ def knows(word: str) -> bool:
         return bool(_entries(word.lower()))
 
 
-def plain(stressed: str) -> str:
-    """A phoneme without its stress mark."""
+def unmarked(stressed: str) -> str:
+    """A phoneme as the lexicon writes it, without marks of stress and length."""
     return stressed.replace("ˈ", "").replace("ˌ", "").replace("ː", "")
 
 
 def phoneme(stressed: str) -> str:
     """The inventory's phoneme: with its mark if the word's first stress lies on it."""
-    marked = "ˈ" + plain(stressed)
-    return marked if stressed[0] == "ˈ" and marked in PHONEMES else plain(stressed)
+    marked = "ˈ" + unmarked(stressed)
+    return marked if stressed[0] == "ˈ" and marked in PHONEMES else unmarked(stressed)
 
 
 def _word(word: str, tag: str) -> tuple[str, ...]:
@@ -56,10 +56,10 @@ def _word(word: str, tag: str) -> tuple[str, ...]:
     found = _lookup(word.lower(), "gruut:letter" if letter else f"gruut:{tag}")
     if found is None and word[-2:].lower() == "'s":
         base = _word(word[:-2], tag)
-        return (*base, *_ending(plain(base[-1]))) if base else ()
+        return (*base, *_ending(unmarked(base[-1]))) if base else ()
     if found is None:
         found = tuple(_gruut().guess_phonemes(word, None) or ())
-    kept = tuple(phoneme for phoneme in found if plain(phoneme) in _KNOWN)
+    kept = tuple(phoneme for phoneme in found if unmarked(phoneme) in _KNOWN)
     if kept or len(word) == 1:
         return kept
     return tuple(phoneme for sign in word if sign.isalpha() for phoneme in _word(sign.upper(), ""))

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from mutual_forcing.text.lexicon import unmarked
 from mutual_forcing.types import TimedPhoneme
 
 RATE = 24_000
@@ -52,7 +53,7 @@ Segment = tuple[str, str]
 def english_signs(stressed: str, british: bool = False) -> str:
     """The model's signs of a phoneme with its stress mark, as gruut writes it."""
     mark = stressed[0] if stressed[0] in "ˈˌ" else ""
-    plain = stressed.strip("ˈˌ").replace("ː", "")
+    plain = unmarked(stressed)
     if plain == "ɚ":
         sound = "ɜ" if mark else "ə"
         return mark + (sound + ("ː" if mark else "") if british else sound + "ɹ")

@@ -28,18 +28,13 @@ from . import kokoro
 from .japanese_sentences import JapaneseSentenceMaker
 from .sentences import SentenceMaker, Split
 from .synthesize import process_pool, to_end, write_manifest
-from .voices import Voice, say
+from .voices import HELDOUT, Voice, say
 
 TEXTS_PER_VOICE = 4
 SECONDS_PER_TEXT = 6.2
 """Average length; with it the number of voices follows from the hours."""
 MAX_SECONDS = 15.0
 JAPANESE_SHARE = 0.25
-HELDOUT: dict[Split, tuple[str, ...]] = {
-    "development": ("bf_alice", "am_onyx", "jf_nezumi"),
-    "test": ("af_sky", "bm_daniel", "jf_nezumi+jm_kumo"),
-}
-"""Voices of no other split."""
 _PEOPLE = {
     ("female", False): "woman", ("male", False): "man", ("female", True): "girl", ("male", True): "boy",
 }  # fmt: skip
@@ -98,13 +93,10 @@ def draw_voice(language: Language, split: Split, rng: np.random.Generator) -> Vo
     """A style, the average of two, or one of them as a child's."""
     known = kokoro.JAPANESE if language == "ja" else kokoro.ENGLISH
     if split == "train":
-        held = {
-            name for names in HELDOUT.values() for joined in names for name in joined.split("+")
-        }
-        held -= {"jm_kumo"}  # the only man of Japan; his average with a held-out voice is held out
-        pool = [name for name in known if name not in held]
+        pool = [name for name in known if name not in HELDOUT]
     else:
-        pool = [name for name in HELDOUT[split] if (name[0] == "j") == (language == "ja")]
+        own = [name for name, only in HELDOUT.items() if only == split]
+        pool = [name for name in own if (name[0] == "j") == (language == "ja")]
     style = str(rng.choice(pool))
     blends = [name for name in pool if name != style and name[1] == style[1]]
     if split == "train" and blends and rng.random() < 0.5:
@@ -194,15 +186,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    try:
+
+    from ..command import run  # with all of training, which the workers do without
+
+    def make() -> None:
         make_speech(SpeechOptions(given.hours, given.seed), given.out, given.workers)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the same command again to go on.\n")
-        return 130
-    return 0
+
+    return run(make)
 
 
 if __name__ == "__main__":

@@ -360,7 +360,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--preview", action="store_true", help="write preview.png and preview.mp4")
     given = parser.parse_args()
-    try:
+
+    from ..command import run  # with all of training, which the workers do without
+
+    def make() -> None:
         options = CorpusOptions(
             given.hours,
             given.seed,
@@ -374,13 +377,8 @@ def main() -> int:
             from .preview import write_preview
 
             write_preview(given.out)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the same command again to go on.\n")
-        return 130
-    return 0
+
+    return run(make)
 
 
 if __name__ == "__main__":

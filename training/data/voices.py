@@ -69,9 +69,13 @@ MACHINE = {
     "joe": Voice("joe", 1.0, "male", "adult"),
     "joe_high": Voice("joe", 1.18, "female", "adult"),
 }
-_HELDOUT = {
-    "bf_alice": "development", "am_onyx": "development", "af_sky": "test", "bm_daniel": "test",
+HELDOUT = {
+    "bf_alice": "development", "am_onyx": "development", "jf_nezumi": "development",
+    "af_sky": "test", "bm_daniel": "test", "jf_nezumi+jm_kumo": "test",
 }  # fmt: skip
+"""Grown-up voices of one split alone. Japanese ones speak where there are no pictures (speech.py): there are
+so few that the average for tests has a half of training's one man.
+"""
 _BLENDS = (
     "af_bella+af_kore", "af_heart+bf_emma", "af_sarah+af_nova", "bf_isabella+bf_lily",
     "am_adam+am_michael", "am_fenrir+bm_george", "am_eric+am_liam", "bm_lewis+bm_fable",
@@ -89,7 +93,7 @@ def _natural() -> dict[str, Voice]:
     found = {}
     for style in (*kokoro.ENGLISH, *_BLENDS):
         sex = "female" if style[1] == "f" else "male"
-        found[style] = Voice(f"kokoro:{style}", 1.0, sex, "adult", _HELDOUT.get(style, "train"))
+        found[style] = Voice(f"kokoro:{style}", 1.0, sex, "adult", HELDOUT.get(style, "train"))
     for style, (sex, split) in _CHILDREN.items():
         shift = 1.14 if sex == "female" else 1.11
         found[f"{style}_child"] = Voice(f"kokoro:{style}", shift, sex, "child", split)
@@ -265,11 +269,11 @@ def _joe_segments(
 
 def _kokoro_segments(words: Sequence[Word], style: str) -> list[kokoro.Segment]:
     """Phonemes and pauses with the signs by which Kokoro reads them; Japanese ones are such signs."""
+    japanese, british = style[0] == "j", style[0] == "b"
     segments: list[kokoro.Segment] = []
     for word in words:
         for phoneme, stressed in zip(word.phonemes, word.stressed, strict=True):
-            english = style[0] != "j"
-            signs = kokoro.english_signs(stressed, style[0] == "b") if english else phoneme
+            signs = phoneme if japanese else kokoro.english_signs(stressed, british)
             segments.append((phoneme, signs))
         segments.append((PAUSE + word.sign, word.sign + " "))
     return [*segments[:-1], (PAUSE + words[-1].sign, words[-1].sign)]

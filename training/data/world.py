@@ -91,15 +91,10 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
-    try:
-        write_all(Corpus(given.corpus), given.workers)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped; run the same command again to go on.\n")
-        return 130
-    return 0
+
+    from ..command import run  # with all of training, which the workers do without
+
+    return run(lambda: write_all(Corpus(given.corpus), given.workers))
 
 
 if __name__ == "__main__":

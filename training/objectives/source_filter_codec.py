@@ -34,6 +34,7 @@ from mutual_forcing.precision import mixed_precision
 from ..data.dataset import Clip, Corpus
 from ..data.world import frames_path
 from ..stage_config import Recipe, Sources, Turns
+from .audio_codec import magnitude
 
 RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64), (128, 32))
 LATENT_NOISE = 0.15
@@ -159,12 +160,12 @@ class SourceFilterCodecObjective:
         mel = self._mel.to(target.device)
         stft = target.new_zeros(())
         for window, hop in RESOLUTIONS:
-            ours, truth = _magnitude(output, window, hop), _magnitude(target, window, hop)
+            ours, truth = magnitude(output, window, hop), magnitude(target, window, hop)
             quiet = 1e-3 * math.sqrt(window / 1024)
             convergence = (ours - truth).norm() / truth.norm().clamp_min(1e-3)
             logs = (torch.log(ours + quiet) - torch.log(truth + quiet)).abs().mean()
             stft = stft + (convergence + logs) / len(RESOLUTIONS)
-        heard = [torch.log(mel @ _magnitude(x, 1024, 256) + 1e-3) for x in (output, target)]
+        heard = [torch.log(mel @ magnitude(x, 1024, 256) + 1e-3) for x in (output, target)]
         return {"mel": (heard[0] - heard[1]).abs().mean(), "stft": stft}
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
@@ -212,9 +213,3 @@ def segment(
 
 def _stack(rows: list[tuple[np.ndarray, ...]]) -> SpeechBatch:
     return SpeechBatch(*(torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True)))
-
-
-def _magnitude(audio: Tensor, window: int, hop: int) -> Tensor:
-    taper = torch.hann_window(window, device=audio.device)
-    spectrum = torch.stft(audio.float(), window, hop, window=taper, return_complex=True)
-    return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-10)
