@@ -85,7 +85,7 @@ def mel_spectrogram(audio: Tensor, filters: Tensor, window: Tensor, hop: int) ->
 
 
 def loudness(audio: np.ndarray) -> float:
-    """Integrated loudness of float mono 16 kHz [N] in LUFS (ITU-R BS.1770-4); -inf for silence.
+    """Integrated loudness of float mono 24 kHz [N] in LUFS (ITU-R BS.1770-4); -inf for silence.
 
     Where its library does not load, torchaudio's own `loudness` filters in Python, sample by sample (0.7 s
     for a second of sound): here its filters are asked once, for their impulse response.
@@ -101,7 +101,7 @@ def loudness(audio: np.ndarray) -> float:
 
 
 def to_speech_loudness(audio: np.ndarray, tolerance: float) -> np.ndarray:
-    """Float mono 16 kHz [N] as loud as the corpus's clips; unchanged where that is true within `tolerance`
+    """Float mono 24 kHz [N] as loud as the corpus's clips; unchanged where that is true within `tolerance`
     LU, and where there is nothing to hear.
     """
     difference = SPEECH_LOUDNESS - loudness(audio)
@@ -112,7 +112,7 @@ def to_speech_loudness(audio: np.ndarray, tolerance: float) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _k_weighting() -> Tensor:
-    """Impulse response of the K-weighting at 16 kHz: a high shelf for the head, then a high-pass."""
+    """Impulse response of the K-weighting at 24 kHz: a high shelf for the head, then a high-pass."""
     impulse = torch.zeros(round(_KERNEL_SECONDS * SAMPLE_RATE))
     impulse[0] = 0.1  # torchaudio clips at 1
     shelved = torchaudio.functional.treble_biquad(impulse, SAMPLE_RATE, 4.0, 1500.0, 0.5**0.5)

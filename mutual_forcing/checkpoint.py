@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .codecs.motion_codec import MotionCodec
-from .codecs.stft_codec import StftCodec
+from .codecs.source_filter_codec import SourceFilterCodec
 from .config import SystemConfig
 from .models.duration import DurationPredictor
 from .models.transformer import AVTransformer
@@ -34,7 +33,7 @@ class System:
     config: SystemConfig
     model: AVTransformer
     video_codec: MotionCodec
-    audio_codec: StftCodec
+    audio_codec: SourceFilterCodec
     duration: DurationPredictor
     digest: str = ""
     folder: Path | None = None
@@ -46,7 +45,7 @@ class System:
             config,
             AVTransformer(config.model),
             MotionCodec(config.video_codec),
-            StftCodec(config.audio_codec),
+            SourceFilterCodec(config.audio_codec),
             DurationPredictor(config.duration),
         )
 
@@ -108,7 +107,7 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} holds no readable config.json: {error}.") from error
-    config, tensors = SystemConfig.from_dict(values), upgrade_keys(_read_shards(folder))
+    config, tensors = SystemConfig.from_dict(values), _read_shards(folder)
     if config.least_parameters > sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError(f"The weights in {folder} are far fewer than its config asks for.")
     system = System.build(config)
@@ -125,36 +124,6 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
         module.eval().requires_grad_(False)
     system = replace(system, digest=_digest(folder), folder=folder)
     return system.to(torch.device(device))
-
-
-_OLD_KEYS = (
-    (r"(branches\.\w+)\.underlays\.before\.", r"\1.contexts.last."),
-    (r"(branches\.\w+)\.underlays\.", r"\1.contexts."),
-    (r"(branches\.\w+)\.noise\.", r"\1.modulation."),
-    (r"(branches\.\w+)\.out_noise\.", r"\1.out_modulation."),
-    (r"(branches\.\w+)\.layers\.(\d+)\.table$", r"blocks.\2.\1.modulation"),
-    (r"(branches\.\w+)\.layers\.(\d+)\.(?:head|tail)\.", r"blocks.\2.\1."),
-)
-"""What weights of the transformer were called before there were joint blocks, and are called now."""
-_OLD_NETWORKS = {"video_autoencoder": "video_codec", "audio_autoencoder": "audio_codec"}
-
-
-def upgrade_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a whole checkpoint under the names of this version; those that have them already stay."""
-    upgraded: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        network, _, name = key.partition(".")
-        network = _OLD_NETWORKS.get(network, network)
-        if network == "model" and name.startswith("coupling."):
-            branch = name.removeprefix("coupling.")
-            for layer, bias in enumerate(value):
-                upgraded[f"model.blocks.{layer}.coupling.{branch}"] = bias
-            continue
-        if network == "model":
-            for old, new in _OLD_KEYS:
-                name = re.sub(old, new, name)
-        upgraded[f"{network}.{name}"] = value
-    return upgraded
 
 
 def find_checkpoint(source: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """All arithmetic of frames, latents, tokens, samples and seconds. Nothing else computes these.
 
-A chunk is 0.64 s: 16 frames of film and 10,240 samples of sound. How many tokens a branch makes of it, and
+A chunk is 0.64 s: 16 frames of film and 15,360 samples of sound. How many tokens a branch makes of it, and
 where they lie in time and in the picture, its grid says (config.TokenGrid). Shape letters: B batch, K chunks,
 N tokens of a chunk, C channels of a latent, T latent frames in time, H and W a latent frame's height and
 width.

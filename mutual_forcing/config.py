@@ -8,9 +8,9 @@ from math import isfinite
 from typing import Any
 
 from .motion import MOTION
-from .text.inventory import NEEDED
+from .text.inventory import PHONEMES
 
-SAMPLE_RATE = 16_000
+SAMPLE_RATE = 24_000
 """Audio samples per second; mono everywhere."""
 FPS = 25
 """Video frames per second."""
@@ -33,15 +33,17 @@ class MotionCodecConfig:
 
 
 @dataclass(frozen=True)
-class StftCodecConfig:
-    """16 kHz audio; 640 samples become one latent of `latent_channels` (25 a second)."""
+class SourceFilterConfig:
+    """960 samples become one latent of `latent_channels` (25 a second). Two of the encoder's blocks and three
+    of the decoder's compute at other rates than the rest.
+    """
 
-    latent_channels: int = 32
+    latent_channels: int = 48
     mel_bins: int = 80
-    encoder_width: int = 192
-    encoder_blocks: int = 4
-    decoder_width: int = 256
-    decoder_blocks: int = 6
+    encoder_width: int = 256
+    encoder_blocks: int = 7
+    decoder_width: int = 320
+    decoder_blocks: int = 8
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class ModelConfig:
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
-    phonemes: int = NEEDED["en"]
+    phonemes: int = len(PHONEMES)
 
     def __post_init__(self) -> None:
         lengths = [branch.grid.seconds for branch in self.branches.values()]
@@ -126,24 +128,12 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class SourceFilterConfig:
-    """Widths and blocks of the source-filter codec."""
-
-    latent_channels: int = 48
-    mel_bins: int = 80
-    encoder_width: int = 256
-    encoder_blocks: int = 7
-    decoder_width: int = 320
-    decoder_blocks: int = 8
-
-
-@dataclass(frozen=True)
 class DurationConfig:
     """Predicts how long each phoneme lasts, of the `phonemes` that it knows."""
 
     width: int = 128
     layers: int = 4
-    phonemes: int = NEEDED["en"]
+    phonemes: int = len(PHONEMES)
 
 
 LARGEST = 16_384
@@ -172,7 +162,7 @@ class SystemConfig:
 
     name: str
     video_codec: MotionCodecConfig
-    audio_codec: StftCodecConfig
+    audio_codec: SourceFilterConfig
     model: ModelConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
 
@@ -207,17 +197,15 @@ class SystemConfig:
             model = dict(values["model"])
             for name in ("video", "audio"):
                 branch = dict(model[name])
-                if "grid" in branch:  # checkpoints from before there were grids have none
-                    branch["grid"] = TokenGrid(**branch["grid"])
+                branch["grid"] = TokenGrid(**branch["grid"])
                 model[name] = BranchConfig(**branch)
-            # Their names in checkpoints from before there was a protocol of codecs.
-            video: dict[str, Any] = values.get("video_codec") or values["video_autoencoder"]
-            audio = values.get("audio_codec") or values["audio_autoencoder"]
-            video = {k: tuple(v) if isinstance(v, list) else v for k, v in video.items()}
+            video: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values["video_codec"].items()
+            }
             return SystemConfig(
                 name=values["name"],
                 video_codec=MotionCodecConfig(**video),
-                audio_codec=StftCodecConfig(**audio),
+                audio_codec=SourceFilterConfig(**values["audio_codec"]),
                 model=ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
             )
@@ -231,10 +219,14 @@ def _tiny() -> SystemConfig:
     return SystemConfig(
         name="tiny",
         video_codec=MotionCodecConfig(),
-        audio_codec=StftCodecConfig(),
+        audio_codec=SourceFilterConfig(),
         model=ModelConfig(
-            video=BranchConfig(width=192, token_dim=len(MOTION)),
-            audio=BranchConfig(width=128, token_dim=32),
+            video=BranchConfig(width=256, token_dim=len(MOTION)),
+            audio=BranchConfig(width=256, token_dim=48),
+            heads=4,
+            text_width=192,
+            text_layers=3,
+            window=6,
         ),
     )
 
@@ -245,13 +237,15 @@ def _small() -> SystemConfig:
         video_codec=MotionCodecConfig(
             size=512, encoder_widths=(48, 96, 128, 160), animator_widths=(32, 64, 96, 128)
         ),
-        audio_codec=StftCodecConfig(decoder_width=384, decoder_blocks=8),
+        audio_codec=SourceFilterConfig(decoder_width=448),
         model=ModelConfig(
             video=BranchConfig(width=384, token_dim=len(MOTION)),
-            audio=BranchConfig(width=256, token_dim=32),
+            audio=BranchConfig(width=384, token_dim=48),
             layers=8,
             heads=6,
-            text_width=192,
+            text_width=256,
+            text_layers=3,
+            window=6,
         ),
     )
 
@@ -266,10 +260,10 @@ def _paper_14b() -> SystemConfig:
             animator_widths=(64, 128, 256, 384),
             detail_width=32,
         ),
-        audio_codec=StftCodecConfig(decoder_width=512, decoder_blocks=8),
+        audio_codec=SourceFilterConfig(decoder_width=512),
         model=ModelConfig(
             video=BranchConfig(width=3584, token_dim=len(MOTION)),
-            audio=BranchConfig(width=3584, token_dim=32),
+            audio=BranchConfig(width=3584, token_dim=48),
             layers=40,
             heads=56,
             text_width=1024,
@@ -290,12 +284,12 @@ def _smoke() -> SystemConfig:
             detail_width=8,
             code_width=32,
         ),
-        audio_codec=StftCodecConfig(
-            encoder_width=48, encoder_blocks=1, decoder_width=64, decoder_blocks=1
+        audio_codec=SourceFilterConfig(
+            encoder_width=48, encoder_blocks=2, decoder_width=64, decoder_blocks=3
         ),
         model=ModelConfig(
             video=BranchConfig(width=48, token_dim=len(MOTION)),
-            audio=BranchConfig(width=32, token_dim=32),
+            audio=BranchConfig(width=32, token_dim=48),
             layers=2,
             heads=2,
             head_dim=32,

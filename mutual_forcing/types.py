@@ -182,8 +182,8 @@ class GenerationRequest:
     text: English or Japanese to be spoken, as people write it; may be empty when `audio` is given.
     language: of `text`; "auto" finds it.
     caption: style in words (emotion, motion, voice).
-    audio: float mono 16 kHz [N] within -1..1; drives the lips and is heard unchanged.
-    voice: float mono 16 kHz [N]; lends its voice to `text`.
+    audio: float mono 24 kHz [N] within -1..1; drives the lips and is heard unchanged.
+    voice: float mono 24 kHz [N]; lends its voice to `text`.
     steps: 1..50 denoising steps a chunk; up to 8 is Few mode, above is Multi mode.
     guidance_scale: Multi mode's guidance, 1..10, 1 meaning none; None for the default.
     seconds: length of the stream; None for as long as text or audio need.
@@ -228,7 +228,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class AVChunk:
-    """0.64 s of the stream: frames uint8 [16, H, W, 3] and audio float32 [10240] within -1..1.
+    """0.64 s of the stream: frames uint8 [16, H, W, 3] and audio float32 [15360] within -1..1.
 
     start: seconds from the start of the stream. nfe: network evaluations spent on this chunk (a guided
     step counts two). seconds_spent: wall-clock seconds it took, decoding included.
@@ -279,7 +279,7 @@ def _check_waveform(audio: np.ndarray | None, name: str) -> None:
     if audio is None:
         return
     if not isinstance(audio, np.ndarray) or audio.ndim != 1 or audio.dtype.kind != "f":
-        raise ValueError(f"The {name} must be one channel of floating-point samples at 16 kHz.")
+        raise ValueError(f"The {name} must be one channel of floating-point samples at 24 kHz.")
     if not np.isfinite(audio).all():
         raise ValueError(f"The {name} contains values that are not numbers.")
     if len(audio) < SAMPLE_RATE // 5:

@@ -227,9 +227,9 @@ def _texts(rng: np.random.Generator) -> Iterator[str]:
     yield from ("", " ", "\n\t\r\n", "\0", "\u200b\u200d", "...", "!?!?", '"', "---")
     yield from ("a" * 2001, "word " * 10**5, "😀" * 5000, "9" * 50_000, "\n" * 10**5 + "a" * 3000)
     yield from ("😀", "👩‍👩‍👧‍👦🏳️‍🌈", "🗣️🗣️🗣️")
-    yield from ("こんにちは、世界", "你好世界", "안녕하세요", "Привет, мир", "مرحبا بالعالم")
+    yield from ("안녕하세요", "Привет, мир", "مرحبا بالعالم")
     yield from ("שלום עולם", "สวัสดีชาวโลก", "नमस्ते दुनिया", "Γειά σου Κόσμε", "გამარჯობა")
-    for start in (0x3040, 0x4E00, 0x0600, 0x1F600, 0xE000):
+    for start in (0x0530, 0x0E00, 0x0600, 0x1F600, 0xE000):
         signs = rng.integers(start, start + 64, int(rng.integers(5, 60)))
         yield "".join(map(chr, signs))
 

@@ -15,59 +15,17 @@ from mutual_forcing.types import TimedPhoneme
 pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt")
 pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
 
-from mutual_forcing.text.inventory import plain
+from training.data.dataset import Corpus
 from training.data.head_model import UNIT_NAMES
 from training.data.sentences import SentenceMaker
 from training.data.speech_motion import animate
-from training.data.synthesize import CorpusOptions, _single_threaded, synthesize
-from training.data.voices import VOICES, Speech, speak
-
-SENTENCE = "The happy boy bought seven apples, and put them in the basket."
-VOWELS = {"ɑ", "æ", "ɛ", "i", "ɪ", "ɔ", "ʊ", "ʌ", "u", "ə", "ɚ", "eɪ", "aɪ", "oʊ", "ɔɪ", "aʊ"}
-HOP = SAMPLE_RATE // 200
-needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="apt-get install flite")
-
-
-def lag_seconds(speech: Speech) -> float:
-    """How much later the sound's energy comes than the vowels of the phoneme table."""
-    count = len(speech.audio) // HOP
-    time = (np.arange(count) + 0.5) * HOP / SAMPLE_RATE
-    power = (speech.audio[: count * HOP].reshape(count, HOP) ** 2).mean(1)
-    energy = np.maximum(10 * np.log10(power + 1e-9), -60)
-    vowels = np.zeros(count)
-    for p in speech.phonemes:
-        vowels[(time >= p.start) & (time < p.end)] = plain(p.phoneme) in VOWELS
-    energy, vowels = energy - energy.mean(), vowels - vowels.mean()
-    return (
-        max(range(-30, 31), key=lambda k: (np.roll(energy, -k) * vowels).sum()) * HOP / SAMPLE_RATE
-    )
-
-
-@needs_flite
-@pytest.mark.parametrize("voice", ["joe", "joe_high", "slt", "slt_child", "rms_deep", "kal"])
-def test_speech_is_exact_and_repeatable(voice: str) -> None:
-    speech, again = (speak(SENTENCE, voice, np.random.default_rng(3)) for _ in range(2))
-    assert np.array_equal(speech.audio, again.audio) and speech.phonemes == again.phonemes
-    assert [w.word.lower() for w in speech.words] == SENTENCE[:-1].replace(",", "").lower().split()
-    ends = [p.end for p in speech.phonemes]
-    assert [p.start for p in speech.phonemes][1:] == pytest.approx(ends[:-1])
-    assert ends[-1] == pytest.approx(len(speech.audio) / SAMPLE_RATE, abs=0.001)
-    assert abs(lag_seconds(speech)) <= 0.025
-
-
-def test_joe_says_the_same_sentence_differently() -> None:
-    first, second = (speak(SENTENCE, "joe", np.random.default_rng(seed)) for seed in (0, 1))
-    assert not np.array_equal(first.audio[:8000], second.audio[:8000])
-
-
-def test_unknown_voice_and_missing_flite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Unknown voice"):
-        speak("Hello.", "nobody", np.random.default_rng(0))
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    options = CorpusOptions(0.001, 0, 64, 0.5, 1)
-    with pytest.raises(ValueError, match="flite is not installed"):
-        synthesize(options, tmp_path / "corpus", 1)
-    assert not (tmp_path / "corpus").exists()
+from training.data.synthesize import (
+    CorpusOptions,
+    _single_threaded,
+    make_identity,
+    synthesize,
+    write_manifest,
+)
 
 
 def test_lips_close_for_bilabials_and_open_for_vowels() -> None:
@@ -117,7 +75,14 @@ def test_unknown_emotion_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"hours": 0}, {"seed": -1}, {"size": 65}, {"heldout": 1.5}, {"clips_per_identity": 0}],
+    [
+        {"hours": 0},
+        {"seed": -1},
+        {"size": 65},
+        {"heldout": 1.5},
+        {"clips_per_identity": 0},
+        {"filmed": -0.1},
+    ],
 )
 def test_senseless_options_are_refused(change: dict) -> None:
     good = {"hours": 1, "seed": 0, "size": 64, "heldout": 0.1, "clips_per_identity": 3}
@@ -142,9 +107,27 @@ def test_corpus_says_where_it_comes_from(corpus_folder: Path) -> None:
     maker = SentenceMaker(origin["options"]["seed"])
     for line in (corpus_folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        assert row["voice"] in VOICES and row["emotion"] in row["caption"]
+        assert row["emotion"] in row["caption"] and row["language"] == "en"
         words = {word.lower() for word, *_ in row["words"]}
         assert bool(words & maker.heldout_words) == (row["split"] != "train")
+
+
+def test_most_of_a_corpus_needs_no_pictures(tmp_path: Path) -> None:
+    """Sound, words and motion of all; pictures of what is held out. A share speaks Japanese."""
+    options = CorpusOptions(0.001, 6, 64, heldout=0.5, clips_per_identity=1, japanese=0.4, filmed=0)
+    (tmp_path / "parts").mkdir()
+    for number in (1, 2):
+        make_identity(options, number, tmp_path)
+    write_manifest(tmp_path)
+    film, speech = Corpus(tmp_path).clips
+    assert film.filmed and not speech.filmed and speech.path.suffix == ".flac"
+    assert Corpus(tmp_path).films("test") == [film] and not Corpus(tmp_path).films("train")
+    assert film.language == "en" and speech.language == "ja" and speech.row["split"] == "train"
+    assert set(speech.read_motion()) == {"motion"}
+    assert speech.read_motion()["motion"].shape == (speech.frames, 28)
+    assert len(speech.read_audio()) == speech.frames * SAMPLE_RATE // 25
+    assert speech.transcript.phonemes[-1].end == pytest.approx(speech.row["seconds"])
+    assert speech.transcript.words and np.abs(speech.read_audio()).max() > 0.1
 
 
 def test_an_interrupted_corpus_goes_on(corpus_folder: Path, tmp_path: Path) -> None:
@@ -166,7 +149,6 @@ def test_an_interrupted_corpus_goes_on(corpus_folder: Path, tmp_path: Path) -> N
 def test_preview_shows_and_plays_the_corpus(corpus_folder: Path, tmp_path: Path) -> None:
     import shutil
 
-    from training.data.dataset import Corpus
     from training.data.preview import write_preview
 
     folder = tmp_path / "corpus"

@@ -22,7 +22,7 @@ def test_the_dry_run_lists_what_a_space_needs(capsys):
     assert deploy.main(["owner/name", "--dry-run"]) == 0
     listed = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()]
     assert {"app.py", "README.md", "requirements.txt", "mutual_forcing/demo/page.py"} <= set(listed)
-    assert any(name.endswith("weights-001.safetensors") for name in listed)
+    assert any(name.endswith(".safetensors") for name in listed)
     assert not any("__pycache__" in name or name.startswith(("tests/", ".")) for name in listed)
 
 

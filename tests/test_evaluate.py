@@ -37,6 +37,7 @@ from training.evaluation.systems import (
     request_for,
     truth,
 )
+from training.recipes import SCALES
 
 SMALL = Suite(
     clips=2, multi_clips=1, slow_clips=1, steps=("1", "m2"), long_seconds=5.12, long_steps=("1",),
@@ -276,13 +277,13 @@ def test_without_a_corpus_the_held_out_part_of_the_training_corpus_is_made(
 
 
 def test_the_made_corpus_is_held_out_and_large_enough() -> None:
-    whole = CorpusOptions(2.0, 0, 128, 0.08, CLIPS)
+    whole = CorpusOptions(SCALES["tiny"].hours, 0, 128, 0.08, CLIPS)
     for suite in SUITES.values():
         chosen = identities(whole, suite.choice)
         held = sum(whole.split(number) == "test" for number in chosen)
         assert held * CLIPS >= suite.clips and (len(chosen) - held) * CLIPS >= suite.reference
-    with pytest.raises(ValueError, match="25 identities of the split test"):
-        identities(whole, Choice(heldout=60, train=0))
+    with pytest.raises(ValueError, match="47 identities of the split test"):
+        identities(whole, Choice(heldout=100, train=0))
 
 
 def test_few_mode_of_the_full_suite_has_windows_enough() -> None:

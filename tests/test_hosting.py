@@ -108,7 +108,10 @@ def test_a_wrong_limit_ends_the_program_with_one_sentence(monkeypatch, capsys):
     [
         ({"text": "word " * 20}, "longer than 80 characters"),
         ({"seconds": 12}, "longer than 10 seconds"),
-        ({"text": "99999999999 88888888888 77777777777 66666666666"}, "longer than 10 seconds"),
+        (
+            {"text": "9999999 8888888 7777777 6666666 5555555 4444444 3333333 2222222"},
+            "longer than 10 seconds",
+        ),
     ],
 )
 def test_the_hosts_limits_hold(client, face, changes, message):

@@ -11,6 +11,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image, ImageCms
 
 from mutual_forcing import fragments, media
@@ -388,12 +389,33 @@ def sound(samples: np.ndarray, rate: int = 44_100, channels: int = 2) -> bytes:
     return file.getvalue()
 
 
-def test_sound_becomes_16_khz_mono():
+def test_sound_becomes_24_khz_mono():
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     samples = read_audio(sound(tone))
     assert samples.dtype == np.float32 and samples.ndim == 1
     assert abs(len(samples) - SAMPLE_RATE) <= 16
     assert np.abs(np.fft.rfft(samples)).argmax() == pytest.approx(440, abs=1)
+
+
+def stereo(left: np.ndarray, right: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([left, right], 1), 48_000, subtype="PCM_16", format="WAV")
+    return file.getvalue()
+
+
+def test_left_and_right_are_heard_whatever_they_are():
+    """The same on both sides is as loud as mono and does not clip; opposite sides are no silence."""
+    tone = 0.95 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
+    for left, right, loudness in ((tone, tone, 1), (tone, -tone, 1), (tone, 0 * tone, 0.5)):
+        heard = read_audio(stereo(left, right))
+        assert heard.std() == pytest.approx(loudness * tone.std(), rel=0.01)
+        assert np.abs(heard).max() < 0.97
+    center = [0.1 * tone, 0.1 * tone, tone, 0 * tone, 0 * tone, 0 * tone]
+    file = io.BytesIO()
+    soundfile.write(file, np.stack(center, 1), 48_000, subtype="PCM_16", format="WAV")
+    assert 0.5 < read_audio(file.getvalue()).std() / tone.std() < 1
+    with pytest.raises(ValueError, match="silent"):
+        read_audio(stereo(0 * tone, 0 * tone))
 
 
 def test_sound_is_taken_out_of_films(tmp_path):

@@ -1,7 +1,6 @@
 """The judges react as they should."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -34,6 +33,12 @@ from mutual_forcing.metrics.words import (
 from mutual_forcing.types import TimedWord
 
 
+def spoken(text: str) -> np.ndarray:
+    """A natural voice says a text."""
+    voices = pytest.importorskip("training.data.voices", reason="training/requirements.txt")
+    return voices.say(text, voices.Voice("af_heart"), np.random.default_rng(0)).audio
+
+
 def test_word_error_rate_counts_edits() -> None:
     assert word_error_rate("The cat sat.", "the cat sat") == 0
     assert word_error_rate("the cat sat", "the dog sat down") == pytest.approx(2 / 3)
@@ -47,24 +52,17 @@ def test_unseen_words_are_found_by_alignment() -> None:
     assert recognised(asked, []) == [False] * 5 and recognised([], heard) == []
 
 
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
-def test_the_recogniser_reads_flite_and_not_silence() -> None:
-    from training.data.voices import speak
-
+def test_the_recogniser_reads_speech_and_not_silence() -> None:
     text = "Did you see my brother in the garden yesterday?"
-    speech = speak(text, "slt", np.random.default_rng(0))
-    assert word_error_rate(text, transcribe(speech.audio)) < 0.35
+    assert word_error_rate(text, transcribe(spoken(text))) < 0.35
     assert word_error_rate(text, transcribe(np.zeros(32_000, np.float32))) == 1
     noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
     assert word_error_rate(text, transcribe(noise)) > 0.8
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 def test_a_transcript_does_not_depend_on_what_was_heard_before() -> None:
-    from training.data.voices import speak
-
-    audio = speak("Hello, I enjoyed a sweet oven.", "slt", np.random.default_rng(0)).audio
+    audio = spoken("Hello, I enjoyed a sweet oven.")
     first = transcribe(audio)
     assert len(first.split()) > 3, "speech is heard as words"
     for seed in range(3):
@@ -119,12 +117,9 @@ def test_latents_that_wander_or_die_are_seen() -> None:
     assert int(np.argmax(channels["means"])) == 3 and len(channels["deviations"]) == 8
 
 
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 def test_a_closed_vocabulary_hears_nothing_else() -> None:
-    from training.data.voices import speak
-
     text = "Did you see my brother in the garden yesterday?"
-    audio = speak(text, "slt", np.random.default_rng(0)).audio
+    audio = spoken(text)
     right, wrong = normalise(text), ["lemon", "paper", "whistle", "unknownword"]
     heard = plain(recognise(audio, right))
     assert heard and set(heard) <= set(right)
@@ -194,13 +189,10 @@ def test_word_onsets_are_measured_on_recognised_words() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
 def test_heard_words_move_with_the_sound() -> None:
-    from training.data.voices import speak
-
-    audio = speak("Hello my friend, the house is old.", "slt", np.random.default_rng(0)).audio
+    audio = spoken("Hello my friend, the house is old.")
     words = recognise(audio)
-    later = recognise(np.concatenate([np.zeros(8000, np.float32), audio]))
+    later = recognise(np.concatenate([np.zeros(SAMPLE_RATE // 2, np.float32), audio]))
     errors = onset_errors(words, later)
     assert len(errors) > 3 and np.median(errors) == pytest.approx(500, abs=40)
 

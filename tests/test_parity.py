@@ -10,12 +10,10 @@ from mutual_forcing.chunks import (
     token_positions,
 )
 from mutual_forcing.codecs.motion_codec import MotionCodec
-from mutual_forcing.codecs.stft_codec import StftCodec
 from mutual_forcing.config import (
     BranchConfig,
     ModelConfig,
     MotionCodecConfig,
-    StftCodecConfig,
     TokenGrid,
 )
 from mutual_forcing.models.attention import (
@@ -274,27 +272,3 @@ def test_video_streaming_decode_equals_full() -> None:
     other = model.decode(latents, model.encode_reference(pictures.flip(0)))
     assert (other - full).abs().max() > 1e-2, "the reference must matter"
     assert (full[:, :, :-1] - full[:, :, 1:]).abs().max() > 1e-2, "the latents must matter"
-
-
-def test_audio_streaming_decode_equals_full() -> None:
-    torch.manual_seed(0)
-    config = StftCodecConfig(latent_channels=8, decoder_width=32, decoder_blocks=4)
-    model = StftCodec(config).eval().requires_grad_(False)
-    latents = torch.randn(2, 8, 48)
-    full, _ = model.decode(latents)
-    state, parts = None, []
-    for part in latents.split([16, 1, 31], 2):
-        audio, state = model.decode(part, state)
-        parts.append(audio)
-    assert full.shape == (2, 48 * 640)
-    assert (torch.cat(parts, 1) - full).abs().max() < 1e-5
-
-
-def test_statistics_do_not_change_reconstructions() -> None:
-    torch.manual_seed(0)
-    model = StftCodec(StftCodecConfig(decoder_width=32)).eval().requires_grad_(False)
-    audio = torch.randn(1, 6400) * 0.1
-    before, _ = model.decode(model.encode(audio))
-    model.set_statistics(torch.randn(32), torch.rand(32) + 0.5)
-    after, _ = model.decode(model.encode(audio))
-    assert (before - after).abs().max() < 1e-5

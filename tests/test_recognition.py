@@ -11,7 +11,7 @@ import pytest
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.metrics import mouth
-from mutual_forcing.text.inventory import ARPABET, PHONEMES
+from mutual_forcing.text.inventory import ARPABET, PHONEMES, plain
 from mutual_forcing.text.recognition import PhonemeRecogniser
 from mutual_forcing.types import TimedPhoneme
 from training.data.dataset import Clip, Corpus
@@ -54,7 +54,7 @@ def test_phonemes_are_heard_in_time(clip: Clip) -> None:
     hits = []
     for moment in np.arange(0, clip.frames / 25, 0.02):
         ours, theirs = (
-            next((p.phoneme for p in track if p.start <= moment < p.end), "_")
+            next((plain(p.phoneme) for p in track if p.start <= moment < p.end), "_")
             for track in (heard, said)
         )
         if theirs != "_":

@@ -33,12 +33,12 @@ def test_the_examples_show_both_modes_and_both_uses_of_a_sound():
     assert len({form.sound_use for form in forms}) == 2
 
 
-@pytest.mark.parametrize("speaks", ["random_generator", "bilingual_generator"])
+@pytest.mark.parametrize("speaks", ["random_generator", "english_generator"])
 def test_a_click_fills_the_fields_in_their_order(speaks, request):
     """The last one, the language, is there where the checkpoint speaks several."""
     demo = build_demo(request.getfixturevalue(speaks))
     fill = next(fn for fn in demo.fns.values() if fn.name == "fill")
-    count = len(fields(Form)) - (speaks == "random_generator")
+    count = len(fields(Form)) - (speaks == "english_generator")
     assert tuple(fill.fn(0)) == astuple(runs.read_run(PATHS[0]))[:count]
     assert len(fill.outputs) == count
 

@@ -15,7 +15,7 @@ from mutual_forcing.demo.inputs import DRIVES, LENDS, Form
 from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.text.inventory import LANGUAGE_CHOICES
 
-FACE, VOICE = components.CHARACTERS / "04-grandfather.png", components.VOICES / "rms.flac"
+FACE, VOICE = components.CHARACTERS / "04-grandfather.png", components.VOICES / "lewis.flac"
 FORM = Form(
     None, "Hello & “goodbye”, 1+1?", None, LENDS, "sad", "lively", 12, 7, 2.5, 3.2, 5, 720, "face", 3,
     "ja",

@@ -10,13 +10,12 @@ from mutual_forcing.codecs.source_filter_codec import (
     FRAMES_PER_LATENT,
     HIGHEST_HARMONIC,
     HOP,
-    RATE,
     SAMPLES_PER_LATENT,
     Frames,
     SourceFilterCodec,
     pulses,
 )
-from mutual_forcing.config import SourceFilterConfig
+from mutual_forcing.config import SAMPLE_RATE, SourceFilterConfig
 
 SILENT = -20.0
 
@@ -54,12 +53,12 @@ def test_streams_side_by_side_do_not_mix(codec: SourceFilterCodec) -> None:
 
 def _spectrum(audio: torch.Tensor) -> torch.Tensor:
     """Amplitudes by hertz, from the second second."""
-    part = audio[0, RATE : 2 * RATE]
-    return torch.fft.rfft(part * torch.hann_window(RATE)).abs() * 4 / RATE
+    part = audio[0, SAMPLE_RATE : 2 * SAMPLE_RATE]
+    return torch.fft.rfft(part * torch.hann_window(SAMPLE_RATE)).abs() * 4 / SAMPLE_RATE
 
 
 def test_voiced_sound_has_the_harmonics_of_its_pitch(codec: SourceFilterCodec) -> None:
-    shape = (1, 2 * RATE // HOP + 4)
+    shape = (1, 2 * SAMPLE_RATE // HOP + 4)
     flat, silent = torch.zeros(*shape, BINS), torch.full((*shape, BINS), SILENT)
     frames = Frames(torch.full(shape, 125.0), flat, silent)
     audio, *_ = codec.decoder.synthesize(frames, None)
@@ -99,3 +98,14 @@ def test_a_length_that_does_not_fit_is_refused(codec: SourceFilterCodec) -> None
     with pytest.raises(ValueError, match="no whole number of latents"):
         codec.encode(torch.zeros(1, 1000))
     assert codec.encode(torch.zeros(1, 1920)).shape == (1, 8, 2)
+
+
+def test_statistics_do_not_change_reconstructions() -> None:
+    torch.manual_seed(0)
+    small = SourceFilterConfig(encoder_width=32, decoder_width=32, latent_channels=8)
+    model = SourceFilterCodec(small).eval().requires_grad_(False)
+    audio = torch.randn(1, 9600) * 0.1
+    before, _ = model.decode(model.encode(audio))
+    model.set_statistics(torch.randn(8), torch.rand(8) + 0.5)
+    after, _ = model.decode(model.encode(audio))
+    assert (before - after).abs().max() < 1e-3

@@ -9,11 +9,11 @@ import torch
 
 pytest.importorskip("pyworld", reason="pip install -r training/requirements.txt")
 
-from mutual_forcing.codecs.source_filter_codec import BINS, HOP, RATE, Frames, SourceFilterCodec
-from mutual_forcing.config import SourceFilterConfig
+from mutual_forcing.codecs.source_filter_codec import BINS, HOP, Frames, SourceFilterCodec
+from mutual_forcing.config import SAMPLE_RATE, SourceFilterConfig
 from training.data import world
 from training.data.dataset import Corpus
-from training.objectives.source_filter_codec import (
+from training.objectives.audio_codec import (
     SourceFilterCodecConfig,
     SourceFilterCodecObjective,
     segment,
@@ -24,7 +24,7 @@ SMALL = SourceFilterConfig(encoder_width=32, decoder_width=32, latent_channels=8
 
 def vowel(pitch: float, seconds: float) -> np.ndarray:
     """A buzz through two formants, with breath."""
-    time = np.arange(round(seconds * RATE)) / RATE
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     harmonics = np.arange(1, int(8000 / pitch))
     near = [np.exp(-(((harmonics * pitch - f) / 250) ** 2)) for f in (600, 1400)]
     phases = np.random.default_rng(0).uniform(0, 2 * np.pi, len(harmonics))
@@ -39,7 +39,7 @@ def corpus(tmp_path_factory) -> Corpus:
     folder = tmp_path_factory.mktemp("vowels")
     rows = []
     for index, pitch in enumerate((110.0, 150.0, 220.0)):
-        soundfile.write(folder / f"{index}.flac", vowel(pitch, 1.92), RATE)
+        soundfile.write(folder / f"{index}.flac", vowel(pitch, 1.92), SAMPLE_RATE)
         split = "development" if index == 2 else "train"
         rows.append({"index": index, "path": f"{index}.flac", "split": split, "frames": 48})
     (folder / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
@@ -75,8 +75,8 @@ def test_a_segment_beyond_the_end_is_silent() -> None:
 
 def test_frames_are_learned_and_then_the_encoder_rests(corpus: Corpus) -> None:
     torch.manual_seed(0)
-    config = SourceFilterCodecConfig(SMALL, spectral_from=60, latents=16)
-    objective = SourceFilterCodecObjective(corpus, config, batch=4, seed=0)
+    config = SourceFilterCodecConfig(spectral_from=60, latents=16)
+    objective = SourceFilterCodecObjective(SMALL, corpus, config, batch=4, seed=0)
     optimizer = torch.optim.Adam(objective.model.parameters(), 3e-3)
     losses, encoders, decoders = [], [], []
     for step in range(64):
@@ -99,19 +99,19 @@ def test_frames_are_learned_and_then_the_encoder_rests(corpus: Corpus) -> None:
 
 
 def test_samples_are_written(corpus: Corpus, tmp_path) -> None:
-    config = SourceFilterCodecConfig(SMALL, spectral_from=2)
-    objective = SourceFilterCodecObjective(corpus, config, batch=1, seed=0)
+    config = SourceFilterCodecConfig(spectral_from=2)
+    objective = SourceFilterCodecObjective(SMALL, corpus, config, batch=1, seed=0)
     with torch.no_grad():
         found = objective.write_samples(objective.model, tmp_path, 5)
     assert set(found) >= {"heldout/pitch", "heldout/mel"} and all(v > 0 for v in found.values())
     sound, rate = soundfile.read(tmp_path / "000005.wav")
-    assert rate == RATE and len(sound) == 2 * 48 * 960
+    assert rate == SAMPLE_RATE and len(sound) == 2 * 48 * 960
 
 
 def test_a_corpus_that_was_not_analysed_is_refused(corpus: Corpus, tmp_path) -> None:
-    soundfile.write(tmp_path / "0.flac", vowel(150.0, 0.64), RATE)
+    soundfile.write(tmp_path / "0.flac", vowel(150.0, 0.64), SAMPLE_RATE)
     row = {"index": 0, "path": "0.flac", "split": "train", "frames": 16}
     (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
-    config = SourceFilterCodecConfig(SMALL, spectral_from=2)
+    config = SourceFilterCodecConfig(spectral_from=2)
     with pytest.raises(ValueError, match=r"training\.data\.world first"):
-        SourceFilterCodecObjective(Corpus(tmp_path), config, batch=1, seed=0)
+        SourceFilterCodecObjective(SMALL, Corpus(tmp_path), config, batch=1, seed=0)

@@ -30,13 +30,13 @@ REFUSED = "The text is Japanese, and this checkpoint&#x27;s voices speak English
 
 
 @pytest.fixture(scope="module")
-def english(random_generator) -> SessionManager:
-    return SessionManager(random_generator, Limits(text=300))
+def english(english_generator) -> SessionManager:
+    return SessionManager(english_generator, Limits(text=300))
 
 
 @pytest.fixture(scope="module")
-def bilingual(bilingual_generator) -> SessionManager:
-    return SessionManager(bilingual_generator)
+def bilingual(random_generator) -> SessionManager:
+    return SessionManager(random_generator)
 
 
 def shown(line: str) -> str:

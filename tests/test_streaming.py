@@ -159,30 +159,30 @@ def test_the_preview_is_what_is_said(random_generator, picture) -> None:
     assert [w.word for w in state.transcript.words] == [w.text for w in reading.words]
 
 
-def test_only_what_the_voices_speak_is_warmed_up(random_generator, monkeypatch) -> None:
+def test_only_what_the_voices_speak_is_warmed_up(english_generator, monkeypatch) -> None:
     warmed = []
     monkeypatch.setattr("mutual_forcing.streaming.warm_up", warmed.append)
-    random_generator.warm_up()
+    english_generator.warm_up()
     assert warmed == ["en"]
 
 
 @pytest.mark.parametrize("change", [{"text": "こんにちは"}, {"text": "12", "language": "ja"}])
 def test_a_language_that_the_voices_do_not_speak_is_refused(
-    random_generator, picture, change
+    english_generator, picture, change
 ) -> None:
     request = GenerationRequest(picture, **change)
-    for refuse in (random_generator.plan, random_generator.start):
+    for refuse in (english_generator.plan, english_generator.start):
         with pytest.raises(ValueError, match="voices speak English only: write it in English, or"):
             refuse(request)
-    state = random_generator.start(replace(request, text="Hello.", language="auto"))
+    state = english_generator.start(replace(request, text="Hello.", language="auto"))
     with pytest.raises(ValueError, match="voices speak English only"):
-        random_generator.extend(state, "こんにちは")
+        english_generator.extend(state, "こんにちは")
 
 
-def test_phonemes_that_the_model_does_not_know_are_refused(random_generator, picture) -> None:
+def test_phonemes_that_the_model_does_not_know_are_refused(english_generator, picture) -> None:
     transcript = Transcript((TimedPhoneme("ɾ", 0.0, 0.3),))
     with pytest.raises(ValueError, match="does not know the phonemes ɾ"):
-        random_generator.start(GenerationRequest(picture, transcript=transcript))
+        english_generator.start(GenerationRequest(picture, transcript=transcript))
 
 
 @pytest.mark.parametrize(

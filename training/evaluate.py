@@ -60,7 +60,7 @@ def evaluate(
     found = results.Results(systems, describe(suite, systems, judge, seed))
     found.notes += split_warning(judge.corpus, generators[""].system.folder)
     if suite.reference:
-        clips = evenly(judge.corpus.split("train"), suite.reference)
+        clips = evenly(judge.corpus.films("train"), suite.reference)
         found.reference = rows.reference_features(judge, clips)
     for system in systems:
         found.rows[system.name] = rows.measure(system, judge, out)

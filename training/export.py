@@ -30,13 +30,13 @@ tags: [audio-video-generation, talking-head, flow-matching, streaming]
 # Mutual Forcing `{name}`
 
 An autoregressive audio-video flow-matching model with two modes in one set of weights (arXiv
-2604.25819) at 25 fps with 16 kHz speech. It animates the picture that it is given at that picture's own
+2604.25819) at 25 fps with 24 kHz speech. It animates the picture that it is given at that picture's own
 resolution (up to 1920 x 1080): the decoder sees a square of {size} px around the face. Trained on
 synthetic talking heads by `python -m training.reproduce --preset {name}`; the exact record, and what a stage
 began from, is in `record.json`.
 
-It has seen rendered and drawn heads and {voices} synthetic English voices, nothing else: photographs are
-animated though none was ever seen; other languages, singing and bodies are outside what it knows. Do not
+It has seen rendered and drawn heads and synthetic voices, English and Japanese, nothing else: photographs
+are animated though none was ever seen; other languages, singing and bodies are outside what it knows. Do not
 use it to make real people appear to say what they did not say. Everything it makes is AI-generated.
 """
 
@@ -102,17 +102,13 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
 
     Raises ValueError if a network of it is not trained.
     """
-    from .data.voices import VOICES
-
     stage = model_stage or latest_model_stage(workspace)
     missing = [name for name in FROZEN.values() if not workspace.done(name)]
     if missing:
         raise ValueError(f"Not finished in {workspace.root}: {', '.join(missing)}.")
     system = workspace.system(stage)
     save_checkpoint(system, out, training_record(workspace, stage))
-    card = CARD.format(
-        name=workspace.scale, size=system.video_codec.square_size, voices=len(VOICES)
-    )
+    card = CARD.format(name=workspace.scale, size=system.video_codec.square_size)
     (out / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .objectives.audio_codec import StftCodecConfig
+from .objectives.audio_codec import SourceFilterCodecConfig
 from .objectives.base import ClipConfig
 from .objectives.bidirectional import BidirectionalConfig
 from .objectives.diffusion_forcing import DiffusionForcingConfig
@@ -45,12 +45,15 @@ BASELINES = (
 class Scale:
     """What differs between presets: corpus, steps and batch sizes. Fewer for the smoke test.
 
-    size: pixels on each side of the corpus's films. portraits: people drawn for the motion codec, at
-    portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last stage,
-    its batch counted in the shortest. guidance: for Few mode to learn in the last stage.
+    hours: of speech; analysed: of it, what the audio codec learns from. filmed: share of the training
+    identities that have pictures, of `size` pixels on each side. portraits: people drawn for the motion
+    codec, at portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last
+    stage, its batch counted in the shortest. guidance: for Few mode to learn in the last stage.
     """
 
     hours: float
+    analysed: float
+    filmed: float
     size: int
     portraits: int
     portrait_size: int
@@ -63,16 +66,18 @@ class Scale:
 
 SCALES = {
     "tiny": Scale(
-        hours=2.0,
+        hours=8.0,
+        analysed=1.0,
+        filmed=0.04,
         size=128,
         portraits=1500,
         portrait_size=512,
         steps={
             "video_codec": 8000,
-            "audio_codec": 1400,
+            "audio_codec": 6000,
             "duration": 600,
-            "audio_pretrain": 800,
-            "video_pretrain": 600,
+            "audio_pretrain": 2000,
+            "video_pretrain": 700,
             "joint": 300,
             "mutual_forcing": 320,
         },
@@ -80,7 +85,7 @@ SCALES = {
             "video_codec": 12,
             "audio_codec": 16,
             "duration": 32,
-            "audio_pretrain": 32,
+            "audio_pretrain": 24,
             "video_pretrain": 16,
             "joint": 12,
             "mutual_forcing": 10,
@@ -91,13 +96,15 @@ SCALES = {
         guidance=Guidance(video=2.0, audio=3.0),
     ),
     "small": Scale(
-        hours=4.0,
+        hours=24.0,
+        analysed=4.0,
+        filmed=0.04,
         size=256,
         portraits=6000,
         portrait_size=1024,
         steps={
             "video_codec": 12_000,
-            "audio_codec": 12_000,
+            "audio_codec": 20_000,
             "duration": 3000,
             "audio_pretrain": 10_000,
             "video_pretrain": 8000,
@@ -116,6 +123,8 @@ SCALES = {
     ),
     "smoke": Scale(
         hours=0.02,
+        analysed=0.02,
+        filmed=1.0,
         size=128,
         portraits=4,
         portrait_size=128,
@@ -137,9 +146,8 @@ def _video_codec(scale: Scale) -> Recipe:
 
 def _audio_codec(scale: Scale) -> Recipe:
     steps = scale.steps["audio_codec"]
-    # The critics make a step ten times slower on a CPU, where they are not worth it.
-    objective = StftCodecConfig(adversarial_from=steps // 2 if scale.size > 128 else None)
-    optimizer = OptimizerConfig(lr=1e-3, final_lr=1e-4, clip=1.0, betas=(0.8, 0.95))
+    objective = SourceFilterCodecConfig(spectral_from=steps * 9 // 20)
+    optimizer = OptimizerConfig(lr=1e-3, final_lr=3e-5, clip=1.0)
     return _recipe(scale, "audio_codec", objective, optimizer)
 
 

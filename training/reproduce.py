@@ -16,25 +16,28 @@ from pathlib import Path
 from mutual_forcing.checkpoint import PRETRAINED
 
 from .command import run
+from .data.dataset import Clip
 from .data.portraits import PortraitOptions, make_portraits
 from .data.synthesize import CorpusOptions, synthesize
+from .data.world import first_clips, frames_path, write_all
 from .export import export
 from .recipes import SCALES
 from .stages import Workspace, pick_device
 from .workers import Job, run_jobs, workers_for
 
 JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
-    "corpus": (0.14, ()),
-    "portraits": (0.08, ()),
-    "video_codec": (0.32, ("corpus", "portraits")),
-    "audio_codec": (0.07, ("corpus",)),
+    "corpus": (0.3, ()),
+    "analysis": (0.03, ("corpus",)),
+    "portraits": (0.04, ()),
+    "video_codec": (0.28, ("corpus", "portraits")),
+    "audio_codec": (0.1, ("analysis",)),
     "duration": (0.01, ("corpus",)),
     "encode_audio": (0.01, ("audio_codec",)),
     "encode_video": (0.01, ("corpus",)),
-    "audio_pretrain": (0.08, ("encode_audio",)),
-    "video_pretrain": (0.08, ("audio_pretrain", "encode_video")),
-    "joint": (0.08, ("video_pretrain",)),
-    "mutual_forcing": (0.2, ("joint", "video_codec")),
+    "audio_pretrain": (0.1, ("encode_audio",)),
+    "video_pretrain": (0.03, ("audio_pretrain", "encode_video")),
+    "joint": (0.03, ("video_pretrain",)),
+    "mutual_forcing": (0.07, ("joint", "video_codec")),
     "export": (0.0, ("mutual_forcing", "duration")),
 }
 """All jobs in order: each job's share of the work, for `tiny` on two cores, and the jobs that it waits for.
@@ -49,7 +52,7 @@ def reproduction_jobs(
 ) -> list[Job]:
     """The jobs of a whole run in order. hours: the length of the corpus, if not the preset's."""
     scale = SCALES[workspace.scale]
-    options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3)
+    options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3, filmed=scale.filmed)
     corpus = workspace.corpus_folder
 
     def make_corpus() -> None:
@@ -68,12 +71,22 @@ def reproduction_jobs(
     def make() -> None:
         make_portraits(people, folder, os.cpu_count() or 1)
 
+    def speech() -> list[Clip]:
+        return first_clips(workspace.corpus(), scale.analysed)
+
+    def analysis_done() -> bool:
+        return corpus_done() and all(frames_path(clip).exists() for clip in speech())
+
     def job(name: str) -> Job:
         share, after = JOBS[name]
         if name == "corpus":
             return Job(name, corpus_done, share, after, make_corpus)
         if name == "portraits":
             return Job(name, portraits_done, share, after, make)
+        if name == "analysis":
+            return Job(
+                name, analysis_done, share, after, lambda: write_all(speech(), os.cpu_count() or 1)
+            )
         if name == "export":
             return Job(name, lambda: False, share, after, lambda: export(workspace, out))
         where = ("--run", str(workspace.root), "--preset", workspace.scale)

@@ -18,6 +18,7 @@ from mutual_forcing.models.kv_cache import KVCache
 from mutual_forcing.sampling import Sampler, prefill_static
 from mutual_forcing.types import AVLatents, FaceCrop
 
+from .data.dataset import Clip
 from .data.latents import LatentBatch, LatentDataset
 from .data.precompute import encode_silence
 from .objectives.monitors import Excerpt, figures, raise_alarms
@@ -61,12 +62,14 @@ def write_samples_sheet(
     step: int,
     sampler: Sampler,
 ) -> dict[str, float]:
-    """Write three held-out clips: the true above the generated frames, the true before the generated speech.
+    """Write three held-out clips: the true above the generated frames, if there are films; the true before
+    the generated speech.
 
     Returns the monitors' figures and logs their alarms.
     """
     split = "development" if data.corpus.split("development") else "train"
-    clips = [c for c in data.corpus.split(split) if c.chunks >= CHUNKS]
+    shown = data.corpus.films(split) if "video" in branches else []
+    clips = [c for c in shown or data.corpus.split(split) if c.chunks >= CHUNKS]
     rng = np.random.default_rng(0)
     real, made, references, spread = [], [], [], []
     device = next(system.model.parameters()).device
@@ -76,11 +79,8 @@ def write_samples_sheet(
             continue_from_references(system, batch, branches, sampler, seed) for seed in (0, 1)
         )
         spread.append(_difference(ours, others))
-        picture = data.corpus.sibling(clip, rng).read_frames(0, 1)[0]
-        side = len(picture)
-        crop = FaceCrop(side / 2, side / 2, side)  # the corpus frames heads much as faces.py does
-        canvas = prepare(picture, crop, system.video_codec.square_size)
-        references.append(canvas.reference_frame)
+        canvas = _canvas(system, data.corpus.sibling(clip, rng)) if shown else None
+        references.append(canvas.reference_frame if canvas else None)
         real.append(_clip_sample(system, batch.clean(branches), canvas))
         made.append(_clip_sample(system, ours, canvas))
     _write_sheet(references, real, made, folder / f"{step:06d}.png")
@@ -90,15 +90,22 @@ def write_samples_sheet(
     return values
 
 
+def _canvas(system: System, clip: Clip) -> Canvas:
+    """The first picture of a film; the corpus frames heads much as faces.py does."""
+    picture = clip.read_frames(0, 1)[0]
+    side = len(picture)
+    return prepare(picture, FaceCrop(side / 2, side / 2, side), system.video_codec.square_size)
+
+
 def _difference(ours: AVLatents, others: AVLatents) -> float:
     """RMS difference of standardised latents over that of independent ones."""
     squares = ours.zip(others, lambda a, b: (a - b).square().mean()).modalities.values()
     return float(sum(squares) / len(squares) / 2) ** 0.5
 
 
-def _clip_sample(system: System, latents: AVLatents, canvas: Canvas) -> Excerpt:
+def _clip_sample(system: System, latents: AVLatents, canvas: Canvas | None) -> Excerpt:
     # The motion codec may still be learning beside this stage (training.reproduce).
-    seen = latents.video is not None and system.video_codec.has_statistics
+    seen = canvas is not None and latents.video is not None and system.video_codec.has_statistics
     frames = _frames(system, latents.video, canvas) if seen else None
     sound = None if latents.audio is None else _sound(system, latents.audio)
     poses = None if latents.video is None else latents.video[0].flatten(0, 1).float().cpu().numpy()
@@ -106,7 +113,7 @@ def _clip_sample(system: System, latents: AVLatents, canvas: Canvas) -> Excerpt:
 
 
 def _write_sheet(
-    references: list[np.ndarray], real: list[Excerpt], made: list[Excerpt], path: Path
+    references: list[np.ndarray | None], real: list[Excerpt], made: list[Excerpt], path: Path
 ) -> None:
     """Reference, then every few frames; the truth above what was generated."""
     if made[0].frames is None:

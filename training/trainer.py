@@ -75,7 +75,7 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
     return generator.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-SCHEDULES = {"ramp", "start", "adversarial_from"}
+SCHEDULES = {"ramp", "start", "spectral_from"}
 """Fields of an objective that are steps of a stage: they move with its length."""
 
 

@@ -78,7 +78,7 @@ class AudioCodec(Protocol):
         ...
 
     def encode(self, audio: Tensor) -> Tensor:
-        """Mono sound [B, N] at 16 kHz within -1..1 to latents [B, C, T]."""
+        """Mono sound [B, N] at 24 kHz within -1..1 to latents [B, C, T]."""
         ...
 
     def decode(self, latents: Tensor, state: Any = None) -> tuple[Tensor, Any]:

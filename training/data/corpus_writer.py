@@ -1,4 +1,4 @@
-"""Writing clips: H.264 and FLAC in one MP4."""
+"""Writing clips: H.264 and FLAC in one MP4, or FLAC alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 from safetensors.numpy import save_file
 
 from mutual_forcing.chunks import FRAMES_PER_CHUNK
@@ -17,8 +18,8 @@ CRF = 10
 FLAC_FRAME = 4096
 
 
-def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
-    """Write frames uint8 [T, S, S, 3] and audio float [N] at 16 kHz; a crash leaves no half file."""
+def write_film(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
+    """Write frames uint8 [T, S, S, 3] and audio float [N] at 24 kHz; a crash leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FPS)
@@ -41,8 +42,15 @@ def write_clip(path: Path, frames: np.ndarray, audio: np.ndarray) -> None:
         container.mux(track.encode(None))
 
 
-def write_motion(path: Path, motion: np.ndarray, landmarks: np.ndarray) -> None:
+def write_sound(path: Path, audio: np.ndarray) -> None:
+    """Write audio float [N] at 24 kHz; a crash leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as partial:
+        soundfile.write(partial, audio, SAMPLE_RATE, format="FLAC")
+
+
+def write_motion(path: Path, motion: np.ndarray, landmarks: np.ndarray | None) -> None:
     """Write the truth of a clip's motion beside it: half precision, see data/landmarks.py."""
-    parts = {"motion": motion, "landmarks": landmarks}
+    parts = {"motion": motion} | ({} if landmarks is None else {"landmarks": landmarks})
     with written_whole(path.with_suffix(".safetensors")) as partial:
         save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)

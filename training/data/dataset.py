@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
+from mutual_forcing.text.inventory import Language
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 
 SMALLEST_MOTION = 0.02
@@ -42,6 +43,16 @@ class Clip:
     def frames(self) -> int:
         """Number of frames, a whole number of chunks."""
         return self.row["frames"]
+
+    @property
+    def filmed(self) -> bool:
+        """Whether it has pictures."""
+        return "mouth_box" in self.row
+
+    @property
+    def language(self) -> Language:
+        """What is spoken."""
+        return self.row.get("language", "en")
 
     @property
     def chunks(self) -> int:
@@ -82,8 +93,8 @@ class Clip:
         raise ValueError(f"{self.path} ends before frame {start + count}.")
 
     def read_motion(self) -> dict[str, np.ndarray]:
-        """The renderer's truth: "motion" float32 [T, 28], see mutual_forcing.motion, and "landmarks"
-        float32 [T, 64, 2] in fractions of the picture.
+        """The truth: "motion" float32 [T, 28], see mutual_forcing.motion, and of films "landmarks" float32
+        [T, 64, 2] in fractions of the picture.
         """
         parts = load_file(self.path.with_suffix(".safetensors"))
         return {name: part.astype(np.float32) for name, part in parts.items()}
@@ -116,6 +127,10 @@ class Corpus:
         """
         names = (name, "heldout") if name == "development" else (name,)
         return [clip for clip in self.clips if clip.row["split"] in names]
+
+    def films(self, split: str, language: Language = "en") -> list[Clip]:
+        """The clips of a split that have pictures and are in a language, which the judges must know."""
+        return [clip for clip in self.split(split) if clip.filmed and clip.language == language]
 
     @cached_property
     def siblings(self) -> dict[str, list[Clip]]:

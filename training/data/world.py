@@ -8,7 +8,9 @@ writes a file beside each clip's; those that exist are kept.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from mutual_forcing.codecs.source_filter_codec import (
     HIGHEST_PITCH,
     HOP,
     LOWEST_PITCH,
-    RATE,
 )
+from mutual_forcing.config import FPS, SAMPLE_RATE
 
 from ..atomic import written_whole
 from .dataset import Clip, Corpus
@@ -40,15 +42,23 @@ def analyse(audio: np.ndarray) -> np.ndarray:
 
     sound = audio.astype(np.float64)
     pitch, time = pyworld.harvest(
-        sound, RATE, frame_period=1000 * HOP / RATE, f0_floor=LOWEST_PITCH, f0_ceil=HIGHEST_PITCH
+        sound,
+        SAMPLE_RATE,
+        frame_period=1000 * HOP / SAMPLE_RATE,
+        f0_floor=LOWEST_PITCH,
+        f0_ceil=HIGHEST_PITCH,
     )
-    power = pyworld.cheaptrick(sound, pitch, time, RATE, fft_size=_FFT)
-    share = pyworld.d4c(sound, pitch, time, RATE, fft_size=_FFT)
+    power = pyworld.cheaptrick(sound, pitch, time, SAMPLE_RATE, fft_size=_FFT)
+    share = pyworld.d4c(sound, pitch, time, SAMPLE_RATE, fft_size=_FFT)
     log_power, share = _at_bins(np.log(np.maximum(power, 1e-14))) / 2, _at_bins(share)
     # A harmonic is as high as its share of a period's energy; the codec counts noise in heights of its
     # window's spectrum.
     spoken = np.where(pitch > 0, pitch, 1.0)[:, None]
-    voiced = log_power + np.log(np.maximum(1 - share**2, 1e-6)) / 2 + np.log(4 * spoken / RATE) / 2
+    voiced = (
+        log_power
+        + np.log(np.maximum(1 - share**2, 1e-6)) / 2
+        + np.log(4 * spoken / SAMPLE_RATE) / 2
+    )
     voiced[pitch == 0] = _NOTHING
     unvoiced = log_power + np.log(np.maximum(share, 1e-6)) - np.log(FRAME / 6) / 2
     # A frame of the codec is named by its beginning, one of WORLD by its middle.
@@ -74,12 +84,18 @@ def write_frames(clip: Clip) -> None:
     path = frames_path(clip)
     if not path.exists():
         with written_whole(path) as partial, partial.open("wb") as file:
-            np.save(file, analyse(clip.read_audio(RATE)))
+            np.save(file, analyse(clip.read_audio()))
 
 
-def write_all(corpus: Corpus, workers: int) -> None:
-    """Analyse every clip of a corpus in `workers` processes."""
-    todo = [clip for clip in corpus.clips if not frames_path(clip).exists()]
+def first_clips(corpus: Corpus, hours: float) -> list[Clip]:
+    """The first clips of a corpus that last so long together: an hour of frames takes 700 MB."""
+    ends = np.cumsum([clip.frames for clip in corpus.clips]) / FPS / 3600
+    return [clip for clip, end in zip(corpus.clips, ends, strict=True) if end <= hours]
+
+
+def write_all(clips: Sequence[Clip], workers: int) -> None:
+    """Analyse clips in `workers` processes."""
+    todo = [clip for clip in clips if not frames_path(clip).exists()]
     with process_pool(workers) as pool, tqdm(total=len(todo), desc="world", unit="clip") as bar:
         for _ in pool.imap_unordered(write_frames, todo):
             bar.update()
@@ -89,12 +105,13 @@ def main() -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.data.world", description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--hours", type=float, default=math.inf, help="of its beginning")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
 
     from ..command import run  # with all of training, which the workers do without
 
-    return run(lambda: write_all(Corpus(given.corpus), given.workers))
+    return run(lambda: write_all(first_clips(Corpus(given.corpus), given.hours), given.workers))
 
 
 if __name__ == "__main__":

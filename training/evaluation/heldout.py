@@ -33,7 +33,7 @@ class Choice:
 def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) -> Corpus:
     """Make, finish or reuse the corpus in `folder`, with pictures of `size` pixels; 0 workers: one per core.
 
-    Raises ValueError if the folder holds another corpus or flite is missing.
+    Raises ValueError if the folder holds another corpus.
     """
     options = CorpusOptions(SCALES["tiny"].hours, SEED, size, HELDOUT, CLIPS)
     _claim(options, folder)
@@ -48,11 +48,14 @@ def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) ->
 
 
 def identities(options: CorpusOptions, choice: Choice) -> list[int]:
-    """The first identities of each split. Raises ValueError if the corpus has fewer."""
+    """The first English identities of each split, because the judges know English alone. Raises ValueError if
+    the corpus has fewer.
+    """
     wanted = {choice.split: choice.heldout, "train": choice.train}
     chosen = []
     for split, count in wanted.items():
-        found = [n for n in range(options.identities) if options.split(n) == split]
+        english = (n for n in range(options.identities) if options.language(n) == "en")
+        found = [n for n in english if options.split(n) == split]
         if count > len(found):
             raise ValueError(
                 f"The corpus has {len(found)} identities of the split {split}, fewer than the evaluation "
@@ -63,9 +66,6 @@ def identities(options: CorpusOptions, choice: Choice) -> list[int]:
 
 
 def _make(options: CorpusOptions, todo: list[int], folder: Path, workers: int) -> None:
-    from ..data.voices import find_flite
-
-    find_flite()
     with tqdm(total=len(todo), desc="held-out corpus", unit="identity") as bar:
         for _ in make_identities(options, todo, folder, workers):
             bar.update()

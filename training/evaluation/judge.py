@@ -37,7 +37,7 @@ class Judge:
         self.corpus, self.split = corpus, split
         self.reader, self.pair = mouth.load_reader(), sync.load_pair()
         self.unseen = SentenceMaker(_seed(corpus)).heldout_words
-        heldout = corpus.split(split)
+        heldout = corpus.films(split)
         self.vocabulary = sorted({w for c in heldout for w in words.normalise(c.row["text"])})
         firsts = {clip.identity: clip for clip in reversed(heldout)}
         self.pictures = {name: clip.read_frames(0, 1) for name, clip in firsts.items()}

@@ -66,7 +66,7 @@ def train_reader(corpus: Corpus, steps: int, seed: int = 0) -> dict[str, float]:
     """Train on training identities, calibrate on held-out ones, write the weights."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    pictures, values, centres = _load(corpus.split("train"), 6)
+    pictures, values, centres = _load(corpus.films("train"), 6)
     reader = MouthReader()
     optimizer = torch.optim.AdamW(reader.parameters(), lr=1.5e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -91,7 +91,7 @@ def train_reader(corpus: Corpus, steps: int, seed: int = 0) -> dict[str, float]:
 def calibrate(reader: MouthReader, corpus: Corpus) -> dict[str, float]:
     """On held-out identities: error, correlation per clip, and sync of the truth against phonemes."""
     errors, correlations, syncs = [], [], []
-    for clip in corpus.split("development")[:40]:
+    for clip in corpus.films("development")[:40]:
         read = read_openness(reader, clip.read_frames(0, clip.frames))
         truth = np.asarray(clip.row["mouth_openness"])
         errors.append(np.abs(read - truth).mean())

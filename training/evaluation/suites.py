@@ -101,9 +101,9 @@ SUITES = {
 
 
 def pool(judge: Judge) -> list[Clip]:
-    """Clips of the measured split whose identity has a second clip. Raises ValueError if there is none."""
+    """Films of the measured split whose identity has a second clip. Raises ValueError if there is none."""
     corpus, split = judge.corpus, judge.split
-    clips = [clip for clip in corpus.split(split) if len(corpus.siblings[clip.identity]) > 1]
+    clips = [clip for clip in corpus.films(split) if len(corpus.siblings[clip.identity]) > 1]
     if not clips:
         raise ValueError(
             f"No identity of the corpus's split {split} has a second clip as its reference; choose another "

@@ -73,7 +73,7 @@ def train_pair(corpus: Corpus, steps: int, seed: int = 0, most: int = 640) -> di
     """Train on `most` clips of training identities, calibrate on held-out ones, write weights and record."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    clips = [c for c in corpus.split("train") if c.frames >= WINDOW + GAP * (_WINDOWS + 1)]
+    clips = [c for c in corpus.films("train") if c.frames >= WINDOW + GAP * (_WINDOWS + 1)]
     clips, batch = clips[:most], 10
     examples = [_read(clip) for clip in tqdm(clips, desc="reading clips", mininterval=5)]
     pair = SyncPair()
@@ -105,7 +105,7 @@ def calibrate(pair: SyncPair, corpus: Corpus) -> dict[str, object]:
 
     found: how often the best lag is that shift (one frame off counts). shuffled: the sound of another clip.
     """
-    reader, clips = load_reader(), corpus.split("development")[::3]  # one of each identity
+    reader, clips = load_reader(), corpus.films("development")[::3]  # one of each identity
     sounds = [clip.read_audio() for clip in clips]
     seen = [
         embed(pair, reader, clip.read_frames(0, clip.frames), sound)[0]

@@ -35,7 +35,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class ClipSample:
-    """A system's clip: frames uint8 [T, S, S, 3], sound float [N] at 16 kHz, timing if it was generated.
+    """A system's clip: frames uint8 [T, S, S, 3], sound float [N] at 24 kHz, timing if it was generated.
 
     said: what was asked for, where its times are not the clip's own.
     """
@@ -293,7 +293,7 @@ def driven(
 
 def _stranger(corpus: Corpus, clip: Clip) -> Clip:
     """The next clip by another identity, of the same split if it has one. Raises ValueError if none has."""
-    for clips in (corpus.split(clip.row["split"]), corpus.clips):
+    for clips in (corpus.films(clip.row["split"]), [c for c in corpus.clips if c.filmed]):
         place = clips.index(clip)
         for other in clips[place:] + clips[:place]:
             if other.identity != clip.identity:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mutual_forcing.models.duration import MAX_SECONDS, MIN_SECONDS, DurationPredictor
-from mutual_forcing.text.inventory import PHONEMES, is_pause, phoneme_id
+from mutual_forcing.text.inventory import PAUSE, is_pause, phoneme_id
+from mutual_forcing.types import TimedPhoneme
 
 from ..data.dataset import Clip, Corpus
 from ..stage_config import Recipe, Sources, Turns
@@ -41,7 +42,9 @@ class DurationBatch:
 
 
 class DurationObjective:
-    """Whole utterances; pauses are inputs but not targets (their lengths are fixed by timing.py)."""
+    """Whole utterances, in the form in which timing.py asks for them: with a pause after every word, which
+    may last no time. The first and the last pause are inputs but not targets.
+    """
 
     def __init__(self, model: DurationPredictor, corpus: Corpus, batch: int, seed: int) -> None:
         self.model, self.size, self.seed = model.requires_grad_(True), batch, seed
@@ -50,7 +53,6 @@ class DurationObjective:
         known = model.known_phonemes
         self.rows = {name: [_row(c, known) for c in corpus.split(name)] for name in splits}
         self.pace = float(np.mean([logs.mean() for _, logs in self.rows["train"]]))
-        self.pauses = torch.tensor([phoneme_id(p) for p in PHONEMES if is_pause(p)])
 
     def batch(self, step: int) -> DurationBatch:
         """Random utterances."""
@@ -75,7 +77,10 @@ class DurationObjective:
 
     def _error(self, model: nn.Module, batch: DurationBatch, pace: Tensor) -> Tensor:
         ids = batch.ids.to(pace.device)
-        counted = (ids > 0) & ~torch.isin(ids, self.pauses.to(ids.device))
+        counted = ids > 0
+        counted[:, 0] = False
+        counted[:, :-1] &= ids[:, 1:] > 0
+        counted[:, -1] = False
         error = (model(ids, pace) - batch.logs.to(pace.device)).abs()
         return (error * counted).sum() / counted.sum()
 
@@ -90,7 +95,12 @@ class DurationObjective:
 
 
 def _row(clip: Clip, known: int) -> tuple[np.ndarray, np.ndarray]:
-    phonemes = clip.transcript.phonemes[:MAX_LENGTH]
+    begins = {word.start for word in clip.transcript.words}
+    phonemes: list[TimedPhoneme] = []
+    for p in clip.transcript.phonemes[:MAX_LENGTH]:
+        if p.start in begins and phonemes and not is_pause(phonemes[-1].phoneme):
+            phonemes.append(TimedPhoneme(PAUSE, p.start, p.start))
+        phonemes.append(p)
     ids = np.array([phoneme_id(p.phoneme, known) for p in phonemes])
     seconds = np.array([p.end - p.start for p in phonemes])
     return ids, np.log(seconds.clip(MIN_SECONDS, MAX_SECONDS)).astype(np.float32)
