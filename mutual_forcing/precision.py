@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -16,3 +22,21 @@ def computes_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> torch.autocast:
     """Autocast to bf16, or do nothing where bf16 is slow."""
     return torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device))
+
+
+def as_here(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, to be called in another thread, with gradients and autocast of the CPU as they are now:
+    PyTorch keeps them for each thread.
+    """
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    dtype, enabled = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(gradients),
+            torch.autocast("cpu", dtype, enabled=enabled),
+        ):
+            return function(*args, **kwargs)
+
+    return run

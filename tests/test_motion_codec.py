@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mutual_forcing.canvas import prepare
 from mutual_forcing.codecs.motion_codec import (
     DETAIL_SIDE,
     DETAIL_X,
@@ -20,6 +21,7 @@ from mutual_forcing.codecs.motion_codec import (
 )
 from mutual_forcing.config import MotionCodecConfig, preset
 from mutual_forcing.motion import MOTION, UNITS
+from mutual_forcing.types import FaceCrop
 from training.data.dataset import Corpus
 from training.data.drawings import draw, sample_style
 from training.data.head_model import load_head_model
@@ -360,3 +362,22 @@ def test_edges_go_on_without_padding_by_border() -> None:
     )
     assert (sample(picture, places) - expected).abs().max() < 1e-4
     assert torch.equal(sample(picture.bfloat16(), places).isnan().any(), torch.tensor(False))
+
+
+def test_frames_do_not_depend_on_the_number_of_threads(random_generator) -> None:
+    """They are made a few at a time, by as many workers as there are threads."""
+    codec = random_generator.system.video_codec
+    picture = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    canvas = prepare(picture, FaceCrop(64, 64, 100), codec.square_size)
+    reference = codec.encode_reference(canvas.reference(torch.device("cpu")))
+    latents = torch.randn(1, codec.channels, 16, generator=torch.Generator().manual_seed(0))
+    before, films = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            with torch.inference_mode():
+                films.append(codec.animate(latents, canvas, reference)[0].astype(int))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.abs(film - films[0]).max() <= 1 for film in films) and films[0].std() > 1
