@@ -122,10 +122,10 @@ def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
     """
     try:
         with open_limited(source, MAX_AUDIO_BYTES, "audio file") as file:
-            samples, apart = _decode_audio(file, max_seconds)
-            if len(samples) and np.square(samples).mean() < CANCELLED * apart:
+            samples, middle, apart = _decode_audio(file, max_seconds)
+            if middle < CANCELLED * apart:
                 file.seek(0)
-                samples, _ = _decode_audio(file, max_seconds, difference=True)
+                samples, *_ = _decode_audio(file, max_seconds, difference=True)
     except MediaError:
         raise
     except MemoryError as error:
@@ -531,9 +531,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def _decode_audio(
     file: BinaryIO, max_seconds: float, difference: bool = False
-) -> tuple[np.ndarray, float]:
-    """The middle of left and right float32 [N], or half of their difference; and how loud the other of the
-    two is: its mean square.
+) -> tuple[np.ndarray, float, float]:
+    """The middle of left and right float32 [N], or half of their difference; its energy and the energy of the
+    other of the two.
     """
     too_long = f"The audio file is longer than {max_seconds:.0f} seconds."
     options = {"format_whitelist": _AUDIO_FORMATS}
@@ -551,18 +551,19 @@ def _decode_audio(
         float_of = av.AudioResampler("fltp")
         sides = "mono" if layout.nb_channels == 1 else "stereo"
         resampler = av.AudioResampler("fltp", sides, SAMPLE_RATE)
-        parts, total, apart = [np.zeros(0, np.float32)], 0, 0.0
+        parts, total, energies = [np.zeros(0, np.float32)], 0, np.zeros(2)
 
         def take(frame: av.AudioFrame | None) -> None:
-            nonlocal total, apart
+            nonlocal total
             for piece in resampler.resample(frame):
-                left, right = piece.to_ndarray()[[0, -1]]
-                with np.errstate(invalid="ignore"):  # what is no number is named later
-                    middle, half = (left + right) / 2, (left - right) / 2
-                kept, other = (half, middle) if difference else (middle, half)
-                parts.append(kept)
-                total += len(kept)
-                apart += float(np.square(other, dtype=np.float64).sum())
+                left, right = piece.to_ndarray()[[0, -1]] / 2
+                with np.errstate(invalid="ignore", over="ignore"):  # it is told of later
+                    sides = (
+                        (left - right, left + right) if difference else (left + right, left - right)
+                    )
+                    energies[:] += [float(np.dot(side, side)) for side in sides]
+                parts.append(sides[0])
+                total += len(left)
 
         for frame in container.decode(audio=0):
             frame.pts = None  # broken time stamps must not stretch the sound
@@ -573,4 +574,7 @@ def _decode_audio(
         for piece in float_of.resample(None):
             take(piece)
         take(None)
-    return np.concatenate(parts), apart / max(1, total)
+    samples = np.concatenate(parts)
+    if layout.nb_channels > 2 and len(samples):  # FFmpeg adds more than two up to any height
+        samples /= max(1.0, samples.max(), -samples.min())
+    return samples, float(energies[0]), float(energies[1])

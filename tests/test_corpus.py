@@ -26,6 +26,7 @@ from training.data.synthesize import (
     synthesize,
     write_manifest,
 )
+from training.recipes import SCALES
 
 
 def test_lips_close_for_bilabials_and_open_for_vowels() -> None:
@@ -159,3 +160,14 @@ def test_preview_shows_and_plays_the_corpus(corpus_folder: Path, tmp_path: Path)
     with av.open(str(folder / "preview.mp4")) as film:
         frames = sum(1 for _ in film.decode(video=0))
     assert frames == sum(clip.frames for clip in firsts)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "small"])
+def test_a_share_of_those_who_train_has_pictures(scale: str) -> None:
+    """Whoever looks at training clips finds some: as many as the scale asks for, and all that is held out."""
+    plan = SCALES[scale]
+    options = CorpusOptions(plan.hours, 0, 64, 0.08, 3, filmed=plan.filmed)
+    training = [n for n in range(options.identities) if options.split(n) == "train"]
+    drawn = sum(map(options.draws, training))
+    assert drawn == pytest.approx(plan.filmed * len(training), abs=2)
+    assert all(options.draws(n) for n in range(options.identities) if n not in training)

@@ -414,6 +414,9 @@ def test_left_and_right_are_heard_whatever_they_are():
     file = io.BytesIO()
     soundfile.write(file, np.stack(center, 1), 48_000, subtype="PCM_16", format="WAV")
     assert 0.5 < read_audio(file.getvalue()).std() / tone.std() < 1
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([tone] * 6, 1), 48_000, subtype="PCM_16", format="WAV")
+    assert (np.abs(read_audio(file.getvalue())) > 0.999).mean() < 0.05, "it does not clip"
     with pytest.raises(ValueError, match="silent"):
         read_audio(stereo(0 * tone, 0 * tone))
 

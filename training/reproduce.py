@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from mutual_forcing.checkpoint import PRETRAINED
@@ -60,7 +61,8 @@ def reproduction_jobs(
 
     def corpus_done() -> bool:
         path = corpus / "corpus.json"
-        return path.exists() and "statistics" in json.loads(path.read_text(encoding="utf-8"))
+        made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return "statistics" in made and made["options"] == asdict(options)
 
     people = PortraitOptions(scale.portraits, seed, scale.portrait_size)
     folder = workspace.portraits_folder

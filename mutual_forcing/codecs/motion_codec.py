@@ -19,6 +19,7 @@ import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Barrier
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -395,8 +396,17 @@ def _painters(threads: int) -> ThreadPoolExecutor:
     the time that two threads take for one operation after another.
     """
     workers = min(threads, FRAMES_PER_CHUNK // AT_ONCE)
-    share = (threads // workers,)
-    return ThreadPoolExecutor(workers, "frames", torch.set_num_threads, share)
+    pool, all_there = ThreadPoolExecutor(workers, "frames"), Barrier(workers)
+
+    def settle() -> None:
+        torch.set_num_threads(threads // workers)
+        all_there.wait()
+
+    for done in [pool.submit(settle) for _ in range(workers)]:
+        done.result()
+    # What a thread sets is also what later ones begin with.
+    torch.set_num_threads(threads)
+    return pool
 
 
 class MotionCodec(nn.Module):

@@ -40,7 +40,7 @@ def video_features(frames: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def audio_features(audio: np.ndarray) -> np.ndarray:
-    """float32 [W, 64] of windows of 0.32 s of float mono 16 kHz."""
+    """float32 [W, 64] of windows of 0.32 s of float mono 24 kHz."""
     mel = (log_mel(audio) + 5) / 2
     parts = mel.unfold(1, _COLUMNS, STRIDE * MEL_PER_FRAME).transpose(0, 1)[:, None]
     return _pooled(_audio_network()(parts)).numpy()

@@ -30,7 +30,7 @@ class DurationPredictor(nn.Module):
     def forward(self, ids: Tensor, pace: Tensor) -> Tensor:
         """Log-seconds [B, P] of phoneme ids [B, P] (0 = padding) at `pace` [B].
 
-        pace: mean log-duration of the utterance's phonemes relative to the corpus; 0 is average.
+        pace: mean log-duration of the utterance's phonemes and pauses relative to the corpus; 0 is average.
         """
         real = (ids > 0)[..., None]
         hidden = (self.phoneme(ids) + self.pace(pace[:, None])[:, None]) * real

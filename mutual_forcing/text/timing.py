@@ -72,7 +72,7 @@ def time_text(
 def time_words(words: Sequence[Word], duration: Durations, pace: float = 0.0) -> Transcript:
     """Lay words along the time axis as the predictor has their phonemes and the pauses between them.
 
-    What comes before the first word is as long as ever, and the last pause lasts as the corpus has it.
+    What comes before the first word is as long as ever; the last pause ends with a chunk, as in the corpus.
     """
     parts = [(*word.phonemes, PAUSE + word.sign) for word in words]
     names = [PAUSE, *(phoneme for part in parts for phoneme in part)]

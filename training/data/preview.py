@@ -18,7 +18,7 @@ FILM_CLIPS = 8
 def write_preview(root: Path) -> None:
     """Write preview.png (24 identities, 8 frames and a mouth crop each) and preview.mp4."""
     corpus = Corpus(root)
-    firsts = [clips[0] for clips in corpus.siblings.values()]
+    firsts = [clips[0] for clips in corpus.siblings.values() if clips[0].filmed]
     chosen = firsts[:: max(1, len(firsts) // ROWS)][:ROWS]
     half = (len(chosen) + 1) // 2
     rows = [_row(clip) for clip in chosen]

