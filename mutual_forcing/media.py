@@ -124,6 +124,7 @@ def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
         with open_limited(source, MAX_AUDIO_BYTES, "audio file") as file:
             samples, middle, apart = _decode_audio(file, max_seconds)
             if middle < CANCELLED * apart:
+                del samples  # ten minutes twice are more than the cage has room for
                 file.seek(0)
                 samples, *_ = _decode_audio(file, max_seconds, difference=True)
     except MediaError:
