@@ -107,7 +107,7 @@ def test_a_browser_that_cannot_play_the_stream_says_why_and_plays_the_film(
     visit, picture, script, reason
 ):
     page = visit(script)
-    talk(page, picture, TEXT)
+    talk(page, picture, f"{TEXT} {TEXT} {TEXT}")  # the reason stands there while the film is made
     page.wait_for_selector(f"{WAITS} >> text={reason}", timeout=60_000)
     page.wait_for_selector("#clip video", timeout=60_000)
     wait(page, "s.time > 0.2 && s.error === null")
