@@ -550,8 +550,8 @@ def _decode_audio(
         # Integers clip where FFmpeg adds channels up: numbers without bounds first.
         layout = container.streams.audio[0].codec_context.layout
         float_of = av.AudioResampler("fltp")
-        sides = "mono" if layout.nb_channels == 1 else "stereo"
-        resampler = av.AudioResampler("fltp", sides, SAMPLE_RATE)
+        kept = "mono" if layout.nb_channels == 1 else "stereo"
+        resampler = av.AudioResampler("fltp", kept, SAMPLE_RATE)
         parts, total, energies = [np.zeros(0, np.float32)], 0, np.zeros(2)
 
         def take(frame: av.AudioFrame | None) -> None:

@@ -107,11 +107,9 @@ def _segments(words: Sequence[Word], style: str) -> list[kokoro.Segment]:
 
 def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
     """At the corpus's rate, played `shift` times faster; a thousandth is exact enough."""
-    return (
-        audio
-        if shift == 1 and rate == SAMPLE_RATE
-        else resample(audio, round(1000 * rate * shift / SAMPLE_RATE), 1000)
-    )
+    if rate == SAMPLE_RATE and shift == 1:
+        return audio
+    return resample(audio, round(1000 * rate * shift / SAMPLE_RATE), 1000)
 
 
 def _finish(
