@@ -102,7 +102,7 @@ class Analysis(nn.Module):
         self.features = mel_bins + PITCH_BINS
         self.register_buffer("short", torch.hann_window(1024), persistent=False)
         self.register_buffer("long", torch.hann_window(2048), persistent=False)
-        self.register_buffer("filters", mel_filters(mel_bins, 1024, SAMPLE_RATE), persistent=False)
+        self.register_buffer("filters", mel_filters(mel_bins, 1024), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         with torch.autocast(audio.device.type, enabled=False):  # logarithms need fp32

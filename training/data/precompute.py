@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK, latents_to_tokens
-from mutual_forcing.codecs.source_filter_codec import SourceFilterCodec
+from mutual_forcing.codecs.protocol import AudioCodec
 from mutual_forcing.config import TokenGrid
 from mutual_forcing.precision import mixed_precision
 
@@ -47,7 +47,7 @@ def video_encoder(mean: np.ndarray, deviation: np.ndarray, grid: TokenGrid) -> C
     return encode
 
 
-def audio_encoder(model: SourceFilterCodec, grid: TokenGrid, device: torch.device) -> ClipEncoder:
+def audio_encoder(model: AudioCodec, grid: TokenGrid, device: torch.device) -> ClipEncoder:
     """Encodes a clip's sound."""
 
     def encode(clip: Clip) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def audio_encoder(model: SourceFilterCodec, grid: TokenGrid, device: torch.devic
 
 
 @torch.no_grad()
-def encode_silence(model: SourceFilterCodec, grid: TokenGrid, device: torch.device) -> Tensor:
+def encode_silence(model: AudioCodec, grid: TokenGrid, device: torch.device) -> Tensor:
     """A chunk of silence as audio tokens [1, 1, N, C]."""
     nothing = torch.zeros(1, SAMPLES_PER_CHUNK, device=device)
     return latents_to_tokens(model.encode(nothing), grid)

@@ -28,7 +28,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
+from mutual_forcing.chunks import (
+    CHUNK_SECONDS,
+    FRAMES_PER_CHUNK,
+    SAMPLES_PER_CHUNK,
+    chunks_for_samples,
+)
 from mutual_forcing.text.captions import EMOTIONS
 from mutual_forcing.text.inventory import PAUSE, Language, is_pause
 from mutual_forcing.types import TimedPhoneme
@@ -152,7 +157,7 @@ def _make_clip(
 
     rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
     speech, text = _speech(options.seed, voice, split, rng)
-    chunks = -(-len(speech.audio) // SAMPLES_PER_CHUNK)
+    chunks = chunks_for_samples(len(speech.audio))
     audio = np.pad(speech.audio, (0, chunks * SAMPLES_PER_CHUNK - len(speech.audio)))
     seconds = chunks * CHUNK_SECONDS
     phonemes = to_end(speech.phonemes, seconds)
@@ -200,7 +205,7 @@ def _speech(seed: int, voice: Voice, split: Split, rng: np.random.Generator) -> 
         count = int(rng.choice(list(SENTENCES), p=list(SENTENCES.values())))
         text = gap.join(maker.sentence(rng, split) for _ in range(count))
         speech = say(text, voice, rng)
-        if MIN_CHUNKS <= -(-len(speech.audio) // SAMPLES_PER_CHUNK) <= MAX_CHUNKS:
+        if MIN_CHUNKS <= chunks_for_samples(len(speech.audio)) <= MAX_CHUNKS:
             return speech, text
     raise RuntimeError(f"No {split} text of the right length for voice {voice.name} in 20 tries.")
 

@@ -88,7 +88,7 @@ def say(text: str, voice: Voice, rng: np.random.Generator) -> Speech:
     words = read(text, voice.language).words
     pace = float(rng.uniform(0.95, 1.15)) * voice.shift
     audio, phones = kokoro.synthesize(_segments(words, voice.style), voice.style, 1 / pace)
-    audio = _resample(audio, kokoro.RATE, voice.shift)
+    audio = _played(audio, voice.shift)
     phones = [TimedPhoneme(p.phoneme, p.start / voice.shift, p.end / voice.shift) for p in phones]
     return _finish(audio, phones, words, rng)
 
@@ -105,11 +105,10 @@ def _segments(words: Sequence[Word], style: str) -> list[kokoro.Segment]:
     return [*segments[:-1], (PAUSE + words[-1].sign, words[-1].sign)]
 
 
-def _resample(audio: np.ndarray, rate: int, shift: float) -> np.ndarray:
-    """At the corpus's rate, played `shift` times faster; a thousandth is exact enough."""
-    if rate == SAMPLE_RATE and shift == 1:
-        return audio
-    return resample(audio, round(1000 * rate * shift / SAMPLE_RATE), 1000)
+def _played(audio: np.ndarray, shift: float) -> np.ndarray:
+    """Kokoro's sound at the corpus's rate, `shift` times faster; a thousandth is exact enough."""
+    ratio = round(1000 * kokoro.RATE * shift / SAMPLE_RATE)
+    return audio if ratio == 1000 else resample(audio, ratio, 1000)
 
 
 def _finish(
