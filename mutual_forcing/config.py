@@ -11,6 +11,8 @@ from .motion import MOTION
 from .text.inventory import PHONEMES
 
 SAMPLE_RATE = 24_000
+FILM_RATE = 48_000
+"""Samples a second of a film's sound: a user's own keeps all that can be heard of it."""
 """Audio samples per second; mono everywhere."""
 FPS = 25
 """Video frames per second."""

@@ -32,11 +32,12 @@ class VideoTrack:
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """AAC, mono: sample rate, AudioSpecificConfig, and the samples of priming that players drop."""
+    """AAC: sample rate, AudioSpecificConfig, the samples of priming that players drop, and channels."""
 
     sample_rate: int
     config: bytes
     priming: int
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _audio_trak(audio: AudioTrack) -> bytes:
     stream = struct.pack(">HB", AUDIO_TRACK, 0) + _descriptor(0x04, decoder)
     entry = _box(
         b"mp4a", bytes(6), struct.pack(">H", 1), bytes(8),
-        struct.pack(">HHII", 1, 16, 0, audio.sample_rate << 16),
+        struct.pack(">HHII", audio.channels, 16, 0, audio.sample_rate << 16),
         _full(b"esds", 0, 0, _descriptor(0x03, stream + _descriptor(0x06, b"\x02"))),
     )  # fmt: skip
     # The edit list starts the presentation after the encoder's priming, so sound is not late.

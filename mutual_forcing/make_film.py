@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .faces import place
-from .media import read_audio, read_image, write_mp4
+from .media import read_audio, read_heard, read_image, write_mp4
 from .streaming import StreamingGenerator
 from .text.inventory import LANGUAGE_CHOICES
 from .types import FRAMINGS, MAX_SIZE, MIN_SIZE, GenerationRequest
@@ -34,6 +34,7 @@ def generate(options: argparse.Namespace) -> None:
         size=options.size,
         caption=options.style,
         audio=read_audio(options.audio) if options.audio else None,
+        heard=read_heard(options.audio) if options.audio else None,
         voice=read_audio(options.voice) if options.voice else None,
         steps=options.steps,
         guidance_scale=options.guidance,
@@ -47,7 +48,7 @@ def generate(options: argparse.Namespace) -> None:
     chunks = tqdm(generator.stream(request), total=plan.chunks, unit="chunk")
     names = ("text", "style", "steps", "seed", "size", "framing", "face")
     settings = {name: getattr(options, name) for name in names}
-    pairs = ((chunk.frames, chunk.audio) for chunk in chunks)
+    pairs = ((chunk.frames, chunk.sound) for chunk in chunks)
     write_mp4(options.output, pairs, settings, options.seconds)
 
 
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image", required=True, help="a picture with a face in it, kept whole")
     parser.add_argument("--text", default="", help="what they say")
     parser.add_argument("--language", choices=LANGUAGE_CHOICES, default="auto", help="of the text")
-    parser.add_argument("--audio", help="speech that drives the lips and is heard unchanged")
+    parser.add_argument("--audio", help="speech that drives the lips and is heard as it is")
     parser.add_argument("--voice", help="speech that only lends its voice")
     parser.add_argument("--style", default="", help='in words, such as "happy, lively"')
     parser.add_argument("--steps", type=int, default=4, help="1 to 50; up to 8 is Few mode")

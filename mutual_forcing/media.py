@@ -5,13 +5,15 @@ Inputs are judged by their content, never by their name, and measured before the
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
 import math
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,13 +22,14 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from av.codec.context import Flags
+from av.container import InputContainer
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from pi_heif import HeifImageFile
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from . import fragments, provenance
-from .config import FPS, SAMPLE_RATE
+from .config import FILM_RATE, FPS, SAMPLE_RATE
 from .spool import Spool
 
 MAX_IMAGE_BYTES = 40 * 2**20
@@ -64,13 +67,12 @@ _CHEAPER = {
 """What to do about a file that takes too much."""
 # Playlists and scripts (HLS, concat) could open other files or addresses: they are not listed.
 _AUDIO_FORMATS = "wav,mp3,flac,ogg,mov,mp4,m4a,3gp,matroska,webm,aac,aiff,caf,amr,au,w64,avi,asf"
-_STREAM_AUDIO_RATE = 48_000
 _AAC_FRAME = 1024
 _VIDEO_CLOCK = 12_800
 CANCELLED = 0.01
 """Left and right cancel each other out where their middle has less than this of their difference's energy."""
 _WARM_UP = 6144
-"""Samples at 24 kHz that a resumed encoder hears again."""
+"""Samples that a resumed encoder hears again."""
 
 
 class MediaError(ValueError):
@@ -120,19 +122,12 @@ def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
     other out, it is half of their difference. Raises ValueError, in one sentence, for files without sound,
     damaged, silent, above 200 MB or longer than `max_seconds`.
     """
-    try:
-        with open_limited(source, MAX_AUDIO_BYTES, "audio file") as file:
-            samples, middle, apart = _decode_audio(file, max_seconds)
-            if middle < CANCELLED * apart:
-                del samples  # ten minutes twice are more than the cage has room for
-                file.seek(0)
-                samples, *_ = _decode_audio(file, max_seconds, difference=True)
-    except MediaError:
-        raise
-    except MemoryError as error:
-        raise MediaError(too_costly("audio file")) from error
-    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
-        raise MediaError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
+    with _told_in_a_sentence(), open_limited(source, MAX_AUDIO_BYTES, "audio file") as file:
+        samples, middle, apart = _decode_audio(file, max_seconds)
+        if middle < CANCELLED * apart:
+            del samples  # ten minutes twice are more than the cage has room for
+            file.seek(0)
+            samples, *_ = _decode_audio(file, max_seconds, difference=True)
     if not np.isfinite(samples).all():
         raise MediaError("The audio file contains values that are not numbers.")
     if not len(samples):
@@ -140,6 +135,46 @@ def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
     if max(samples.max(), -samples.min()) < SILENCE_PEAK:
         raise MediaError("The audio file is silent.")
     return np.clip(samples, -1, 1, out=samples)
+
+
+def read_heard(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.ndarray:
+    """Return the first sound track as it is, for a film: int16 [N, C] at 48 kHz, C 1 or 2.
+
+    More channels are mixed down to two. Raises ValueError as `read_audio` does, but says nothing of silence.
+    """
+    with (
+        _told_in_a_sentence(),
+        open_limited(source, MAX_AUDIO_BYTES, "audio file") as file,
+        _sound_of(file, max_seconds) as container,
+    ):
+        channels = min(2, container.streams.audio[0].codec_context.layout.nb_channels)
+        resampler = av.AudioResampler("fltp", "mono" if channels == 1 else "stereo", FILM_RATE)
+        # Memory that is not written to costs nothing; parts and the whole would be twice as much.
+        samples = np.empty((math.ceil((max_seconds + 1) * FILM_RATE), channels), np.int16)
+        total = 0
+        for frame in itertools.chain(container.decode(audio=0), (None,)):
+            if frame is not None:
+                frame.pts = None  # broken time stamps must not stretch the sound
+            for piece in resampler.resample(frame):
+                part = np.nan_to_num(piece.to_ndarray().T, posinf=1, neginf=-1)
+                if total + len(part) > max_seconds * FILM_RATE:
+                    raise MediaError(_too_long(max_seconds))
+                samples[total : total + len(part)] = np.rint(np.clip(part, -1, 1) * (2**15 - 1))
+                total += len(part)
+    return samples[:total]
+
+
+@contextlib.contextmanager
+def _told_in_a_sentence() -> Iterator[None]:
+    """Whatever a decoder of sound fails with becomes a MediaError."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError(too_costly("audio file")) from error
+    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
+        raise MediaError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
 
 
 def read_comment(source: Source) -> str:
@@ -195,46 +230,51 @@ class StreamMuxer:
     """One video and one audio encoder for a whole stream; every chunk becomes one MP4 fragment.
 
     The first bytes returned hold the init segment. All bytes joined are a playable fragmented MP4:
-    H.264 with a key frame per chunk, AAC-LC mono at 48 kHz (at 24 kHz an AAC frame lasts 43 ms,
-    which starves players).
+    H.264 with a key frame per chunk, AAC-LC at 48 kHz (at 24 kHz an AAC frame lasts 43 ms, which
+    starves players).
     """
 
-    def __init__(self, width: int, height: int, seconds: float | None = None) -> None:
+    def __init__(
+        self, width: int, height: int, seconds: float | None = None, given: int = 0
+    ) -> None:
         """Prepare for pictures of `width` x `height` pixels, both even (ValueError otherwise).
 
-        seconds: what would come after is dropped; chunks are longer than a frame, wishes are not.
+        seconds: what would come after is dropped; chunks are longer than a frame, wishes are not. given: the
+        channels, 1 or 2, of a user's own sound at 48 kHz; 0 where the model speaks, at 24 kHz.
         """
         if width % 2 or height % 2 or min(width, height) < 16:
             raise ValueError("The width and height of a film must be even and at least 16 pixels.")
         self._size = (width, height)
         self._limit = math.inf if seconds is None else round(seconds * FPS)
         self._video = _open_video_encoder(width, height)
-        self._audio = _open_audio_encoder()
+        self._given, self._rate = given, FILM_RATE if given else SAMPLE_RATE
+        self._layout = "stereo" if given == 2 else "mono"
+        self._audio = _open_audio_encoder(self._layout)
         self._reformatter = VideoReformatter()
-        self._resampler = av.AudioResampler("fltp", "mono", _STREAM_AUDIO_RATE, _AAC_FRAME)
+        self._resampler = av.AudioResampler("fltp", self._layout, FILM_RATE, _AAC_FRAME)
         nals = fragments.split_annex_b(bytes(self._video.extradata or b""))
         kinds = {nal[0] & 31: nal for nal in nals}
         self._video_track = fragments.VideoTrack(width, height, _VIDEO_CLOCK, kinds[7], kinds[8])
         self._frames = 0
         self._samples = 0
-        self._recent = np.zeros(0, np.float32)
+        self._recent = np.zeros((0, max(1, given)), np.float32)
         self._position = _Position()
         self._seam = self._position
         self._skip = 0
         self._finished = False
 
-    def resumed(self) -> StreamMuxer:
-        """Return a muxer that goes on where the last `add` ended, on the same clock.
+    def resumed(self, seconds: float | None = None) -> StreamMuxer:
+        """Return a muxer that goes on where the last `add` ended, on the same clock, up to `seconds`.
 
         Its bytes follow those of the `add`s (the init segment is not repeated) and take the place
         of what `finish` returned. The last sound is encoded again and dropped, so that the new
         encoder starts from what the old one heard and the seam does not click.
         """
-        other = StreamMuxer(*self._size)
+        other = StreamMuxer(*self._size, seconds, self._given)
         other._frames, other._position, other._seam = self._frames, self._seam, self._seam
-        grid = _AAC_FRAME  # samples at 24 kHz after which both clocks meet at an AAC frame
-        start = max(0, self._samples - _WARM_UP) // grid * grid
-        first_packet = start * _STREAM_AUDIO_RATE // SAMPLE_RATE // _AAC_FRAME
+        # Both clocks meet at an AAC frame after so many samples, of 24 kHz as of 48.
+        start = max(0, self._samples - _WARM_UP) // _AAC_FRAME * _AAC_FRAME
+        first_packet = start * FILM_RATE // self._rate // _AAC_FRAME
         other._skip = self._seam.audio_packets - first_packet
         other._samples = start
         other._sound(self._recent[len(self._recent) - (self._samples - start) :])
@@ -249,7 +289,8 @@ class StreamMuxer:
     def header(self) -> bytes:
         """The init segment, which a player needs before any fragment."""
         config = bytes(self._audio.extradata or b"")
-        sound = fragments.AudioTrack(_STREAM_AUDIO_RATE, config, priming=_AAC_FRAME)
+        channels = max(1, self._given)
+        sound = fragments.AudioTrack(FILM_RATE, config, _AAC_FRAME, channels)
         return fragments.init_segment(self._video_track, sound)
 
     @property
@@ -257,20 +298,26 @@ class StreamMuxer:
         """Length of the pictures so far."""
         return self._frames / FPS
 
-    def add(self, frames: np.ndarray, audio: np.ndarray) -> bytes:
-        """Encode frames uint8 [T, H, W, 3] at 25 fps with their sound float [N] at 24 kHz.
+    def add(self, frames: np.ndarray, sound: np.ndarray) -> bytes:
+        """Encode frames uint8 [T, H, W, 3] at 25 fps with their sound: float [N] at 24 kHz, or int16 [N, C]
+        at 48 kHz of a user's own.
 
-        Raises ValueError when the frames have another size than the stream or it is finished.
+        Raises ValueError when the frames have another size than the stream, the sound other channels, or it
+        is finished.
         """
         if self._finished:
             raise ValueError("This film is finished.")
         if frames.dtype != np.uint8 or frames.shape[1:] != (*self._size[::-1], 3):
             raise ValueError("All frames of a film must be 8-bit RGB of the same size.")
+        if sound.shape[1:] != ((self._given,) if self._given else ()):
+            raise ValueError("All sound of a film must have the channels that it began with.")
         start = self._frames
         room = int(min(self._limit - start, len(frames)))
-        frames, audio = frames[:room], audio[: room * SAMPLE_RATE // FPS]
+        frames, sound = frames[:room], sound[: room * self._rate // FPS]
         video = [packet for i, frame in enumerate(frames) for packet in self._picture(frame, i)]
-        data = self._fragment(start, video, self._sound(audio))
+        if self._given:
+            sound = sound / np.float32(2**15)
+        data = self._fragment(start, video, self._sound(sound.reshape(len(sound), -1)))
         self._seam = self._position
         return data
 
@@ -281,7 +328,7 @@ class StreamMuxer:
         self._finished = True
         packets = self._encode_sound([*self._resampler.resample(None), None])
         # The encoder pads its last frame: keep only what begins before the last picture ends.
-        end = math.ceil(self._frames * _STREAM_AUDIO_RATE / FPS / _AAC_FRAME) + 1
+        end = math.ceil(self._frames * FILM_RATE / FPS / _AAC_FRAME) + 1
         keep = max(0, end - self._position.audio_packets)
         return self._fragment(self._frames, [], packets[:keep])
 
@@ -300,14 +347,15 @@ class StreamMuxer:
         self._frames += 1
         return [fragments.length_prefixed(bytes(packet)) for packet in self._video.encode(frame)]
 
-    def _sound(self, audio: np.ndarray) -> list[bytes]:
-        if not len(audio):
+    def _sound(self, samples: np.ndarray) -> list[bytes]:
+        """Packets of samples [N, C]."""
+        if not len(samples):
             return []
-        samples = np.ascontiguousarray(audio, dtype=np.float32)
         self._samples += len(samples)
         self._recent = np.concatenate([self._recent, samples])[-_WARM_UP - _AAC_FRAME :]
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
+        planes = np.ascontiguousarray(samples.T, dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._layout)
+        frame.sample_rate = self._rate
         return self._encode_sound(self._resampler.resample(frame))
 
     def _encode_sound(self, frames: Sequence[av.AudioFrame | None]) -> list[bytes]:
@@ -361,15 +409,17 @@ def write_mp4(
     metadata: Mapping[str, Any] | None = None,
     seconds: float | None = None,
 ) -> float:
-    """Write (frames uint8 [T, H, W, 3], audio float [N] at 24 kHz) pairs as one MP4.
+    """Write pairs of frames uint8 [T, H, W, 3] and sound, as StreamMuxer.add takes them, as one MP4.
 
     Drops what comes after `seconds`. Returns the film's seconds. Raises ValueError when there is
     nothing to write.
     """
     muxer, film = None, Spool()
-    for frames, audio in chunks:
-        muxer = muxer or StreamMuxer(frames.shape[2], frames.shape[1], seconds)
-        film.append(muxer.add(frames, audio))
+    for frames, sound in chunks:
+        if muxer is None:
+            given = sound.shape[1] if sound.ndim == 2 else 0
+            muxer = StreamMuxer(frames.shape[2], frames.shape[1], seconds, given)
+        film.append(muxer.add(frames, sound))
     if muxer is None:
         raise ValueError("There is nothing to write: the film has no frames.")
     film.append(muxer.finish())
@@ -411,13 +461,14 @@ def _open_video_encoder(width: int, height: int) -> av.VideoCodecContext:
     return encoder
 
 
-def _open_audio_encoder() -> av.AudioCodecContext:
+def _open_audio_encoder(layout: str) -> av.AudioCodecContext:
     encoder = av.CodecContext.create("aac", "w")
-    encoder.sample_rate = _STREAM_AUDIO_RATE
+    encoder.sample_rate = FILM_RATE
     encoder.format = "fltp"
-    encoder.layout = "mono"
-    encoder.bit_rate = 128_000  # at 64,000 FFmpeg leaves holes of 30 ms in a pure tone
-    encoder.time_base = Fraction(1, _STREAM_AUDIO_RATE)
+    encoder.layout = layout
+    # At 64,000 a channel FFmpeg leaves holes of 30 ms in a pure tone.
+    encoder.bit_rate = 128_000 if layout == "mono" else 192_000
+    encoder.time_base = Fraction(1, FILM_RATE)
     encoder.flags |= Flags.global_header
     encoder.open()
     return encoder
@@ -530,13 +581,9 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image
 
 
-def _decode_audio(
-    file: BinaryIO, max_seconds: float, difference: bool = False
-) -> tuple[np.ndarray, float, float]:
-    """The middle of left and right float32 [N], or half of their difference; its energy and the energy of the
-    other of the two.
-    """
-    too_long = f"The audio file is longer than {max_seconds:.0f} seconds."
+@contextlib.contextmanager
+def _sound_of(file: BinaryIO, max_seconds: float) -> Iterator[InputContainer]:
+    """Open a file for its sound; raises ValueError for one that has none, or too much."""
     options = {"format_whitelist": _AUDIO_FORMATS}
     with av.open(file, "r", options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
@@ -546,7 +593,21 @@ def _decode_audio(
         if container.streams.audio[0].codec_context.sample_rate not in _SAMPLE_RATES:
             raise MediaError("The audio file has an unusual sample rate.")
         if container.duration and container.duration > (max_seconds + 1) * av.time_base:
-            raise MediaError(too_long)
+            raise MediaError(_too_long(max_seconds))
+        yield container
+
+
+def _too_long(max_seconds: float) -> str:
+    return f"The audio file is longer than {max_seconds:.0f} seconds."
+
+
+def _decode_audio(
+    file: BinaryIO, max_seconds: float, difference: bool = False
+) -> tuple[np.ndarray, float, float]:
+    """The middle of left and right float32 [N], or half of their difference; its energy and the energy of the
+    other of the two.
+    """
+    with _sound_of(file, max_seconds) as container:
         # Integers clip where FFmpeg adds channels up: numbers without bounds first.
         layout = container.streams.audio[0].codec_context.layout
         float_of = av.AudioResampler("fltp")
@@ -571,7 +632,7 @@ def _decode_audio(
             for piece in float_of.resample(frame):
                 take(piece)
             if total > max_seconds * SAMPLE_RATE:
-                raise MediaError(too_long)
+                raise MediaError(_too_long(max_seconds))
         for piece in float_of.resample(None):
             take(piece)
         take(None)

@@ -12,3 +12,7 @@ UNITS = (
 POSE = ("gazeX", "gazeY", "yaw", "pitch", "roll", "x", "y", "z")
 """Gaze and rotation in radians, translation in eye distances."""
 MOTION = UNITS + POSE
+INSIDE = ("hollow", "teeth", "tongue")
+"""What is seen in an open mouth."""
+KINDS = ("rest", "eye", *INSIDE)
+"""What a pixel of a face shows."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import SAMPLE_RATE
+from .config import FILM_RATE, SAMPLE_RATE
 from .text.inventory import LANGUAGE_CHOICES, LanguageChoice
 
 MAX_STEPS = 50
@@ -182,7 +182,8 @@ class GenerationRequest:
     text: English or Japanese to be spoken, as people write it; may be empty when `audio` is given.
     language: of `text`; "auto" finds it.
     caption: style in words (emotion, motion, voice).
-    audio: float mono 24 kHz [N] within -1..1; drives the lips and is heard unchanged.
+    audio: float mono 24 kHz [N] within -1..1; drives the lips and is heard, unless there is `heard`.
+    heard: the same sound as it was given, int16 [N, C] at 48 kHz, C 1 or 2: what the film has.
     voice: float mono 24 kHz [N]; lends its voice to `text`.
     steps: 1..50 denoising steps a chunk; up to 8 is Few mode, above is Multi mode.
     guidance_scale: Multi mode's guidance, 1..10, 1 meaning none; None for the default.
@@ -201,6 +202,7 @@ class GenerationRequest:
     framing: Framing = "whole"
     size: int = 512
     audio: np.ndarray | None = None
+    heard: np.ndarray | None = None
     voice: np.ndarray | None = None
     steps: int = 4
     guidance_scale: float | None = None
@@ -213,6 +215,7 @@ class GenerationRequest:
         _check_image(self.image)
         _check_framing(self)
         _check_waveform(self.audio, "driving audio")
+        _check_heard(self)
         _check_waveform(self.voice, "voice sample")
         _check_numbers(self)
         if self.language not in LANGUAGE_CHOICES:
@@ -230,8 +233,9 @@ class GenerationRequest:
 class AVChunk:
     """0.64 s of the stream: frames uint8 [16, H, W, 3] and audio float32 [15360] within -1..1.
 
-    start: seconds from the start of the stream. nfe: network evaluations spent on this chunk (a guided
-    step counts two). seconds_spent: wall-clock seconds it took, decoding included.
+    heard: int16 [30720, C] at 48 kHz where the request has it. start: seconds from the start of the stream.
+    nfe: network evaluations spent on this chunk (a guided step counts two). seconds_spent: wall-clock seconds
+    it took, decoding included.
     """
 
     index: int
@@ -241,6 +245,12 @@ class AVChunk:
     audio: np.ndarray
     nfe: int
     seconds_spent: float
+    heard: np.ndarray | None = None
+
+    @property
+    def sound(self) -> np.ndarray:
+        """What the film has, as StreamMuxer.add takes it."""
+        return self.audio if self.heard is None else self.heard
 
 
 @dataclass(frozen=True)
@@ -286,6 +296,20 @@ def _check_waveform(audio: np.ndarray | None, name: str) -> None:
         raise ValueError(f"The {name} is shorter than 0.2 seconds.")
     if len(audio) > MAX_SECONDS * SAMPLE_RATE:
         raise ValueError(f"The {name} is longer than {MAX_SECONDS:.0f} seconds.")
+
+
+def _check_heard(request: GenerationRequest) -> None:
+    heard, audio = request.heard, request.audio
+    if heard is None:
+        return
+    if audio is None:
+        raise ValueError("A sound that is heard needs its driving audio.")
+    if not isinstance(heard, np.ndarray) or heard.dtype != np.int16 or heard.ndim != 2:
+        raise ValueError("The sound that is heard must be an array of 16-bit samples, [N, C].")
+    if heard.shape[1] not in (1, 2):
+        raise ValueError("The sound that is heard must have one channel or two.")
+    if abs(len(heard) / FILM_RATE - len(audio) / SAMPLE_RATE) > 0.1:
+        raise ValueError("The sound that is heard must be as long as the driving audio.")
 
 
 def _check_numbers(request: GenerationRequest) -> None:

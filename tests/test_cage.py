@@ -259,8 +259,11 @@ def test_nothing_can_be_written_opened_or_taken_inside(tmp_path):
         ("picture", [True, 10, 3]),
         ("picture", None),
         ("picture", "10"),
-        ("audio file", [10**8]),
-        ("audio file", [0]),
+        ("audio", [10**8]),
+        ("audio", [0]),
+        ("heard", [48_000]),
+        ("heard", [48_000, 3]),
+        ("heard", [0, 1]),
         ("film", [2**30]),
     ],
 )
@@ -294,5 +297,5 @@ def test_a_worker_that_answers_nonsense_is_no_danger(answer, small):
                 self._theirs = theirs.dup()
 
     with small.open("rb") as file, pytest.raises((ValueError, EOFError)) as error:
-        Spoilt().ask(cage._Job("audio file", 1, 600.0), file.fileno(), 5)
+        Spoilt().ask(cage._Job("audio", 1, 600.0), file.fileno(), 5)
     assert not isinstance(error.value, media.MediaError)

@@ -22,6 +22,7 @@ def still_layers(count: int = 1) -> Layers:
         zeros(count, 2, S // 2, S // 2),
         zeros(count, 3, S, S),
         ones(count, 1, S, S),
+        zeros(count, 5, S, S),
     )
 
 

@@ -17,7 +17,14 @@ from PIL import Image, ImageCms
 from mutual_forcing import fragments, media
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
-from mutual_forcing.media import StreamMuxer, read_audio, read_image, remux_faststart, write_mp4
+from mutual_forcing.media import (
+    StreamMuxer,
+    read_audio,
+    read_heard,
+    read_image,
+    remux_faststart,
+    write_mp4,
+)
 
 FRAMES, SAMPLES = 16, SAMPLES_PER_CHUNK
 
@@ -84,15 +91,20 @@ def test_every_chunk_is_playable_at_once():
     assert muxer.mime_type.startswith('video/mp4; codecs="avc1.4D')
 
 
+@pytest.mark.parametrize("given", [0, 1, 2])
 @pytest.mark.parametrize("seam", [1, 5])
-def test_a_resumed_stream_is_seamless(seam):
-    time = np.arange(10 * SAMPLES) / SAMPLE_RATE
+def test_a_resumed_stream_is_seamless(seam, given):
+    count = SAMPLES * 2 if given else SAMPLES
+    time = np.arange(10 * count) * SAMPLES / count / SAMPLE_RATE
     tone = (0.4 * np.sin(2 * np.pi * 300 * time)).astype(np.float32)
+    if given:
+        sides = [tone, np.zeros_like(tone)][:given]
+        tone = (np.stack(sides, 1) * (2**15 - 1)).astype(np.int16)
     chunks = [
-        (frames, tone[i * SAMPLES :][:SAMPLES])
+        (frames, tone[i * count :][:count])
         for i, (frames, _) in enumerate(flashes_and_beeps(10, 64))
     ]
-    first = StreamMuxer(64, 64)
+    first = StreamMuxer(64, 64, given=given)
     parts = [first.add(*chunk) for chunk in chunks[:seam]]
     first.finish()
     second = first.resumed()
@@ -104,6 +116,45 @@ def test_a_resumed_stream_is_seamless(seam):
     wanted = 0.4 * np.sin(2 * np.pi * 300 * (np.arange(len(heard)) / rate + start))
     error = np.abs(heard - wanted)[4096:-4096]
     assert error.max() < 0.05, "the tone goes through the seam without a click"
+
+
+def test_a_sound_of_other_channels_is_refused():
+    frames = np.zeros((4, 64, 64, 3), np.uint8)
+    for given, sound in ((0, np.zeros((7680, 1), np.int16)), (2, np.zeros(3840, np.float32))):
+        with pytest.raises(ValueError, match="channels"):
+            StreamMuxer(64, 64, given=given).add(frames, sound)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(48_000, 2), (44_100, 2), (44_100, 1), (8_000, 1), (48_000, 6)]
+)
+def test_a_sound_is_heard_with_its_own_channels_and_all_its_pitches(rate, channels, tmp_path):
+    time = np.arange(2 * rate) / rate
+    pitch = 0.4 * rate
+    sides = [0.3 * np.sin(2 * np.pi * (pitch if c == 0 else 500) * time) for c in range(channels)]
+    soundfile.write(tmp_path / "own.wav", np.stack(sides, 1), rate, subtype="FLOAT")
+    heard = read_heard(tmp_path / "own.wav")
+    assert heard.dtype == np.int16 and heard.shape[1] == min(channels, 2)
+    assert abs(len(heard) - 2 * 48_000) < 50
+    assert abs(len(heard) / 2 - len(read_audio(tmp_path / "own.wav"))) < 50
+    spectrum = np.abs(np.fft.rfft(heard[24_000:72_000, 0] * np.hanning(48_000)))
+    assert abs(int(spectrum[900:].argmax()) + 900 - pitch) <= 1, "the highest pitch is still there"
+    if channels == 2 and rate == 48_000:
+        wanted = np.stack(sides, 1) * (2**15 - 1)
+        assert np.abs(heard - wanted).max() <= 1
+
+
+def test_a_sound_that_cannot_be_heard_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "text.wav").write_bytes(b"no sound at all")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_heard(tmp_path / "text.wav")
+    soundfile.write(tmp_path / "long.wav", np.zeros((48_000, 2)), 8000)
+    with pytest.raises(ValueError, match="longer than 5 seconds"):
+        read_heard(tmp_path / "long.wav", max_seconds=5)
+    soundfile.write(
+        tmp_path / "odd.wav", np.array([[np.nan, 9.0], [0, -9]] * 8000), 48_000, "FLOAT"
+    )
+    assert read_heard(tmp_path / "odd.wav")[1000].tolist() == [0, 2**15 - 1]
 
 
 def test_the_asked_length_is_met_to_the_frame(tmp_path):

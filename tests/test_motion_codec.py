@@ -17,11 +17,12 @@ from mutual_forcing.codecs.motion_codec import (
     cut_detail,
     detail_places,
     detail_window,
+    plausible,
     sample,
     warp,
 )
 from mutual_forcing.config import MotionCodecConfig, preset
-from mutual_forcing.motion import MOTION, UNITS
+from mutual_forcing.motion import INSIDE, KINDS, MOTION, UNITS
 from mutual_forcing.types import FaceCrop
 from training.data.dataset import Corpus
 from training.data.drawings import draw, sample_style
@@ -43,6 +44,7 @@ from training.data.portraits import (
 from training.objectives.video_codec import (
     MotionCodecObjective,
     attention,
+    kind_loss,
     motion_error,
     picture_loss,
     point_error,
@@ -110,7 +112,8 @@ def test_at_the_rim_the_detail_moves_as_the_rest_does() -> None:
 def shifted_layers(flow: torch.Tensor, mask: float) -> Layers:
     small_flow, large = flow.expand(2, 2, 16, 16), torch.zeros(2, 3, 64, 64)
     shown = torch.full((2, 1, 64, 64), mask)
-    return Layers(small_flow, large, shown, flow.expand(2, 2, 32, 32), large, shown)
+    kinds = torch.full((2, len(KINDS), 64, 64), 1 / len(KINDS))
+    return Layers(small_flow, large, shown, flow.expand(2, 2, 32, 32), large, shown, kinds)
 
 
 def test_ways_of_points_count_in_halves_of_the_picture_and_only_what_is_seen() -> None:
@@ -147,6 +150,67 @@ def test_what_the_reference_shows_is_kept_and_what_it_hides_is_painted() -> None
     assert point_losses(painted, tracked, hidden)["kept"] == 0
     assert point_losses(painted, tracked, hidden)["opened"] < 0.2
     assert point_losses(kept, tracked, hidden)["opened"] > 2
+
+
+def test_what_the_detail_shows_must_be_of_the_right_kind() -> None:
+    teeth = torch.zeros(2, 2, 128, 128, dtype=torch.uint8)
+    teeth[:, 0, 60:80, 50:80] = KINDS.index("teeth")  # in the frame, not in the reference
+    layers, weight = shifted_layers(torch.zeros(1, 2, 1, 1), 0.0), torch.ones(2, 1, 64, 64)
+    named = torch.nn.functional.one_hot(cut_detail(teeth[:, 0]).long(), len(KINDS))
+    right = replace(layers, detail_kinds=named.movedim(3, 1).float())
+    assert kind_loss(right, teeth, weight) < 1e-5
+    assert kind_loss(layers, teeth, weight) == pytest.approx(np.log(len(KINDS)), abs=1e-4)
+    shown = replace(right, detail_mask=torch.ones_like(right.detail_mask))
+    assert kind_loss(shown, teeth, weight) > 0.5, "the reference shows no teeth"
+    teeth[:, 1] = teeth[:, 0]
+    assert kind_loss(shown, teeth, weight) < 0.1, "now it does"
+
+
+def test_a_mouth_s_inside_is_painted_in_its_own_colours_alone() -> None:
+    model = small()
+    head = model.animator.detail.to_pixels
+    torch.nn.init.normal_(head.weight, std=3.0)
+    torch.nn.init.constant_(head.bias[-4:], 60.0)  # tongue, whatever else
+    reference = model.encode_reference(torch.rand(1, 3, 128, 128) * 2 - 1)
+    layers = model.layers(torch.randn(1, len(MOTION), 2), reference)
+    assert layers.detail_kinds.sum(1).sub(1).abs().max() < 1e-5
+    tongue = layers.detail_kinds[:, KINDS.index("tongue")] > 0.9999
+    assert tongue.float().mean() > 0.5
+    color = reference.inside[0, INSIDE.index("tongue")]
+    light = (layers.detail_painted.movedim(1, 3)[tongue] + 1) / 2 / color
+    assert (light.amax(1) - light.amin(1)).max() < 0.01 and light.std() > 0.05
+
+
+def test_a_grey_picture_has_a_grey_mouth_and_none_is_blue() -> None:
+    found = torch.tensor([[[0.1, 0.1, 0.2], [0.5, 0.6, 0.8], [0.1, 0.1, 0.2]]]).expand(2, 3, 3)
+    pictures = torch.zeros(2, 3, 8, 8)
+    pictures[1, 0] = 0.5
+    grey, colored = plausible(found, pictures)
+    assert torch.allclose(grey, found[0].mean(1, keepdim=True).expand(3, 3))
+    assert torch.allclose(colored.mean(1), found[0].mean(1))
+    blue = found[0, :, 2] - found[0, :, 0]
+    assert (colored[:, 2] - colored[:, 0] < 0.6 * blue).all()
+    bright = found.clone()
+    bright[:, 2] = 0.6
+    assert (plausible(bright, pictures)[:, 2].mean(1) < 0.4 * 0.6).all(), (
+        "a tongue lies in the shade"
+    )
+
+
+def test_streams_are_more_decided_than_training() -> None:
+    model = small()
+    torch.nn.init.normal_(model.animator.detail.to_pixels.weight, std=1.0)
+    reference = model.encode_reference(torch.rand(1, 3, 128, 128) * 2 - 1)
+    taught, shown = (
+        model.animator(torch.zeros(1, len(MOTION)), reference, decided=decided)
+        for decided in (False, True)
+    )
+    assert torch.equal(taught.detail_kinds.argmax(1), shown.detail_kinds.argmax(1))
+    assert shown.detail_kinds.amax(1).mean() > taught.detail_kinds.amax(1).mean() + 0.05
+    inside = shown.detail_kinds[:, -len(INSIDE) :].sum(1, keepdim=True)
+    assert (shown.detail_mask <= taught.detail_mask + 1e-6).all()
+    skin = inside < 0.01
+    assert (shown.detail_mask - taught.detail_mask)[skin].abs().max() < 0.02
 
 
 def test_motion_and_point_errors_ignore_what_is_no_face() -> None:
@@ -269,7 +333,27 @@ def test_tracked_points_are_where_the_pictures_show_them(portraits_folder) -> No
     assert len(tracked_corners()) < teeth
     gaze = rendered.in_view[:, len(inside) :].mean(1)
     lids = rendered.motion[:, BLINK]
-    assert gaze[lids < 0.1].mean() > gaze[lids > 0.9].mean() + 0.2, "lids hide where eyes look"
+    assert gaze[lids < 0.1].mean() > gaze[lids > 0.9].mean() + 0.1, "lids hide where eyes look"
+
+
+def test_every_pixel_of_a_mouth_has_its_name(portraits_folder) -> None:
+    portraits = Portraits(portraits_folder)
+    jaw = MOTION.index("jawOpen")
+    for number in portraits.numbers:  # rendered and drawn
+        truth = portraits.truth(number)
+        kinds = np.stack([portraits.kinds(number, face) for face in range(FACES)])
+        assert kinds.shape == (FACES, 128, 128) and kinds.max() < len(KINDS)
+        eyes = (kinds == KINDS.index("eye")).sum((1, 2))
+        lids = truth.motion[:, BLINK]
+        assert eyes[lids < 0.1].mean() > 5 * eyes[lids > 0.95].mean() + 10, "lids hide the eyes"
+        opened = int(truth.motion[:, jaw].argmax())
+        y, x = np.nonzero(kinds[opened] >= KINDS.index("hollow"))
+        assert len(x) > 20, "an open mouth has an inside"
+        middle, size = truth.mouth[opened, :2] * 128, truth.mouth[opened, 2:] * 128
+        assert (np.abs(np.stack([x, y], 1) - middle) < size / 2 + 2).all()
+        picture = portraits.picture(number, opened).astype(float).sum(2)
+        hollow = kinds[opened] == KINDS.index("hollow")
+        assert picture[hollow].mean() < picture[kinds[opened] == 0].mean()
 
 
 def test_a_drawing_moves_as_it_is_told_and_its_points_follow() -> None:

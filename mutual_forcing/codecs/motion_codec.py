@@ -2,8 +2,10 @@
 
 The encoder looks at each frame alone. The decoder animates the reference: from coarse to fine it predicts
 where every pixel of the frame lies in the reference, warps the reference's features and pixels there, and
-paints what the reference does not show (the inside of a mouth, closed lids). It carries no state, so
-decoding chunk by chunk equals decoding at once. The idea is that of first-order motion models and latent
+paints what the reference does not show (the inside of a mouth, closed lids). Inside a mouth the paint has a
+name, hollow, teeth or tongue, and each of these one colour in more or less light: a name is sharp where a
+colour would be the mean of what may be there. No state is carried, so decoding chunk by chunk equals
+decoding at once. The idea is that of first-order motion models and latent
 image animators (arXiv 2003.00196, 2203.09043).
 
 A flow is smooth, so it is predicted small and can be enlarged to any picture (canvas.py). Where eyes and
@@ -15,11 +17,8 @@ Shape letters: B batch, T frames (one latent each), S picture size, C latent cha
 
 from __future__ import annotations
 
-import functools
 import itertools
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from threading import Barrier
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -30,9 +29,10 @@ from torch import Tensor, nn
 from ..blinks import BlinkClock, BlinkState
 from ..chunks import FRAMES_PER_CHUNK
 from ..config import MotionCodecConfig, TokenGrid
-from ..motion import MOTION, UNITS
+from ..motion import INSIDE, KINDS, MOTION, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
+from ..workers import workers
 
 if TYPE_CHECKING:
     from ..canvas import Canvas
@@ -49,6 +49,22 @@ chin of a face that lies where faces.crop_of puts it.
 """
 DETAIL_EDGE = 0.125
 """Share of the detail's side over which it fades into the rest."""
+BRIGHTEST = 1.3
+"""Most light on what is inside a mouth, where 1 shows its own colour."""
+INSIDE_COLORS = ((0.1, 0.03, 0.03), (0.8, 0.76, 0.7), (0.45, 0.18, 0.18))
+"""Colours within 0..1 that motion.INSIDE begins with."""
+DECIDED, OPENED = 3.0, 2.0
+"""By how much names of paint are sharper in streams than they were taught, and how much more an open mouth's
+paint covers: of photographs the decoder knows less, and a mouth that is half open and half teeth is a blur.
+"""
+BLUR = 8
+"""Pixels of the square whose mean colour what is painted begins with."""
+SHADE = 0.35
+"""Most brightness of a tongue, where teeth have 1: an open mouth is dark before it is red."""
+COLORFUL = 0.1
+"""Mean distance of a picture's channels, within -1..1, from which on it counts as coloured."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Of a reference's colours around its face: all that decides what colours its mouth has inside."""
 LATENT_CHANNELS = len(MOTION)
 BLINK = MOTION.index("eyeBlink")
 LID_GAIN = 1.8
@@ -72,14 +88,16 @@ class ReferenceFeatures:
     """The reference picture as the decoder sees it, computed once per stream.
 
     pixels [B, 3, S, S] and fine [B, 3, 2S, 2S] within -1..1, levels of features [B, W, S/4, S/4],
-    [B, W', S/8, S/8] and so on, detail [B, D, S/2, S/2]: features of the detail's square; latent [B, C]: what
-    the encoder reads; told [B, C]: what the decoder believes of it.
+    [B, W', S/8, S/8] and so on, detail [B, D, S/2, S/2]: features of the detail's square; inside [B, 3, 3]:
+    the colours within 0..1 of motion.INSIDE; latent [B, C]: what the encoder reads; told [B, C]: what the
+    decoder believes of it.
     """
 
     pixels: Tensor
     fine: Tensor
     levels: tuple[Tensor, ...]
     detail: Tensor
+    inside: Tensor
     latent: Tensor
     told: Tensor
 
@@ -96,8 +114,8 @@ class ReferenceFeatures:
             return x.expand(count, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(count, 0)
 
         levels = tuple(rows(level) for level in self.levels)
-        pixels, fine, detail = map(rows, (self.pixels, self.fine, self.detail))
-        return ReferenceFeatures(pixels, fine, levels, detail, rows(self.latent), rows(self.told))
+        others = (self.detail, self.inside, self.latent, self.told)
+        return ReferenceFeatures(rows(self.pixels), rows(self.fine), levels, *map(rows, others))
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,8 @@ class Layers:
 
     flow [B, 2, S/4, S/4]: how far away in the reference, in halves of the picture (x, y); painted [B, 3, S,
     S]; mask [B, 1, S, S]: 1 where the reference shows, 0 where the paint does. The same for the detail's
-    square: detail_flow [B, 2, S/2, S/2], detail_painted [B, 3, S, S] and detail_mask [B, 1, S, S].
+    square: detail_flow [B, 2, S/2, S/2], detail_painted [B, 3, S, S] and detail_mask [B, 1, S, S], and of its
+    paint the shares of motion.KINDS, detail_kinds [B, 5, S, S].
     """
 
     flow: Tensor
@@ -115,6 +134,7 @@ class Layers:
     detail_flow: Tensor
     detail_painted: Tensor
     detail_mask: Tensor
+    detail_kinds: Tensor
 
     def frames(self, pixels: Tensor) -> Tensor:
         """Frames [B, 3, S, S], the detail left out, of a picture [B, 3, S, S]."""
@@ -122,9 +142,13 @@ class Layers:
 
     def detail(self, fine: Tensor) -> Tensor:
         """The detail's square [B, 3, S, S] of a picture [B, 3, 2S, 2S]."""
-        places = detail_places(self.detail_painted) + enlarge(self.detail_flow, 2).movedim(1, 3)
-        shown = sample(fine, places)
+        shown = self.fetched(fine)
         return self.detail_painted * (1 - self.detail_mask) + shown * self.detail_mask
+
+    def fetched(self, fine: Tensor) -> Tensor:
+        """What the detail's flow finds in [B, W, 2S, 2S], which lies as the reference does: [B, W, S, S]."""
+        places = detail_places(self.detail_painted) + enlarge(self.detail_flow, 2).movedim(1, 3)
+        return sample(fine, places)
 
 
 class ResidualBlock(nn.Module):
@@ -201,7 +225,9 @@ class MotionEncoder(nn.Module):
 
 
 class ReferenceEncoder(nn.Module):
-    """Pictures [B, 3, S, S] to features at S/4, S/8 and so on, and finer ones of the detail's square."""
+    """Pictures [B, 3, S, S] to features at S/4, S/8 and so on, finer ones of the detail's square, and the
+    colours of a mouth's inside.
+    """
 
     def __init__(self, config: MotionCodecConfig) -> None:
         super().__init__()
@@ -215,16 +241,29 @@ class ReferenceEncoder(nn.Module):
             ResidualBlock(detail),
             ResidualBlock(detail),
         )
+        self.colors = nn.Linear(3 * len(QUANTILES), detail)
+        self.inside = nn.Linear(detail, 3 * len(INSIDE))
+        nn.init.zeros_(self.inside.weight)
+        self.inside.bias.data.copy_(torch.tensor(INSIDE_COLORS).logit().flatten())
 
-    def forward(self, picture: Tensor, fine: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Levels, and the detail's features [B, D, S/2, S/2]; fine [B, 3, 2S, 2S]: the same picture."""
+    def forward(self, picture: Tensor, fine: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """Levels, the detail's features [B, D, S/2, S/2] and colours [B, 3, 3]; fine [B, 3, 2S, 2S]: the same
+        picture.
+        """
         detail = self.detail(F.pixel_unshuffle(cut_detail(fine), FINE))
         hidden = self.blocks[0](self.stem(F.pixel_unshuffle(picture, PATCH)))
         levels = [hidden]
         for down, block in zip(self.downs, self.blocks[1:], strict=True):
             hidden = block(down(hidden))
             levels.append(hidden)
-        return tuple(levels), detail
+        return tuple(levels), detail, self._inside(picture)
+
+    def _inside(self, picture: Tensor) -> Tensor:
+        # So few numbers are much the same for a photograph and for a rendering.
+        around = F.avg_pool2d(cut_detail(picture.float()), 4).flatten(2)
+        places = torch.tensor(QUANTILES, device=around.device)
+        spread = around.quantile(places, 2).permute(1, 2, 0).flatten(1).to(picture.dtype)
+        return torch.sigmoid(self.inside(F.silu(self.colors(spread)))).unflatten(1, (-1, 3))
 
 
 class Level(nn.Module):
@@ -266,29 +305,51 @@ class Detail(nn.Module):
         self.enter = nn.Conv2d(width_in, width * 16, 1)
         self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(3))
         self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
-        self.to_pixels = nn.Conv2d(width, 4 * FINE**2, 3, padding=1)
+        # Of a pixel: a colour, light on what is inside a mouth, and what it is, the reference or a kind.
+        self.to_pixels = nn.Conv2d(width, (4 + 1 + len(KINDS)) * FINE**2, 3, padding=1)
         for parameter in self.to_flow.parameters():
             nn.init.zeros_(parameter)
 
     def forward(
-        self, hidden: Tensor, flow: Tensor, seen: Tensor, code: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], the reference's detail seen [B, D, S/2, S/2], code
-        [B, K] to the detail's flow [B, 2, S/2, S/2], paint [B, 3, S, S] and mask [B, 1, S, S].
-        """
+        self,
+        hidden: Tensor,
+        flow: Tensor,
+        reference: ReferenceFeatures,
+        code: Tensor,
+        decided: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], code [B, K] to the detail's part of Layers."""
         rough = cut_detail(flow, margin=1)
         rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
         rough = rough[..., 4:-4, 4:-4]
         hidden = F.pixel_shuffle(self.enter(cut_detail(hidden)), 4)
-        places = identity_places(seen) + rough.float().movedim(1, 3) / DETAIL_SIDE
-        hidden = hidden + sample(seen, places)
+        hidden = hidden + _near(reference.detail, rough)
         for block in self.blocks:
             hidden = block(hidden, code)
         hidden = F.silu(hidden)
         # The rest's flow at the rim, so that nothing shows where the detail ends.
         flow = rough + FLOW_SCALE * detail_window(hidden) * self.to_flow(hidden)
-        painted = F.pixel_shuffle(self.to_pixels(hidden), FINE)
-        return flow, painted[:, :3], torch.sigmoid(painted[:, 3:])
+        color, light, shows, names = F.pixel_shuffle(self.to_pixels(hidden), FINE).split(
+            (3, 1, 1, len(KINDS)), 1
+        )
+        kinds = (names * (DECIDED if decided else 1.0)).softmax(1)
+        # All else is painted much as the reference is around there, whatever face it has.
+        blurred = F.avg_pool2d(cut_detail(reference.pixels), BLUR)
+        color = color + enlarge(_near(blurred, flow), FINE)
+        within = kinds[:, -len(INSIDE) :]
+        lit = torch.einsum("bkhw,bkc->bchw", within, reference.inside)
+        lit = BRIGHTEST * torch.sigmoid(light) * lit
+        covered = within.sum(1, keepdim=True)
+        painted = color * (1 - covered) + 2 * lit - covered
+        mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True))
+        if decided:
+            mask = mask ** (1 + OPENED * covered)
+        return flow, painted, mask, kinds
+
+
+def _near(square: Tensor, flow: Tensor) -> Tensor:
+    """The detail's square [B, W, H, H], drawn at any size, read along its flow [B, 2, S/2, S/2]."""
+    return sample(square, identity_places(flow) + flow.float().movedim(1, 3) / DETAIL_SIDE)
 
 
 class Animator(nn.Module):
@@ -305,8 +366,10 @@ class Animator(nn.Module):
         self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
         self.detail = Detail(widths[0], config)
 
-    def forward(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
-        """Standardised latents [B, C], one for each row of the reference."""
+    def forward(
+        self, latents: Tensor, reference: ReferenceFeatures, decided: bool = False
+    ) -> Layers:
+        """Standardised latents [B, C], one for each row of the reference. decided: see DECIDED."""
         motion = latents - reference.told
         code = self.code(F.silu(self.embed(torch.cat([latents, motion], 1))))
         code = F.layer_norm(code, code.shape[-1:])
@@ -321,7 +384,7 @@ class Animator(nn.Module):
             if index:
                 hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), enlarge(flow, 2)
         painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), PATCH)
-        detail = self.detail(hidden, flow, reference.detail, code)
+        detail = self.detail(hidden, flow, reference, code, decided)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
 
 
@@ -382,31 +445,28 @@ def enlarge(flow: Tensor, times: int) -> Tensor:
     return F.interpolate(flow, scale_factor=times, mode="bilinear", align_corners=False)
 
 
+def plausible(inside: Tensor, picture: Tensor) -> Tensor:
+    """Colours of a mouth [B, 3, 3] within 0..1, as bright as they are, half-way to the colours that mouths
+    have; grey where the picture [B, 3, H, H] is, and a tongue in the shade of the teeth.
+
+    On photographs what the reference encoder finds is about right in brightness, and sometimes blue.
+    """
+    grey = inside.mean(2, keepdim=True)
+    hollow, teeth, tongue = grey.unbind(1)
+    grey = torch.stack([hollow, teeth, torch.minimum(tongue, SHADE * teeth)], 1)
+    usual = torch.tensor(INSIDE_COLORS, device=inside.device, dtype=inside.dtype)
+    found = inside * grey / inside.mean(2, keepdim=True).clamp_min(1e-3)
+    color = (found + grey * usual / usual.mean(1, keepdim=True)) / 2
+    colorful = (picture.amax(1) - picture.amin(1)).mean((1, 2)) / COLORFUL
+    return torch.lerp(grey.expand_as(color), color, colorful.clamp(0, 1)[:, None, None]).clamp(0, 1)
+
+
 @dataclass(frozen=True)
 class MotionState:
     """Where a stream stands between two chunks."""
 
     clock: BlinkClock
     blinks: BlinkState
-
-
-@functools.cache
-def _painters(threads: int) -> ThreadPoolExecutor:
-    """Workers that make a few frames each and share so many threads: two of one thread take three quarters of
-    the time that two threads take for one operation after another.
-    """
-    workers = min(threads, FRAMES_PER_CHUNK // AT_ONCE)
-    pool, all_there = ThreadPoolExecutor(workers, "frames"), Barrier(workers)
-
-    def settle() -> None:
-        torch.set_num_threads(threads // workers)
-        all_there.wait()
-
-    for done in [pool.submit(settle) for _ in range(workers)]:
-        done.result()
-    # What a thread sets is also what later ones begin with.
-    torch.set_num_threads(threads)
-    return pool
 
 
 class MotionCodec(nn.Module):
@@ -456,14 +516,15 @@ class MotionCodec(nn.Module):
         latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
         told = latent.clone()
         told[:, : len(UNITS)] = 0
-        return self.look_at(pixels, picture, latent, told)
+        found = self.look_at(pixels, picture, latent, told)
+        return replace(found, inside=plausible(found.inside, pixels))
 
     def look_at(
         self, pixels: Tensor, fine: Tensor, latent: Tensor, told: Tensor
     ) -> ReferenceFeatures:
         """As `encode_reference`, of a picture in both sizes whose latents [B, C] are given."""
-        levels, detail = self.reference_encoder(pixels, fine)
-        return ReferenceFeatures(pixels, fine, levels, detail, latent, told)
+        levels, detail, inside = self.reference_encoder(pixels, fine)
+        return ReferenceFeatures(pixels, fine, levels, detail, inside, latent, told)
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, 2S, 2S], the detail laid over the rest."""
@@ -504,7 +565,7 @@ class MotionCodec(nn.Module):
 
         parts = itertools.count(0, AT_ONCE), latents.split(AT_ONCE, 2)
         threads = torch.get_num_threads() if latents.device.type == "cpu" else 1
-        for _ in (_painters(threads).map if threads > 1 else map)(as_here(make), *parts):
+        for _ in (workers(threads).map if threads > 1 else map)(as_here(make), *parts):
             pass
         return frames, state
 
@@ -528,7 +589,7 @@ class MotionCodec(nn.Module):
     def layers(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
         """What the frames of standardised latents [B, C, T] are made of; their B is B * T."""
         rows = reference.repeated(latents.shape[2])
-        return self.animator(latents.transpose(1, 2).flatten(0, 1), rows)
+        return self.animator(latents.transpose(1, 2).flatten(0, 1), rows, decided=True)
 
     @property
     def grid(self) -> TokenGrid:

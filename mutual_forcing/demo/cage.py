@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mutual_forcing import media
-from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.config import FILM_RATE, SAMPLE_RATE
 from mutual_forcing.media import MediaError
 
 from . import cage_worker
@@ -42,6 +42,7 @@ _MAX_HEADER = 4096
 _MAX_COMMENT = 2**20
 _BUSY = "The page is busy with other files; try again in a minute."
 _CLOSED = "The page cannot open files at the moment; try again in a minute."
+_TYPES = {"audio": np.float32, "heard": np.int16}
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 """Environment variables that the worker may see: the page's password and tokens are in others."""
 
@@ -53,7 +54,12 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_audio(path: str | Path, *, max_seconds: float = media.MAX_AUDIO_SECONDS) -> np.ndarray:
     """Return `media.read_audio(path)`, read in the cage; raises ValueError with one sentence."""
-    return _CAGE.ask(_Job("audio file", media.MAX_AUDIO_BYTES, max_seconds), path)
+    return _CAGE.ask(_Job("audio", media.MAX_AUDIO_BYTES, max_seconds), path)
+
+
+def read_heard(path: str | Path, *, max_seconds: float = media.MAX_AUDIO_SECONDS) -> np.ndarray:
+    """Return `media.read_heard(path)`, read in the cage; raises ValueError with one sentence."""
+    return _CAGE.ask(_Job("heard", media.MAX_AUDIO_BYTES, max_seconds), path)
 
 
 def read_comment(path: str | Path) -> str:
@@ -72,11 +78,16 @@ def stop() -> None:
 
 
 class _Job(NamedTuple):
-    """What is read from a file: its `kind` is also its name in sentences."""
+    """What is read from a file; see cage_worker.read."""
 
     kind: str
     most_bytes: int
     max_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What sentences call the file."""
+        return "audio file" if self.kind in ("audio", "heard") else self.kind
 
     def room(self, shape: Any) -> np.ndarray:
         """Return an empty array for an answer of that shape; raises ValueError if it cannot be right."""
@@ -85,19 +96,20 @@ class _Job(NamedTuple):
         most = {
             "picture": (media.MAX_IMAGE_SIDE, media.MAX_IMAGE_SIDE, 3),
             # A second more, because the limit is one of whole frames.
-            "audio file": (math.ceil((self.max_seconds + 1) * SAMPLE_RATE),),
+            "audio": (math.ceil((self.max_seconds + 1) * SAMPLE_RATE),),
+            "heard": (math.ceil((self.max_seconds + 1) * FILM_RATE), 2),
             "film": (_MAX_COMMENT,),
         }[self.kind]
-        least = {"picture": (1, 1, 3), "audio file": (1,), "film": (0,)}[self.kind]
+        least = {"picture": (1, 1, 3), "audio": (1,), "heard": (1, 1), "film": (0,)}[self.kind]
         if len(shape) != len(most) or not all(
             low <= side <= high for low, side, high in zip(least, shape, most, strict=True)
         ):
-            raise ValueError(f"{shape} is no shape of a {self.kind}")
-        return np.empty(shape, np.float32 if self.kind == "audio file" else np.uint8)
+            raise ValueError(f"{shape} is no shape of a {self.name}")
+        return np.empty(shape, _TYPES.get(self.kind, np.uint8))
 
     def check(self, answer: np.ndarray) -> None:
         """Raise ValueError for values that the reader never returns."""
-        if self.kind == "audio file" and not (answer.min() >= -1 and answer.max() <= 1):
+        if self.kind == "audio" and not (answer.min() >= -1 and answer.max() <= 1):
             raise ValueError("samples beyond -1..1, or that are no numbers")
 
 
@@ -204,7 +216,7 @@ class _Cage:
             self._worker = None
 
     def ask(self, job: _Job, path: str | Path) -> np.ndarray:
-        with media.open_limited(path, job.most_bytes, job.kind) as file:
+        with media.open_limited(path, job.most_bytes, job.name) as file:
             if not self._turn.acquire(timeout=_WAIT_SECONDS):
                 raise MediaError(_BUSY)
             try:
@@ -221,9 +233,9 @@ class _Cage:
         except MediaError:
             raise
         except (ValueError, OSError, EOFError) as error:
-            log.info("The worker is replaced at a %s: %r", job.kind, error)
+            log.info("The worker is replaced at a %s: %r", job.name, error)
             worker.end()
-            raise MediaError(media.too_costly(job.kind) if worker.ready else _CLOSED) from error
+            raise MediaError(media.too_costly(job.name) if worker.ready else _CLOSED) from error
         finally:
             self._running()  # The next visitor does not wait for it.
 

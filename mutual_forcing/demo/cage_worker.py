@@ -34,13 +34,16 @@ CPU_SECONDS = 10
 def read(kind: str, file: BinaryIO, max_seconds: float = 0.0) -> np.ndarray:
     """Return what a file holds; it is closed.
 
-    A "picture" is uint8 [H, W, 3], an "audio file" float32 [N] of at most `max_seconds`, the comment of a
-    "film" its UTF-8 bytes as uint8 [N]. Raises ValueError as the readers of `media` do.
+    A "picture" is uint8 [H, W, 3], "audio" float32 [N] and what is "heard" int16 [N, C], both of at most
+    `max_seconds`, the comment of a "film" its UTF-8 bytes as uint8 [N]. Raises ValueError as the readers of
+    `media` do.
     """
     if kind == "picture":
         return media.read_image(file)
-    if kind == "audio file":
+    if kind == "audio":
         return media.read_audio(file, max_seconds=max_seconds)
+    if kind == "heard":
+        return media.read_heard(file, max_seconds=max_seconds)
     return np.frombuffer(media.read_comment(file).encode(errors="replace"), np.uint8)
 
 
@@ -104,7 +107,8 @@ def _warm_up() -> None:
     with wave.open(sound, "wb") as writer:
         writer.setparams((1, 2, 8000, 0, "NONE", ""))
         writer.writeframes(b"\0\x40" * 800)
-    read("audio file", io.BytesIO(sound.getvalue()), 1.0)
+    for kind in ("audio", "heard"):
+        read(kind, io.BytesIO(sound.getvalue()), 1.0)
     for other in (b"\0\0\0\x18ftypheic" + bytes(64), b"no picture"):
         with contextlib.suppress(ValueError):
             read("picture", io.BytesIO(other))

@@ -23,7 +23,7 @@ from mutual_forcing.types import (
     StreamPlan,
 )
 
-from .cage import read_audio
+from .cage import read_audio, read_heard
 from .latency import LatencyModel, video_size
 from .limits import Limits
 from .pictures import place_face, read_character, shape_of
@@ -67,9 +67,13 @@ class Form:
         """Read the files, find the face and return the request; raises ValueError with one sentence."""
         if not self.picture:
             raise ValueError("Choose a character first: upload a picture or pick an example.")
-        self._check(limits or Limits())
+        limits = limits or Limits()
+        self._check(limits)
         picture = read_character(self.picture)
-        return self._build(picture, self._crop(self.picture), limits or Limits())
+        request = self._build(picture, self._crop(self.picture), limits)
+        if not self.sound or request.audio is None:
+            return request
+        return replace(request, heard=read_heard(self.sound, max_seconds=limits.seconds))
 
     def planned(self, limits: Limits | None = None) -> GenerationRequest:
         """Return a request of the same cost whose picture has the right shape but no pixels.

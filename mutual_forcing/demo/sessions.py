@@ -146,7 +146,8 @@ class SessionManager:
         """
         state = self.generator.start(request)
         self._check(request, state.total)
-        muxer = StreamMuxer(*state.film_size, _requested_seconds(request))
+        given = 0 if request.heard is None else request.heard.shape[1]
+        muxer = StreamMuxer(*state.film_size, _requested_seconds(request), given)
         session = Session(request, state, muxer, said=[request.text], face=face)
         self._sessions.put(session_id, session)
         self._free_memory()
@@ -165,7 +166,11 @@ class SessionManager:
             raise ValueError("Type what to say next.")
         session.tail, session.problem = b"", ""
         session.stop, session.abandoned = threading.Event(), threading.Event()
-        session.muxer = session.muxer.resumed()
+        # What was added to a film of a given length comes after it.
+        whole = len(session.said) == 1
+        session.muxer = session.muxer.resumed(
+            _requested_seconds(session.request) if whole else None
+        )
         yield from self._run(session)
 
     def save(self, session: Session) -> Path:
@@ -266,7 +271,7 @@ class SessionManager:
         for chunk in self.model.chunks(
             session.request, session.state, session.stop, session.abandoned
         ):
-            video.append(muxer.add(chunk.frames, chunk.audio))
+            video.append(muxer.add(chunk.frames, chunk.sound))
             now, made = time.perf_counter(), muxer.seconds
             # The time starts with the first chunk: waiting for other visitors does not count.
             started = started or now - chunk.seconds_spent
@@ -308,8 +313,11 @@ def _requested_seconds(request: GenerationRequest) -> float | None:
 
 
 def _bytes_of(session: Session) -> int:
-    """Return the size of the pictures and maps that a session holds."""
-    return session.request.image.nbytes + session.state.canvas.nbytes
+    """Return the size of the pictures, maps and sounds that a session holds."""
+    request = session.request
+    sounds = (request.audio, request.heard)
+    held = request.image.nbytes + session.state.canvas.nbytes
+    return held + sum(sound.nbytes for sound in sounds if sound is not None)
 
 
 def _close_at_exit(sessions: SessionManager) -> None:

@@ -151,6 +151,14 @@ def written(interval: Sequence[float], sign: str = "") -> str:
     return f"{mean} ({low} to {high})"
 
 
+def mean_interval(values: Sequence[float]) -> list[float]:
+    """[mean, low, high] of a bootstrapped 95 % interval. Raises ValueError without values."""
+    if not values:
+        raise ValueError("There is nothing to take the mean of.")
+    array = np.array(values, float)
+    return _interval(array.mean(), array[_picks(len(array))].mean(1))
+
+
 def _onset(r: Figures) -> str:
     return "" if r["onset"] is None else f"{r['onset']:.0f} (of {r['onset_words']})"
 

@@ -51,8 +51,8 @@ class Appearance:
     Colours are display RGB in 0..1; lengths are eye distances; angles are radians. What has a default is
     varied by portraits.py alone: `texture` is the strength of patches and strokes that no skin has, `folds`
     that of the lines of age, `beard` one of BEARDS, `beard_grain` how much hairs differ, `lip_height` and
-    `lip_edge` how much of the lips is coloured and how softly it ends. Only numbers, strings and tuples of
-    them, so `dataclasses.asdict` gives JSON.
+    `lip_edge` how much of the lips is coloured and how softly it ends, `teeth_down` how much lower the upper
+    and the lower teeth stand. Only numbers, strings and tuples of them, so `dataclasses.asdict` gives JSON.
     """
 
     style: str
@@ -107,6 +107,7 @@ class Appearance:
     beard_grain: float = 0.2
     lip_height: float = 1.0
     lip_edge: float = 0.022
+    teeth_down: tuple[float, float] = (0.0, 0.0)
 
 
 def sample_appearance(rng: np.random.Generator, style: str | None = None) -> Appearance:

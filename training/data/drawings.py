@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mutual_forcing.motion import MOTION
+from mutual_forcing.motion import INSIDE, KINDS, MOTION
 
 SHIFT = 4
 """Binary digits of a pixel's fractions, for cv2."""
-INSIDE = (0.35, 0.7, 0.94)
+WITHIN = (0.35, 0.7, 0.94)
 """Tracked points of a filled shape: between its middle and its corners."""
 NECK = np.array([0.0, 1.6])
 """What a drawn head rolls about."""
@@ -37,11 +37,19 @@ class Shape:
     width: float = 0.0
     within: str = ""
 
+    @property
+    def kind(self) -> str:
+        """What it shows, one of KINDS."""
+        part = self.name.rstrip("01")
+        ball = part in ("eye", "eye0iris", "eye1iris", "eye0pupil", "eye1pupil")
+        return "eye" if ball else part if part in INSIDE else "rest"
+
 
 @dataclass(frozen=True)
 class Drawn:
     """pictures uint8 [T, H, H, 3]; tracked float32 [T, N, 2], eyes [T, 2, 2] and mouth [T, 4] (centre and
-    size) in fractions of the picture; in_view bool [T, N]. N depends on the drawing.
+    size) in fractions of the picture; in_view bool [T, N]; kinds uint8 [T, H, H], what a pixel shows (KINDS).
+    N depends on the drawing.
     """
 
     pictures: np.ndarray
@@ -49,6 +57,7 @@ class Drawn:
     in_view: np.ndarray
     eyes: np.ndarray
     mouth: np.ndarray
+    kinds: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -169,11 +178,12 @@ def _draw_one(style: Style, state: dict[str, float], size: int) -> tuple[np.ndar
         points = pixels[shape.name]
         if not shape.width:
             points = np.concatenate(
-                [points.mean(0) + s * (points - points.mean(0)) for s in INSIDE]
+                [points.mean(0) + s * (points - points.mean(0)) for s in WITHIN]
             )
         tracked.append(points)
         x, y = np.clip(points, 0, size - 1).astype(int).T
         view.append((top[y, x] == number) & ((points >= 0) & (points < size)).all(1))
+    numbers = [KINDS.index(shape.kind) for shape in shapes]
     lips = np.concatenate([pixels[name] for name in ("upper", "lower")])
     low, high = lips.min(0), lips.max(0)
     eyes = np.stack([pixels[f"eye{side}"].mean(0) for side in (0, 1)])
@@ -184,6 +194,7 @@ def _draw_one(style: Style, state: dict[str, float], size: int) -> tuple[np.ndar
         np.concatenate(view),
         (eyes / size).astype(np.float32),
         (mouth / size).astype(np.float32),
+        np.array([0, *numbers], np.uint8)[top],
     )
 
 

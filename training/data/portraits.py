@@ -5,8 +5,8 @@ python -m training.data.portraits --identities 1500 --out DIR --seed 0
 
 Films of speech show every person for seconds and hardly ever with closed eyes. A portrait is one person,
 one camera and one light with 16 independent expressions: half of them moments of speech, half any mixture
-of units and poses; every fourth person is a drawing (drawings.py). Written per person: NUMBER-FACE.jpg and
-NUMBER.safetensors with their motion and places.
+of units and poses; every fourth person is a drawing (drawings.py). Written per person: NUMBER-FACE.jpg, the
+same as .png that says what pixels show, and NUMBER.safetensors with their motion and places.
 Person n depends on (seed, n) alone; an interrupted run goes on where it stopped.
 """
 
@@ -51,6 +51,8 @@ RESHAPED = {
 UNKNOWN = 2.0
 """Where points lie that nobody knows: outside the picture."""
 QUALITY = 93
+FORM = 2
+"""Of the files: those before had no .png."""
 BLINK = MOTION.index("eyeBlink")
 BLINKING = 0.4
 """Share of the mixed faces whose lids are on their way down; half of these are closed."""
@@ -96,7 +98,14 @@ class Portraits:
 
     def picture(self, number: int, face: int) -> np.ndarray:
         """One face, uint8 [H, H, 3]."""
-        with Image.open(self.root / f"{number:06d}-{face:02d}.jpg") as image:
+        return self._read(number, face, "jpg")
+
+    def kinds(self, number: int, face: int) -> np.ndarray:
+        """What every pixel of a face shows (motion.KINDS), uint8 [H, H]."""
+        return self._read(number, face, "png")
+
+    def _read(self, number: int, face: int, kind: str) -> np.ndarray:
+        with Image.open(self.root / f"{number:06d}-{face:02d}.{kind}") as image:
             return np.array(image)
 
 
@@ -145,6 +154,8 @@ def sample_portrait_appearance(rng: np.random.Generator) -> Any:
         beard_grain=float(rng.uniform(0.1, 0.9)),
         lip_height=float(rng.uniform(0.15, 1.05)) if rng.random() < 0.6 else 1.0,
         lip_edge=float(rng.uniform(0.015, 0.15)),
+        # The model's lower teeth are seen more than its upper ones, people's seldom.
+        teeth_down=(float(rng.uniform(-0.01, 0.1)), float(rng.uniform(-0.01, 0.12))),
     )
     return changed
 
@@ -216,7 +227,8 @@ def make_portraits(options: PortraitOptions, out: Path, workers: int) -> None:
     if workers < 1:
         raise ValueError("At least one worker is needed.")
     out.mkdir(parents=True, exist_ok=True)
-    path, mine = out / "portraits.json", {"seed": options.seed, "size": options.size}
+    path = out / "portraits.json"
+    mine = {"seed": options.seed, "size": options.size, "form": FORM}
     if not path.exists():
         path.write_text(json.dumps(mine) + "\n", encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != mine:
@@ -232,10 +244,11 @@ def make_portrait(options: PortraitOptions, number: int, out: Path) -> None:
     """Draw and write the faces of one person."""
     rng = np.random.default_rng([options.seed, PORTRAIT_STREAM, number])
     drawn = number % DRAWN_EVERY == 1
-    pictures, truth = (_drawn if drawn else _rendered)(rng, options.size)
-    for index, pixels in enumerate(pictures):
+    pictures, kinds, truth = (_drawn if drawn else _rendered)(rng, options.size)
+    for index, (pixels, shown) in enumerate(zip(pictures, kinds, strict=True)):
         path = out / f"{number:06d}-{index:02d}.jpg"
         Image.fromarray(pixels).save(path, quality=QUALITY, subsampling=0)
+        Image.fromarray(shown).save(path.with_suffix(".png"))
     in_view = truth.pop("in_view").astype(np.uint8)
     parts = {name: part.astype(np.float16) for name, part in truth.items()}
     partial = out / f"{number:06d}.partial"
@@ -243,8 +256,10 @@ def make_portrait(options: PortraitOptions, number: int, out: Path) -> None:
     partial.replace(_path(out, number))
 
 
-def _rendered(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Pictures of one person, and their truth by the names of Portrait."""
+def _rendered(
+    rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Pictures of one person, what their pixels show, and their truth by the names of Portrait."""
     from .landmarks import motion
     from .renderer import Renderer
 
@@ -254,10 +269,12 @@ def _rendered(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str
     made = _CACHE[size].render(appearance, faces, track=True)
     truth = {"landmarks": made.landmarks, "mouth": made.mouth_box, "motion": motion(faces)}
     truth |= {"tracked": made.tracked, "in_view": made.in_view, "eyes": made.eyes}
-    return made.frames, truth
+    return made.frames, made.kinds, truth
 
 
-def _drawn(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _drawn(
+    rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """As `_rendered`; a drawing has other points, fewer of them and no landmarks."""
     from .drawings import draw, sample_style
     from .landmarks import LANDMARKS, motion, tracked_count
@@ -271,7 +288,7 @@ def _drawn(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str, n
     in_view[:, : made.tracked.shape[1]] = made.in_view
     truth = {"landmarks": np.full((FACES, LANDMARKS, 2), UNKNOWN, np.float32), "mouth": made.mouth}
     truth |= {"motion": moves, "tracked": tracked, "in_view": in_view, "eyes": made.eyes}
-    return made.pictures, truth
+    return made.pictures, made.kinds, truth
 
 
 def _make(job: tuple[PortraitOptions, int, Path]) -> None:

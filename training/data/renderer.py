@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mutual_forcing.motion import KINDS
 from training.data import appearance_geometry, appearance_paint
 from training.data.appearance import STYLES, Appearance
 from training.data.geometry import (
@@ -33,6 +34,8 @@ IN_VIEW = 0.15
 """Least cosine between a surface and the way to the camera for what is seen of it."""
 BEFORE = 0.06
 """Eye distances by which what is drawn may lie before a point that is still seen."""
+MATERIALS = {"eye": 0.14, "hollow": 0.40, "teeth": 0.45, "tongue": 0.42}
+"""What the shaders write for kinds as the last part of a shape."""
 SUNK = 0.3
 """How far, in eye distances, the mouth's inside is drawn behind its place (the shaders' `sink`)."""
 TONGUE = np.array([0.72, 0.28, 0.30])
@@ -71,7 +74,8 @@ class Rendered:
     at most 1.5; mouth_box float32 [T, 4] (cx, cy, w, h), landmarks float32 [T, 64, 2], tracked float32
     [T, N, 2] (landmarks.tracked_count; N is 0 unless they are asked for) and eyes float32 [T, 2, 2] (x, y) in
     fractions of the picture, y down; in_view bool [T, N]: which of the tracked points the picture shows,
-    nothing before them."""
+    nothing before them; kinds uint8 [T, size, size], T 0 unless asked for: what a pixel shows (KINDS).
+    """
 
     frames: np.ndarray
     mouth_openness: np.ndarray
@@ -80,6 +84,7 @@ class Rendered:
     tracked: np.ndarray
     in_view: np.ndarray
     eyes: np.ndarray
+    kinds: np.ndarray
 
 
 class Renderer:
@@ -120,7 +125,7 @@ class Renderer:
     ) -> Rendered:
         """Draw every frame; the same arguments give the same picture on the same machine.
 
-        track: tell also where the thousands of tracked points are, which takes as long as a small frame.
+        track: tell also kinds, and where the thousands of tracked points are: as long as a small frame.
         Raises ValueError for an unknown style.
         """
         if appearance.style not in STYLES:
@@ -128,7 +133,7 @@ class Renderer:
                 f"Unknown style {appearance.style!r}; choose one of {', '.join(STYLES)}."
             )
         scene = self._prepare(appearance)
-        frames, openness, boxes, places, tracks = [], [], [], [], []
+        frames, openness, boxes, places, tracks, kinds = [], [], [], [], [], []
         for start in range(0, len(performance.units), BATCH_FRAMES):
             span = slice(start, start + BATCH_FRAMES)
             vertices = scene.base + _deform(self.model, performance.units[span])
@@ -140,10 +145,11 @@ class Renderer:
             depths = []
             for index in range(len(vertices)):
                 scene.body.write(np.concatenate([vertices[index], normals[index]], axis=1))
-                self._draw(scene, pose.rotation[index], pose.translation[index], gaze[index])
+                self._draw(scene, pose.rotation[index], pose.translation[index], gaze[index], track)
                 frames.append(self._read())
                 if track:
                     depths.append(self._read_depth())
+                    kinds.append(self._read_kinds())
             landmarks, balls = _landmarks_and_eyes(self.model, vertices, pose)
             eyes = np.stack([on_screen(ball, scene.matrix).mean(1) for ball in balls], 1)
             places.append((on_screen(landmarks, scene.matrix), eyes))
@@ -163,6 +169,7 @@ class Renderer:
             tracked=tracked,
             in_view=np.concatenate([seen for _, seen in tracks]),
             eyes=eyes,
+            kinds=np.array(kinds, np.uint8).reshape(-1, self.size, self.size),
         )
 
     def _build_programs(self) -> dict[str, Any]:
@@ -219,11 +226,17 @@ class Renderer:
         self._scene = None
 
     def _draw(
-        self, scene: _Scene, rotation: np.ndarray, translation: np.ndarray, gaze: np.ndarray
+        self,
+        scene: _Scene,
+        rotation: np.ndarray,
+        translation: np.ndarray,
+        gaze: np.ndarray,
+        shapes: bool,
     ) -> None:
         context, targets = self._context, self._targets
-        # Only outlines need the second target.
-        scene_target = targets["natural" if scene.appearance.style == "natural" else "scene"]
+        # Only outlines and kinds need the second target.
+        natural = scene.appearance.style == "natural"
+        scene_target = targets["natural" if natural and not shapes else "scene"]
         scene_target.use()
         scene_target.clear(depth=1.0)
         context.disable(context.DEPTH_TEST)
@@ -257,6 +270,17 @@ class Renderer:
     def _read(self) -> np.ndarray:
         data = self._targets["small"].read(components=3, alignment=1)
         return np.frombuffer(data, np.uint8).reshape(self.size, self.size, 3)[::-1]
+
+    def _read_kinds(self) -> np.ndarray:
+        """What every pixel's middle shows, one of KINDS: uint8 [size, size], y down."""
+        side, every = self.size * self.samples, self.samples
+        data = self._targets["shape"].read(alignment=1)
+        shapes = np.frombuffer(data, np.uint8).reshape(side, side, 4)[::-1]
+        material = shapes[every // 2 :: every, every // 2 :: every, 3] / 255
+        kinds = np.zeros(material.shape, np.uint8)
+        for kind, value in MATERIALS.items():
+            kinds[np.abs(material - value) < 0.01] = KINDS.index(kind)
+        return kinds
 
     def _read_depth(self) -> np.ndarray:
         """What the depth buffer holds, 0 at the near plane to 1: float32 [large, large], y down."""
@@ -409,6 +433,10 @@ def _build_scene(renderer: Renderer, appearance: Appearance) -> _Scene:
     base = model.identity(appearance.corner_weights, appearance.builds, appearance.shapes)
     teeth = model.part == PARTS.index("teeth")
     base[teeth] = base[teeth] * (0.92, 1, 1) - (0, 0, 0.04)
+    # The jaw takes the lower ones along.
+    lower = teeth & (np.abs(model.units[UNIT_NAMES.index("jawOpen")]).max(1) > 0.1)
+    for part, down in zip((teeth & ~lower, lower), appearance.teeth_down, strict=True):
+        base[part] -= (0, down, 0)
     matrix, camera = _camera(appearance)
     face = context.texture(
         appearance_paint.FACE_SIZE[::-1], 4, appearance_paint.paint_face(appearance).tobytes()

@@ -56,16 +56,20 @@ class Voice:
         return "ja" if self.style[0] == "j" else "en"
 
 
+def speakers(language: Language, split: Split) -> list[Voice]:
+    """The voices of a split as they are: neither averaged by chance nor children."""
+    if split == "train":
+        known = kokoro.JAPANESE if language == "ja" else kokoro.ENGLISH
+        return [Voice(name) for name in known if name not in HELDOUT]
+    own = [Voice(name) for name, only in HELDOUT.items() if only == split]
+    return [voice for voice in own if voice.language == language]
+
+
 def draw_voice(
     language: Language, split: Split, sex: str, child: bool, rng: np.random.Generator
 ) -> Voice:
     """A voice of a split that fits; where there is none of that sex, one of the other."""
-    known = kokoro.JAPANESE if language == "ja" else kokoro.ENGLISH
-    if split == "train":
-        pool = [name for name in known if name not in HELDOUT]
-    else:
-        own = [name for name, only in HELDOUT.items() if only == split]
-        pool = [name for name in own if (name[0] == "j") == (language == "ja")]
+    pool = [voice.style for voice in speakers(language, split)]
     pool = [name for name in pool if name[1] == sex[0]] or pool
     style = str(rng.choice(pool))
     others = [name for name in pool if name != style]

@@ -4,9 +4,11 @@ The renderer knows the motion, and where thousands of points of the body are and
 encoder learns by regression. The decoder learns from pictures (L1 and gradients, eyes and mouth counted as
 viewers count them) and from the ways of points: a flow that is learnt from pictures alone squeezes the face
 to hedge, and paint is laid, blurred, over all that the flow misses; so where a point is seen in both
-pictures the reference has to show, and only what it does not show is painted. It is told the true motion of
-the frame, since a decoder that is told what the encoder saw blurs what it cannot rely on. Of the reference's
-face it is mostly told nothing and has to see for itself, because on photographs the encoder errs.
+pictures the reference has to show, and only what it does not show is painted. What a pixel of the detail
+shows, fetched or painted, must be of the kind that the renderer tells: an eye, hollow, teeth, tongue or none
+of these. It is told the true motion of the frame, since a decoder that is told what the encoder saw blurs
+what it cannot rely on. Of the reference's face it is mostly told nothing and has to see for itself, because
+on photographs the encoder errs.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from mutual_forcing.codecs.motion_codec import (
     sample,
 )
 from mutual_forcing.config import SystemConfig
-from mutual_forcing.motion import UNITS
+from mutual_forcing.motion import KINDS, UNITS
 from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.landmarks import LANDMARKS, tracked_count
@@ -63,6 +65,7 @@ COVER_WEIGHT = 0.1
 """Cost of painting over the reference's pixels where nobody looks for eyes or mouth: paint is softer than
 they are, so it must be better by this much.
 """
+KIND_WEIGHT = 1.0
 MOTION_WEIGHT = 0.5
 POINT_WEIGHT = 2.0
 EYE_WEIGHT, MOUTH_WEIGHT = 12.0, 14.0
@@ -79,8 +82,9 @@ HELDOUT_ITEMS = 24
 @dataclass(frozen=True)
 class VideoBatch:
     """Frames and references [B, 3, 2S, 2S] uint8; of both, in this order, landmarks [B, 2, 64, 2] and tracked
-    points [B, 2, N, 2] in -1..1, whether these are in_view (bool [B, 2, N]) and motion [B, 2, 28]
-    (mutual_forcing.motion); of the frames, eyes [B, 2, 2] and the mouth's middle and size [B, 4] in -1..1.
+    points [B, 2, N, 2] in -1..1, whether these are in_view (bool [B, 2, N]), motion [B, 2, 28] and kinds
+    uint8 [B, 2, 2S, 2S] (mutual_forcing.motion); of the frames, eyes [B, 2, 2] and the mouth's middle and
+    size [B, 4] in -1..1.
 
     Where not `known` (bool [B]) there is no face, and no truth of it.
     """
@@ -91,6 +95,7 @@ class VideoBatch:
     tracked: Tensor
     in_view: Tensor
     motion: Tensor
+    kinds: Tensor
     eyes: Tensor
     mouth: Tensor
     known: Tensor
@@ -157,6 +162,7 @@ class MotionCodecObjective:
             tracked=np.zeros((2, tracked_count(), 2), np.float32),
             in_view=np.zeros((2, tracked_count()), bool),
             motion=np.zeros((2, LATENT_CHANNELS), np.float32),
+            kinds=np.zeros((2, *picture.shape[:2]), np.uint8),
             eyes=np.zeros((2, 2), np.float32),
             mouth=np.zeros(4, np.float32),
             known=False,
@@ -181,6 +187,10 @@ class MotionCodecObjective:
         turn = random_turn(rng) if split == "train" and rng.random() < TURNED else np.eye(2, 3)
         side = FINE * self.size
         pictures = [turn_picture(self.portraits.picture(person, i), turn, side) for i in both]
+        kinds = [
+            turn_picture(self.portraits.kinds(person, i), turn, side, cv2.INTER_NEAREST)
+            for i in both
+        ]
         mouth = truth.mouth[frame]
         return _row(
             frames=pictures[0],
@@ -189,6 +199,7 @@ class MotionCodecObjective:
             tracked=turn_points(truth.tracked[both], turn),
             in_view=truth.in_view[both],
             motion=truth.motion[both],
+            kinds=np.stack(kinds),
             eyes=turn_points(truth.eyes[frame], turn),
             mouth=np.append(turn_points(mouth[:2], turn), 2 * mouth[2:] * np.diag(turn)),
             known=True,
@@ -221,6 +232,7 @@ class MotionCodecObjective:
             "detail_painted": picture_loss(layers.detail_painted.float(), detail, near * covered),
             "covered": ((1 - layers.mask.float()) / rest).mean()
             + ((1 - layers.detail_mask.float()) / near.clamp_min(1)).mean(),
+            "kinds": kind_loss(layers, batch.kinds.to(device), near),
             **point_losses(layers, batch.tracked.to(device), batch.in_view.to(device)),
         }
         values["loss"] = (
@@ -232,6 +244,7 @@ class MotionCodecObjective:
             + DETAIL_FLOW_WEIGHT * values["detail_flow"]
             + MASK_WEIGHT * (values["kept"] + values["opened"])
             + COVER_WEIGHT * values["covered"]
+            + KIND_WEIGHT * values["kinds"]
             + POINT_WEIGHT * values.get("points", 0)
             + MOTION_WEIGHT * values.get("motion", 0)
         )
@@ -276,6 +289,7 @@ class MotionCodecObjective:
             "heldout/psnr_eyes_mouth_of_reference": psnr(picture, fine, weight),
             "heldout/flow_pixels": float(ways["flow"]) * self.size / 2,
             "heldout/detail_flow_pixels": float(ways["detail_flow"]) * self.size / 2,
+            "heldout/kinds": float(kind_loss(layers, batch.kinds.to(device), cut_detail(weight))),
             "heldout/kept": float(ways["kept"]),
             "heldout/opened": float(ways["opened"]),
             "heldout/point_pixels": float(point_error(found, batch.landmarks.to(device), known))
@@ -313,10 +327,13 @@ def turn_points(points: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return ((points * 2 - 1) @ turn[:, :2].T + turn[:, 2]).astype(np.float32)
 
 
-def turn_picture(picture: np.ndarray, turn: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [H, H, 3] turned, as [side, side, 3]; at the border it goes on."""
+def turn_picture(
+    picture: np.ndarray, turn: np.ndarray, side: int, between: int = cv2.INTER_CUBIC
+) -> np.ndarray:
+    """uint8 [H, H, ...] turned, as [side, side, ...], read `between` pixels; at the border it goes on."""
     if len(picture) != side:
-        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        rule = cv2.INTER_NEAREST if between == cv2.INTER_NEAREST else cv2.INTER_AREA
+        picture = cv2.resize(picture, (side, side), interpolation=rule)
     if np.array_equal(turn, np.eye(2, 3)):
         return picture
     # From -1..1 to pixels and back: pixel p lies at (2p + 1) / side - 1.
@@ -325,7 +342,7 @@ def turn_picture(picture: np.ndarray, turn: np.ndarray, side: int) -> np.ndarray
     shift = half * turn[:, 2] + middle - linear @ np.full(2, middle)
     matrix = np.concatenate([linear, shift[:, None]], 1)
     return cv2.warpAffine(
-        picture, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        picture, matrix, (side, side), flags=between, borderMode=cv2.BORDER_REPLICATE
     )
 
 
@@ -466,6 +483,22 @@ def point_losses(layers: Layers, tracked: Tensor, in_view: Tensor) -> dict[str, 
         "kept": of_mask(1.0, both),
         "opened": of_mask(0.0, hidden),
     }
+
+
+def kind_loss(layers: Layers, kinds: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy of what the detail shows, fetched from the reference or painted, and what it should.
+
+    kinds uint8 [B, 2, 2S, 2S] of frame and reference, weight [B, 1, S, S].
+    """
+
+    def named(shown: Tensor) -> Tensor:
+        return torch.stack([shown == kind for kind in range(len(KINDS))], 1).float()
+
+    frame, reference = named(cut_detail(kinds[:, 0])), named(kinds[:, 1])
+    mask = layers.detail_mask.float()
+    shown = layers.detail_kinds.float() * (1 - mask) + layers.fetched(reference) * mask
+    right = (shown * frame).sum(1, keepdim=True).clamp_min(1e-3)
+    return -(right.log() * weight).sum() / weight.sum()
 
 
 def point_error(found: Tensor, places: Tensor, known: Tensor) -> Tensor:

@@ -24,12 +24,17 @@ void main() {
         vec2 spot = (d - gaze).xy - vec2(0.16 * sign(key_direction.x), 0.2);
         c += smoothstep(0.15, 0.07, length(spot)) * vec3(0.9);
         if (style == 3) c = mix(c, vec3(dot(c, vec3(0.33))), 1.0 - tint);
-        emit_shape(vec3(0.0, 0.0, 1.0), 0.12);
+        emit_shape(vec3(0.0, 0.0, 1.0), 0.14);
     } else if (v_extra.y < 2.5) {
         // The row's ends would pierce some cheeks.
         if (abs(v_rest.x) > 0.42) discard;
         float depth = smoothstep(-0.25, 0.25, v_rest.z) * 0.8 + 0.2;
-        c = vec3(0.93, 0.90, 0.84) * depth * (style == 0 ? key_color * 0.6 + fill_color * 0.45 : vec3(1.0));
+        // Between teeth the light fades; lower ones are narrower.
+        float wide = v_rest.y > -1.16 ? 0.135 : 0.09;
+        float across = abs(v_rest.x) * (1.0 + 0.6 * abs(v_rest.x)) / wide;
+        float gap = abs(fract(across + 0.5) - 0.5) * wide;
+        float row = style == 0 ? mix(0.75, 1.0, smoothstep(0.0, 0.018, gap)) : 1.0;
+        c = vec3(0.93, 0.90, 0.84) * depth * row * (style == 0 ? key_color * 0.6 + fill_color * 0.45 : vec3(1.0));
         emit_shape(vec3(0.0, 0.0, 1.0), 0.45);
     } else if (v_extra.y < 3.5) {
         // Deep in the mouth hardly any light is left: an open mouth is dark, with teeth, before it is red.
