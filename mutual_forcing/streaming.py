@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from .faces import place
 from .models.branch import EmbeddedContext
 from .models.kv_cache import KVCache, LayerKeyValues
 from .models.transformer import Conditions, EncodedReferences
-from .precision import as_here, mixed_precision
+from .precision import mixed_precision
 from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .text.inventory import Language, LanguageChoice, spoken_languages
 from .text.phonemes import Reading, warm_up
@@ -47,11 +46,8 @@ from .types import (
     Transcript,
     stack_conditions,
 )
-from .workers import workers
 
 BRANCHES = ("video", "audio")
-AHEAD_THREADS = 2
-"""Threads with which the next chunk is sampled beside this one's frames."""
 VOICE_TOLERANCE = 3.0
 """LU by which a voice sample may be quieter or louder than the corpus. One that is 20 LU quieter was given
 another voice by the model.
@@ -60,27 +56,6 @@ another voice by the model.
 
 class AbandonedError(RuntimeError):
     """The chunk in progress was given up, because its stream was abandoned."""
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """One chunk before it is decoded, and what it was made of."""
-
-    index: int
-    request: GenerationRequest
-    sampler: Sampler
-    transcript: Transcript | None
-    conditions: Conditions
-    latents: AVLatents
-
-    def is_next(self, state: StreamState) -> bool:
-        """Whether a stream would make the same chunk now."""
-        return (
-            self.index == state.index
-            and self.request is state.request
-            and self.sampler is state.sampler
-            and self.transcript is state.transcript
-        )
 
 
 @dataclass
@@ -102,8 +77,6 @@ class StreamState:
     audio_decoder: Any = None
     abandoned: Callable[[], bool] | None = None
     """Asked before each denoising step; once it says yes, the chunk in progress raises AbandonedError."""
-    ahead: _Sampled | None = None
-    """The next chunk, if it is known already; not used if anything that it depends on changed."""
 
     @property
     def seconds(self) -> float:
@@ -292,23 +265,22 @@ class StreamingGenerator:
     @torch.inference_mode()
     def _next_chunk(self, state: StreamState) -> AVChunk:
         began = time.perf_counter()
-        known, state.ahead = state.ahead, None
-        sampled = known if known and known.is_next(state) else self._sample(state, state.index)
-        latents = sampled.latents
+        conditions = self._conditions(state, state.index)
+        fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
+        noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
+
+        def give_up(*_: Any) -> None:
+            if state.abandoned and state.abandoned():
+                raise AbandonedError
+
+        latents = sample_chunk(
+            self.system.model, noise, conditions, state.cache, state.sampler, fixed, give_up
+        )
         # What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
         # more of them.
-        before = replace(state.cache)
-        write_cache(self.system.model, latents, sampled.conditions, state.cache, state.sampler)
-        following = self._sample_ahead(state)
-        try:
-            frames = self._decode_video(state, latents)
-            audio = self._decode_audio(state, latents)
-        except BaseException:
-            state.cache = before
-            raise
-        finally:
-            # Whatever happened, nobody else reads the cache any more.
-            state.ahead = following and following.result()
+        frames = self._decode_video(state, latents)
+        audio = self._decode_audio(state, latents)
+        write_cache(self.system.model, latents, conditions, state.cache, state.sampler)
         state.index += 1
         return AVChunk(
             index=state.index - 1,
@@ -321,41 +293,6 @@ class StreamingGenerator:
             heard=self._heard(state, state.index - 1),
         )
 
-    def _sample(self, state: StreamState, index: int) -> _Sampled:
-        """Denoise one chunk, whose past is in the cache."""
-        conditions = self._conditions(state, index)
-        fixed = {} if state.driving is None else {"audio": state.driving[:, index, None]}
-        noise = {name: x for name, x in self._noise(state, index).items() if name not in fixed}
-
-        def give_up(*_: Any) -> None:
-            if state.abandoned and state.abandoned():
-                raise AbandonedError
-
-        latents = sample_chunk(
-            self.system.model, noise, conditions, state.cache, state.sampler, fixed, give_up
-        )
-        request, sampler, transcript = state.request, state.sampler, state.transcript
-        return _Sampled(index, request, sampler, transcript, conditions, latents)
-
-    def _sample_ahead(self, state: StreamState) -> Future[_Sampled | None] | None:
-        """Begin the next chunk while the frames of this one are made: two cores so are kept busy, where one
-        operation on both would wait for other programs on either of them.
-
-        Not beside the first chunk, which somebody waits for, nor where more cores do one operation sooner.
-        """
-        index, threads = state.index + 1, torch.get_num_threads()
-        alone = self.device.type != "cpu" or threads != AHEAD_THREADS
-        if alone or index == 1 or index >= state.total or state.recogniser is not None:
-            return None
-
-        def sample() -> _Sampled | None:
-            try:
-                return self._sample(state, index)
-            except AbandonedError:
-                return None  # the chunk in progress is whole; the next one asks for itself
-
-        return workers(threads).submit(as_here(sample))
-
     def _conditions(self, state: StreamState, chunk: int) -> Conditions:
         """Of one chunk; -1 is the static one before the stream."""
         caption = state.request.caption
@@ -367,11 +304,11 @@ class StreamingGenerator:
             text = stack_conditions(text, text_tokens(None, "", chunk, 1, self.device))
         return Conditions(self.system.model.text_encoder(text), state.references)
 
-    def _noise(self, state: StreamState, index: int) -> dict[str, Tensor]:
+    def _noise(self, state: StreamState) -> dict[str, Tensor]:
         """Noise of one chunk: depends on the seed and the chunk's number alone, on any device."""
         generator = torch.Generator().manual_seed(state.request.seed)
         drawn = int(torch.randint(2**62, (1,), generator=generator).item())
-        generator.manual_seed(drawn ^ (index * 0x9E3779B9))
+        generator.manual_seed(drawn ^ (state.index * 0x9E3779B9))
         return {
             name: torch.randn(1, 1, branch.grid.tokens, branch.token_dim, generator=generator).to(
                 self.device

@@ -17,8 +17,11 @@ Shape letters: B batch, T frames (one latent each), S picture size, C latent cha
 
 from __future__ import annotations
 
+import functools
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Barrier
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -32,7 +35,6 @@ from ..config import MotionCodecConfig, TokenGrid
 from ..motion import INSIDE, KINDS, MOTION, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
-from ..workers import workers
 
 if TYPE_CHECKING:
     from ..canvas import Canvas
@@ -53,7 +55,7 @@ BRIGHTEST = 1.3
 """Most light on what is inside a mouth, where 1 shows its own colour."""
 INSIDE_COLORS = ((0.1, 0.03, 0.03), (0.8, 0.76, 0.7), (0.45, 0.18, 0.18))
 """Colours within 0..1 that motion.INSIDE begins with."""
-DECIDED, OPENED = 3.0, 2.0
+DECIDED, OPENED = 3, 2
 """By how much names of paint are sharper in streams than they were taught, and how much more an open mouth's
 paint covers: of photographs the decoder knows less, and a mouth that is half open and half teeth is a blur.
 """
@@ -124,8 +126,8 @@ class Layers:
 
     flow [B, 2, S/4, S/4]: how far away in the reference, in halves of the picture (x, y); painted [B, 3, S,
     S]; mask [B, 1, S, S]: 1 where the reference shows, 0 where the paint does. The same for the detail's
-    square: detail_flow [B, 2, S/2, S/2], detail_painted [B, 3, S, S] and detail_mask [B, 1, S, S], and of its
-    paint the shares of motion.KINDS, detail_kinds [B, 5, S, S].
+    square: detail_flow [B, 2, S/2, S/2], detail_painted [B, 3, S, S] and detail_mask [B, 1, S, S], and in
+    training its paint's shares of motion.KINDS, detail_kinds [B, 5, S, S].
     """
 
     flow: Tensor
@@ -134,7 +136,7 @@ class Layers:
     detail_flow: Tensor
     detail_painted: Tensor
     detail_mask: Tensor
-    detail_kinds: Tensor
+    detail_kinds: Tensor | None
 
     def frames(self, pixels: Tensor) -> Tensor:
         """Frames [B, 3, S, S], the detail left out, of a picture [B, 3, S, S]."""
@@ -317,7 +319,7 @@ class Detail(nn.Module):
         reference: ReferenceFeatures,
         code: Tensor,
         decided: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], code [B, K] to the detail's part of Layers."""
         rough = cut_detail(flow, margin=1)
         rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
@@ -329,22 +331,28 @@ class Detail(nn.Module):
         hidden = F.silu(hidden)
         # The rest's flow at the rim, so that nothing shows where the detail ends.
         flow = rough + FLOW_SCALE * detail_window(hidden) * self.to_flow(hidden)
-        color, light, shows, names = F.pixel_shuffle(self.to_pixels(hidden), FINE).split(
-            (3, 1, 1, len(KINDS)), 1
-        )
-        kinds = (names * (DECIDED if decided else 1.0)).softmax(1)
-        # All else is painted much as the reference is around there, whatever face it has.
-        blurred = F.avg_pool2d(cut_detail(reference.pixels), BLUR)
-        color = color + enlarge(_near(blurred, flow), FINE)
-        within = kinds[:, -len(INSIDE) :]
-        lit = torch.einsum("bkhw,bkc->bchw", within, reference.inside)
-        lit = BRIGHTEST * torch.sigmoid(light) * lit
-        covered = within.sum(1, keepdim=True)
-        painted = color * (1 - covered) + 2 * lit - covered
-        mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True))
+        # The four pixels of a cell stay beside each other until there are only four numbers of each left; and
+        # plane by plane: parts of channels that lie side by side take three times as long.
+        pixels = self.to_pixels(hidden).contiguous().unflatten(1, (-1, FINE**2))
+        color, light, shows, names = pixels.split((3, 1, 1, len(KINDS)), 1)
+        top = names.amax(1, keepdim=True)
+        share = (names - top).exp()
+        mask = torch.sigmoid(shows - top - share.sum(1, keepdim=True).log())
         if decided:
-            mask = mask ** (1 + OPENED * covered)
-        return flow, painted, mask, kinds
+            share = share.pow(DECIDED)
+        kinds = share / share.sum(1, keepdim=True)
+        within = kinds[:, -len(INSIDE) :]
+        covered = within.sum(1, keepdim=True)
+        # All but a mouth's inside is painted much as the reference is around there, whatever face it has.
+        blurred = F.avg_pool2d(cut_detail(reference.pixels), BLUR)
+        color = color + _near(blurred, flow)[:, :, None]
+        lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
+        painted = color - (color + 1) * covered + 2 * BRIGHTEST * torch.sigmoid(light) * lit
+        if decided:
+            mask = mask * (1 - covered * (1 - mask.pow(OPENED)))
+        shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
+        named = None if decided else F.pixel_shuffle(kinds.flatten(1, 2), FINE)
+        return flow, shown[:, :3], shown[:, 3:], named
 
 
 def _near(square: Tensor, flow: Tensor) -> Tensor:
@@ -458,7 +466,8 @@ def plausible(inside: Tensor, picture: Tensor) -> Tensor:
     found = inside * grey / inside.mean(2, keepdim=True).clamp_min(1e-3)
     color = (found + grey * usual / usual.mean(1, keepdim=True)) / 2
     colorful = (picture.amax(1) - picture.amin(1)).mean((1, 2)) / COLORFUL
-    return torch.lerp(grey.expand_as(color), color, colorful.clamp(0, 1)[:, None, None]).clamp(0, 1)
+    share = colorful.clamp(0, 1)[:, None, None].to(color.dtype)
+    return torch.lerp(grey.expand_as(color), color, share).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -467,6 +476,25 @@ class MotionState:
 
     clock: BlinkClock
     blinks: BlinkState
+
+
+@functools.cache
+def _painters(threads: int) -> ThreadPoolExecutor:
+    """Workers that make a few frames each and share so many threads: two of one thread take three quarters of
+    the time that two threads take for one operation after another.
+    """
+    workers = min(threads, FRAMES_PER_CHUNK // AT_ONCE)
+    pool, all_there = ThreadPoolExecutor(workers, "frames"), Barrier(workers)
+
+    def settle() -> None:
+        torch.set_num_threads(threads // workers)
+        all_there.wait()
+
+    for done in [pool.submit(settle) for _ in range(workers)]:
+        done.result()
+    # What a thread sets is also what later ones begin with.
+    torch.set_num_threads(threads)
+    return pool
 
 
 class MotionCodec(nn.Module):
@@ -565,7 +593,7 @@ class MotionCodec(nn.Module):
 
         parts = itertools.count(0, AT_ONCE), latents.split(AT_ONCE, 2)
         threads = torch.get_num_threads() if latents.device.type == "cpu" else 1
-        for _ in (workers(threads).map if threads > 1 else map)(as_here(make), *parts):
+        for _ in (_painters(threads).map if threads > 1 else map)(as_here(make), *parts):
             pass
         return frames, state
 

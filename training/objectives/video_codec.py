@@ -280,7 +280,7 @@ class MotionCodecObjective:
         made = ema.decode(truth[..., :1], reference)[:, :, 0]
         _write_sheet([picture, fine, made], folder / f"{step:06d}.jpg")
         weight = attention(batch.eyes.to(device), batch.mouth.to(device), fine.shape[-1], known) - 1
-        layers = ema.layers(truth[..., :1], reference)
+        layers = ema.animator(truth[..., 0], reference)
         ways = point_losses(layers, batch.tracked.to(device), batch.in_view.to(device))
         return {
             "heldout/psnr": psnr(made, fine),
@@ -495,6 +495,7 @@ def kind_loss(layers: Layers, kinds: Tensor, weight: Tensor) -> Tensor:
         return torch.stack([shown == kind for kind in range(len(KINDS))], 1).float()
 
     frame, reference = named(cut_detail(kinds[:, 0])), named(kinds[:, 1])
+    assert layers.detail_kinds is not None, "they are for training"
     mask = layers.detail_mask.float()
     shown = layers.detail_kinds.float() * (1 - mask) + layers.fetched(reference) * mask
     right = (shown * frame).sum(1, keepdim=True).clamp_min(1e-3)
