@@ -11,9 +11,9 @@ from .motion import MOTION
 from .text.inventory import PHONEMES
 
 SAMPLE_RATE = 24_000
+"""Audio samples per second of all that is generated, and of what the model hears; mono."""
 FILM_RATE = 48_000
-"""Samples a second of a film's sound: a user's own keeps all that can be heard of it."""
-"""Audio samples per second; mono everywhere."""
+"""Those of a film's sound: a user's own keeps all that can be heard of it."""
 FPS = 25
 """Video frames per second."""
 

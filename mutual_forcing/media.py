@@ -147,21 +147,34 @@ def read_heard(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
         open_limited(source, MAX_AUDIO_BYTES, "audio file") as file,
         _sound_of(file, max_seconds) as container,
     ):
-        channels = min(2, container.streams.audio[0].codec_context.layout.nb_channels)
+        layout = container.streams.audio[0].codec_context.layout
+        channels = min(2, layout.nb_channels)
         resampler = av.AudioResampler("fltp", "mono" if channels == 1 else "stereo", FILM_RATE)
-        # Memory that is not written to costs nothing; parts and the whole would be twice as much.
-        samples = np.empty((math.ceil((max_seconds + 1) * FILM_RATE), channels), np.int16)
+        # FFmpeg adds more than two channels up to this height, where all are as loud as they can be.
+        gain = 1.0 if layout.nb_channels <= 2 else 1 / (1 + math.sqrt(2))
+        # Parts and the whole would be twice as much: the array grows in place, for most sounds once.
+        known = min(container.duration or av.time_base, max_seconds * av.time_base) / av.time_base
+        samples, most = (
+            np.empty((math.ceil((known + 1) * FILM_RATE), channels), np.int16),
+            max_seconds + 1,
+        )
         total = 0
         for frame in itertools.chain(container.decode(audio=0), (None,)):
             if frame is not None:
                 frame.pts = None  # broken time stamps must not stretch the sound
             for piece in resampler.resample(frame):
-                part = np.nan_to_num(piece.to_ndarray().T, posinf=1, neginf=-1)
+                part = gain * np.nan_to_num(piece.to_ndarray().T, posinf=1, neginf=-1)
                 if total + len(part) > max_seconds * FILM_RATE:
                     raise MediaError(_too_long(max_seconds))
-                samples[total : total + len(part)] = np.rint(np.clip(part, -1, 1) * (2**15 - 1))
+                if total + len(part) > len(samples):
+                    size = min(2 * len(samples) + len(part), math.ceil(most * FILM_RATE))
+                    samples.resize((size, channels), refcheck=False)
+                samples[total : total + len(part)] = np.clip(
+                    np.rint(part * 2**15), -(2**15), 2**15 - 1
+                )
                 total += len(part)
-    return samples[:total]
+    samples.resize((total, channels), refcheck=False)
+    return samples
 
 
 @contextlib.contextmanager
@@ -244,6 +257,8 @@ class StreamMuxer:
         """
         if width % 2 or height % 2 or min(width, height) < 16:
             raise ValueError("The width and height of a film must be even and at least 16 pixels.")
+        if given not in (0, 1, 2):
+            raise ValueError("The sound of a film must have one channel or two.")
         self._size = (width, height)
         self._limit = math.inf if seconds is None else round(seconds * FPS)
         self._video = _open_video_encoder(width, height)
@@ -312,12 +327,14 @@ class StreamMuxer:
         if sound.shape[1:] != ((self._given,) if self._given else ()):
             raise ValueError("All sound of a film must have the channels that it began with.")
         start = self._frames
-        room = int(min(self._limit - start, len(frames)))
+        room = max(0, int(min(self._limit - start, len(frames))))
         frames, sound = frames[:room], sound[: room * self._rate // FPS]
         video = [packet for i, frame in enumerate(frames) for packet in self._picture(frame, i)]
         if self._given:
             sound = sound / np.float32(2**15)
-        data = self._fragment(start, video, self._sound(sound.reshape(len(sound), -1)))
+        data = self._fragment(
+            start, video, self._sound(sound.reshape(len(sound), max(1, self._given)))
+        )
         self._seam = self._position
         return data
 

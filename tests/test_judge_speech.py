@@ -58,8 +58,12 @@ def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -
     table = json.loads((tmp_path / "speech.json").read_text())["en"]
     assert table["speakers"]["likeness"] == [1, 1, 1]
     assert judge_speech(generator, ears, options, tmp_path) == text and ears.asked == 3  # type: ignore[arg-type]
+    path = tmp_path / "few_2.jsonl"
+    path.write_text(path.read_text()[:-40])  # cut off by a crash
+    for _ in range(2):
+        assert judge_speech(generator, ears, options, tmp_path) == text and ears.asked == 4  # type: ignore[arg-type]
     judge_speech(generator, ears, Options(steps=(2,), count=1, seed=1), tmp_path)  # type: ignore[arg-type]
-    assert ears.asked == 6
+    assert ears.asked == 7
 
 
 def test_wrong_options_are_refused_in_a_sentence(monkeypatch, capsys, tmp_path) -> None:

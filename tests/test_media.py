@@ -41,7 +41,7 @@ def flashes_and_beeps(chunks: int, size: int = 128):
         yield frames, beep[index * SAMPLES : (index + 1) * SAMPLES].astype(np.float32)
 
 
-def decode(data: bytes):
+def decode(data: bytes, channel: int = 0):
     """Return frame times, mean brightness, the sound's first sample time, and the sound."""
     times, levels, sound, first = [], [], [], None
     with av.open(io.BytesIO(data)) as container:
@@ -51,7 +51,7 @@ def decode(data: bytes):
     with av.open(io.BytesIO(data)) as container:
         for frame in container.decode(audio=0):
             first = float(frame.time) if first is None else first
-            sound.append(frame.to_ndarray()[0])
+            sound.append(frame.to_ndarray()[channel])
             rate = frame.sample_rate
     return np.array(times), np.array(levels), first, np.concatenate(sound), rate
 
@@ -110,6 +110,9 @@ def test_a_resumed_stream_is_seamless(seam, given):
     second = first.resumed()
     parts += [second.add(*chunk) for chunk in chunks[seam:]] + [second.finish()]
     times, _, start, heard, rate = decode(b"".join(parts))
+    if given == 2:
+        quiet = decode(b"".join(parts), channel=1)[3]
+        assert np.abs(quiet[4096:-4096]).max() < 0.02, "the other side stays silent"
     assert len(times) == 160 and second.seconds == pytest.approx(6.4)
     assert np.allclose(np.diff(times), 1 / FPS, atol=1e-3)
     assert abs(start + len(heard) / rate - 6.4) < 0.03
@@ -120,6 +123,9 @@ def test_a_resumed_stream_is_seamless(seam, given):
 
 def test_a_sound_of_other_channels_is_refused():
     frames = np.zeros((4, 64, 64, 3), np.uint8)
+    for given in (3, -1):
+        with pytest.raises(ValueError, match="one channel or two"):
+            StreamMuxer(64, 64, given=given)
     for given, sound in ((0, np.zeros((7680, 1), np.int16)), (2, np.zeros(3840, np.float32))):
         with pytest.raises(ValueError, match="channels"):
             StreamMuxer(64, 64, given=given).add(frames, sound)
@@ -141,7 +147,26 @@ def test_a_sound_is_heard_with_its_own_channels_and_all_its_pitches(rate, channe
     assert abs(int(spectrum[900:].argmax()) + 900 - pitch) <= 1, "the highest pitch is still there"
     if channels == 2 and rate == 48_000:
         wanted = np.stack(sides, 1) * (2**15 - 1)
-        assert np.abs(heard - wanted).max() <= 1
+        assert np.abs(heard - wanted).max() <= 1.01
+
+
+def test_sixteen_bits_come_back_bit_by_bit_and_six_loud_channels_do_not_clip(tmp_path):
+    own = np.random.default_rng(0).integers(-(2**15), 2**15, (9_000, 2)).astype(np.int16)
+    soundfile.write(tmp_path / "own.wav", own, 48_000)
+    assert np.array_equal(read_heard(tmp_path / "own.wav"), own)
+    loud = 0.9 * np.sin(np.arange(48_000) / 20)[:, None].repeat(6, 1)
+    soundfile.write(tmp_path / "loud.wav", loud, 48_000)
+    heard = np.abs(read_heard(tmp_path / "loud.wav").astype(int))
+    assert heard.max() > 0.5 * 2**15 and (heard > 2**15 - 10).mean() < 0.01
+
+
+def test_a_sound_of_unknown_length_is_heard_to_its_end(tmp_path):
+    own = np.random.default_rng(0).integers(-9000, 9000, (48_000 * 7, 1)).astype(np.int16)
+    soundfile.write(tmp_path / "own.wav", own, 48_000)
+    data = bytearray((tmp_path / "own.wav").read_bytes())
+    place = data.index(b"data") + 4
+    data[4:8] = data[place : place + 4] = b"\xff\xff\xff\xff"  # as programs write that stream
+    assert np.array_equal(read_heard(bytes(data)), own)
 
 
 def test_a_sound_that_cannot_be_heard_is_refused_in_a_sentence(tmp_path):
@@ -155,6 +180,17 @@ def test_a_sound_that_cannot_be_heard_is_refused_in_a_sentence(tmp_path):
         tmp_path / "odd.wav", np.array([[np.nan, 9.0], [0, -9]] * 8000), 48_000, "FLOAT"
     )
     assert read_heard(tmp_path / "odd.wav")[1000].tolist() == [0, 2**15 - 1]
+
+
+def test_nothing_comes_after_the_length_of_a_continued_film():
+    chunks = list(flashes_and_beeps(3, 64))
+    first = StreamMuxer(64, 64)
+    first.add(*chunks[0])
+    for seconds, frames in ((0.3, 16), (0.8, 20)):
+        second = first.resumed(seconds)
+        for chunk in chunks[1:]:
+            second.add(*chunk)
+        assert second.seconds == pytest.approx(frames / FPS)
 
 
 def test_the_asked_length_is_met_to_the_frame(tmp_path):

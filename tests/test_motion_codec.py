@@ -159,7 +159,7 @@ def test_what_the_detail_shows_must_be_of_the_right_kind() -> None:
     named = torch.nn.functional.one_hot(cut_detail(teeth[:, 0]).long(), len(KINDS))
     right = replace(layers, detail_kinds=named.movedim(3, 1).float())
     assert kind_loss(right, teeth, weight) < 1e-5
-    assert kind_loss(layers, teeth, weight) == pytest.approx(np.log(len(KINDS)), abs=1e-4)
+    assert kind_loss(layers, teeth, weight) == pytest.approx(np.log(len(KINDS)), abs=0.01)
     shown = replace(right, detail_mask=torch.ones_like(right.detail_mask))
     assert kind_loss(shown, teeth, weight) > 0.5, "the reference shows no teeth"
     teeth[:, 1] = teeth[:, 0]
@@ -206,6 +206,7 @@ def test_streams_are_more_decided_than_training() -> None:
     def shown(decided: bool, tongue: float) -> Layers:
         head.bias.data[:] = 0
         head.bias.data[-4:] = tongue
+        head.bias.data[-12:-4] = min(0.0, tongue)  # hollow and teeth
         return model.animator(torch.zeros(1, len(MOTION)), reference, decided=decided)
 
     taught, decided = shown(False, 2.0), shown(True, 2.0)
@@ -214,7 +215,9 @@ def test_streams_are_more_decided_than_training() -> None:
     assert apart[1] < 0.1 * apart[0], "the tongue's colour, and hardly another"
     assert (decided.detail_mask < 0.1 * taught.detail_mask).all(), "and it covers"
     taught, decided = shown(False, -9.0), shown(True, -9.0)
-    assert torch.isfinite(decided.detail_painted).all()
+    for name in ("detail_painted", "detail_mask"):
+        apart = getattr(taught, name) - getattr(decided, name)
+        assert apart.abs().max() < 1e-3, "skin is painted and kept as it was taught"
 
 
 def test_motion_and_point_errors_ignore_what_is_no_face() -> None:
@@ -337,6 +340,7 @@ def test_tracked_points_are_where_the_pictures_show_them(portraits_folder) -> No
     assert len(tracked_corners()) < teeth
     gaze = rendered.in_view[:, len(inside) :].mean(1)
     lids = rendered.motion[:, BLINK]
+    # One person's gaze, 46 points, some of them hidden by the ball itself.
     assert gaze[lids < 0.1].mean() > gaze[lids > 0.9].mean() + 0.1, "lids hide where eyes look"
 
 
@@ -411,6 +415,10 @@ def test_portraits_are_the_same_again_and_refuse_a_foreign_folder(
         make_portraits(replace(options, seed=6), portraits_folder, 1)
     with pytest.raises(ValueError, match="No portraits"):
         Portraits(tmp_path / "none")
+    make_portrait(options, 1, tmp_path)
+    (tmp_path / "portraits.json").write_text('{"seed": 5, "size": 128}')
+    with pytest.raises(ValueError, match="earlier form"):
+        Portraits(tmp_path)
     with pytest.raises(ValueError, match="at least one person"):
         PortraitOptions(0)
 

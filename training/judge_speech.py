@@ -122,10 +122,8 @@ def _row(
 ) -> Row:
     """The kept row of a case, or a new one."""
     key = {"made_by": made_by, "text": case.text, "voice": case.voice.name}
-    kept = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for line in kept:
-        # An interruption may have cut the last line off.
-        if line.endswith("}") and key.items() <= (row := json.loads(line)).items():
+    for row in _kept(path):
+        if key.items() <= row.items():
             return row
     audio, reference = (_at_judges_rate(sound) for sound in (make(case), _reference(case).audio))
     heard = judges.words(audio, case.language)
@@ -141,6 +139,17 @@ def _row(
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return row
+
+
+def _kept(path: Path) -> list[Row]:
+    """The rows of a file; a last one that an interruption cut off is taken out of it."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _at_judges_rate(audio: np.ndarray) -> np.ndarray:

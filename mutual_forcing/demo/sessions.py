@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 _MAX_SESSIONS = 64
 _MAX_RELEASED_CLIPS = 16
 _MAX_BYTES = 600 * 2**20
-"""Limit for the pictures and maps of all sessions; one session with a large video holds up to 90 MB."""
+"""Limit for the pictures, maps and sounds of all sessions: one with a large video holds up to 90 MB, one with
+ten minutes of a user's own sound as much as 173 MB more.
+"""
 
 
 @dataclass
@@ -65,6 +67,11 @@ class Session:
     """When set, the stream ends after the chunk in progress."""
     abandoned: threading.Event = field(default_factory=threading.Event)
     """When set, nobody reads the chunks any more, and the one in progress is given up."""
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds after which the film ends; None where the words decide, as they do once text is added."""
+        return _requested_seconds(self.request) if len(self.said) == 1 else None
 
 
 class SessionManager:
@@ -166,11 +173,7 @@ class SessionManager:
             raise ValueError("Type what to say next.")
         session.tail, session.problem = b"", ""
         session.stop, session.abandoned = threading.Event(), threading.Event()
-        # What was added to a film of a given length comes after it.
-        whole = len(session.said) == 1
-        session.muxer = session.muxer.resumed(
-            _requested_seconds(session.request) if whole else None
-        )
+        session.muxer = session.muxer.resumed(session.limit)
         yield from self._run(session)
 
     def save(self, session: Session) -> Path:
@@ -293,8 +296,7 @@ class SessionManager:
         request, continues = session.request, bool(session.film.size)
         expected = self.latency.chunk_seconds(request)
         seconds = session.state.total * CHUNK_SECONDS
-        if not continues:
-            seconds = min(seconds, _requested_seconds(request) or seconds)
+        seconds = min(seconds, session.limit or seconds)
         rate = CHUNK_SECONDS / expected if expected else 1.0
         first = Progress.start(video, session.muxer, request, seconds)
         return replace(first, continues=continues, expected_rate=rate)

@@ -84,6 +84,8 @@ class Portraits:
             raise ValueError(
                 f"No portraits in {root}: run python -m training.data.portraits first."
             )
+        if json.loads((root / "portraits.json").read_text(encoding="utf-8")).get("form") != FORM:
+            raise ValueError(f"The portraits in {root} are of an earlier form; make them anew.")
 
     def split(self, name: str) -> list[int]:
         """The numbers of the people of "train" or "heldout"."""

@@ -11,8 +11,8 @@ Mono float32 at 16 kHz in, everywhere.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.resources
+import importlib.util
 import re
 import shutil
 import sys

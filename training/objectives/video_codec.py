@@ -66,6 +66,8 @@ COVER_WEIGHT = 0.1
 they are, so it must be better by this much.
 """
 KIND_WEIGHT = 1.0
+UNSURE = 1e-3
+"""Share of every kind that is never ruled out."""
 MOTION_WEIGHT = 0.5
 POINT_WEIGHT = 2.0
 EYE_WEIGHT, MOUTH_WEIGHT = 12.0, 14.0
@@ -498,8 +500,9 @@ def kind_loss(layers: Layers, kinds: Tensor, weight: Tensor) -> Tensor:
     assert layers.detail_kinds is not None, "they are for training"
     mask = layers.detail_mask.float()
     shown = layers.detail_kinds.float() * (1 - mask) + layers.fetched(reference) * mask
-    right = (shown * frame).sum(1, keepdim=True).clamp_min(1e-3)
-    return -(right.log() * weight).sum() / weight.sum()
+    right = (shown * frame).sum(1, keepdim=True)
+    # What is surely wrong costs no more than 7, and still learns.
+    return -((right * (1 - UNSURE) + UNSURE).log() * weight).sum() / weight.sum()
 
 
 def point_error(found: Tensor, places: Tensor, known: Tensor) -> Tensor:
