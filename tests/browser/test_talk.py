@@ -147,7 +147,7 @@ def test_slower_than_real_time_waits_first_and_never_freezes(page, picture):
         page.evaluate(WATCH)
         talk(page, picture, "Fifty guided steps for every chunk take their time.")
         wait(page, "!s.ended")
-        wait(page, "s.ended", 120)
+        wait(page, "s.ended", 400)
         expect(page.locator('[data-figure="nfe"]')).to_have_text("100")
         seen, length = page.evaluate("() => window.watched"), state(page)["duration"]
         # That a film ends is no freeze, though its length is not known before.
