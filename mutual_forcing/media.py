@@ -56,9 +56,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns a picture upright, by the orientation in its metadata."""
-_WRONG_FORMAT = (
-    "The picture cannot be read; use a PNG, JPEG, WebP, AVIF or HEIC file, JPEG if it is large."
-)
+_UNREADABLE = {
+    "picture": "The picture cannot be read; use a PNG, JPEG, WebP, AVIF or HEIC file, JPEG if it is large.",
+    "audio file": "The sound cannot be read; use a WAV, MP3, FLAC or OGG file.",
+    "film": "The film cannot be read; use an MP4 file.",
+}
 _CHEAPER = {
     "picture": "make it smaller or save it as a JPEG file",
     "audio file": "save it as a WAV or MP3 file",
@@ -97,22 +99,17 @@ def read_image(source: Source | Image.Image) -> np.ndarray:
     """
     if isinstance(source, Image.Image):
         return _to_rgb(source)
-    try:
-        with (
-            open_limited(source, MAX_IMAGE_BYTES, "picture") as file,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with (
+        _told_in_a_sentence("picture"),
+        open_limited(source, MAX_IMAGE_BYTES, "picture") as file,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
             with _open_image(file) as image:
                 return _to_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise MediaError(_too_many_pixels()) from error
-    except MediaError:
-        raise
-    except MemoryError as error:
-        raise MediaError(too_costly("picture")) from error
-    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
-        raise MediaError(_WRONG_FORMAT) from error
+        except Image.DecompressionBombError as error:
+            raise MediaError(_too_many_pixels()) from error
 
 
 def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.ndarray:
@@ -122,7 +119,10 @@ def read_audio(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
     other out, it is half of their difference. Raises ValueError, in one sentence, for files without sound,
     damaged, silent, above 200 MB or longer than `max_seconds`.
     """
-    with _told_in_a_sentence(), open_limited(source, MAX_AUDIO_BYTES, "audio file") as file:
+    with (
+        _told_in_a_sentence("audio file"),
+        open_limited(source, MAX_AUDIO_BYTES, "audio file") as file,
+    ):
         samples, middle, apart = _decode_audio(file, max_seconds)
         if middle < CANCELLED * apart:
             del samples  # ten minutes twice are more than the cage has room for
@@ -143,7 +143,7 @@ def read_heard(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
     More channels are mixed down to two. Raises ValueError as `read_audio` does, but says nothing of silence.
     """
     with (
-        _told_in_a_sentence(),
+        _told_in_a_sentence("audio file"),
         open_limited(source, MAX_AUDIO_BYTES, "audio file") as file,
         _sound_of(file, max_seconds) as container,
     ):
@@ -154,11 +154,8 @@ def read_heard(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
         gain = 1.0 if layout.nb_channels <= 2 else 1 / (1 + math.sqrt(2))
         # Parts and the whole would be twice as much: the array grows in place, for most sounds once.
         known = min(container.duration or av.time_base, max_seconds * av.time_base) / av.time_base
-        samples, most = (
-            np.empty((math.ceil((known + 1) * FILM_RATE), channels), np.int16),
-            max_seconds + 1,
-        )
-        total = 0
+        samples = np.empty((math.ceil((known + 1) * FILM_RATE), channels), np.int16)
+        most, total = math.ceil((max_seconds + 1) * FILM_RATE), 0
         for frame in itertools.chain(container.decode(audio=0), (None,)):
             if frame is not None:
                 frame.pts = None  # broken time stamps must not stretch the sound
@@ -167,7 +164,7 @@ def read_heard(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
                 if total + len(part) > max_seconds * FILM_RATE:
                     raise MediaError(_too_long(max_seconds))
                 if total + len(part) > len(samples):
-                    size = min(2 * len(samples) + len(part), math.ceil(most * FILM_RATE))
+                    size = min(2 * len(samples) + len(part), most)
                     samples.resize((size, channels), refcheck=False)
                 samples[total : total + len(part)] = np.clip(
                     np.rint(part * 2**15), -(2**15), 2**15 - 1
@@ -178,32 +175,26 @@ def read_heard(source: Source, *, max_seconds: float = MAX_AUDIO_SECONDS) -> np.
 
 
 @contextlib.contextmanager
-def _told_in_a_sentence() -> Iterator[None]:
-    """Whatever a decoder of sound fails with becomes a MediaError."""
+def _told_in_a_sentence(name: str) -> Iterator[None]:
+    """Whatever a decoder fails with on a file of that name becomes a MediaError."""
     try:
         yield
     except MediaError:
         raise
     except MemoryError as error:
-        raise MediaError(too_costly("audio file")) from error
+        raise MediaError(too_costly(name)) from error
     except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
-        raise MediaError("The sound cannot be read; use a WAV, MP3, FLAC or OGG file.") from error
+        raise MediaError(_UNREADABLE[name]) from error
 
 
 def read_comment(source: Source) -> str:
     """Return the comment among an MP4's metadata, "" without one; raises ValueError for other files."""
-    try:
-        with (
-            open_limited(source, MAX_AUDIO_BYTES, "film") as file,
-            av.open(file, format="mp4", metadata_errors="ignore") as film,
-        ):
-            return film.metadata.get("comment", "")
-    except MediaError:
-        raise
-    except MemoryError as error:
-        raise MediaError(too_costly("film")) from error
-    except Exception as error:  # a damaged file may fail anywhere in a decoder, in any way
-        raise MediaError("The film cannot be read; use an MP4 file.") from error
+    with (
+        _told_in_a_sentence("film"),
+        open_limited(source, MAX_AUDIO_BYTES, "film") as file,
+        av.open(file, format="mp4", metadata_errors="ignore") as film,
+    ):
+        return film.metadata.get("comment", "")
 
 
 def open_limited(source: Source, limit: int, name: str) -> BinaryIO:

@@ -327,9 +327,7 @@ class StreamingGenerator:
 
     def _decode_audio(self, state: StreamState, latents: AVLatents) -> np.ndarray:
         if state.request.audio is not None:
-            begin = state.index * SAMPLES_PER_CHUNK
-            part = state.request.audio[begin : begin + SAMPLES_PER_CHUNK].astype(np.float32)
-            return np.pad(part, (0, SAMPLES_PER_CHUNK - len(part)))
+            return _part(state.request.audio, state.index, SAMPLES_PER_CHUNK).astype(np.float32)
         assert latents.audio is not None
         audio, state.audio_decoder = self.system.audio_codec.decode(
             tokens_to_latents(latents.audio, self.config.model.audio.grid), state.audio_decoder
@@ -337,12 +335,10 @@ class StreamingGenerator:
         return audio[0].clamp(-1, 1).cpu().numpy()
 
     def _heard(self, state: StreamState, chunk: int) -> np.ndarray | None:
-        """One chunk of the sound as the user gave it, silence after its end."""
+        """One chunk of the sound as the user gave it."""
         if state.request.heard is None:
             return None
-        count = SAMPLES_PER_CHUNK * FILM_RATE // SAMPLE_RATE
-        part = state.request.heard[chunk * count : (chunk + 1) * count]
-        return np.pad(part, ((0, count - len(part)), (0, 0)))
+        return _part(state.request.heard, chunk, SAMPLES_PER_CHUNK * FILM_RATE // SAMPLE_RATE)
 
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
         duration = self.system.duration
@@ -398,6 +394,12 @@ def _recogniser(request: GenerationRequest) -> PhonemeRecogniser | None:
     if request.audio is None or request.transcript is not None:
         return None
     return PhonemeRecogniser(request.audio)
+
+
+def _part(sound: np.ndarray, chunk: int, count: int) -> np.ndarray:
+    """One chunk of `count` samples of a sound [N, ...], silence after its end."""
+    part = sound[chunk * count : (chunk + 1) * count]
+    return np.pad(part, [(0, count - len(part)), *[(0, 0)] * (sound.ndim - 1)])
 
 
 def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:

@@ -12,12 +12,13 @@ made again when the weights or the options changed.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -34,7 +35,10 @@ from .atomic import written_whole
 from .command import run
 from .data.sentences import HELDOUT, Split
 from .data.voices import Speech, Voice, say, speakers
+from .evaluation.judge import Row
+from .evaluation.rows import file_name, whole_rows
 from .evaluation.speech_judges import RATE, SpeechJudges, mistakes
+from .evaluation.systems import Setting
 
 SENTENCES = Path(__file__).parent / "evaluation" / "everyday.json"
 REFERENCES = {
@@ -46,7 +50,8 @@ PICTURE = np.full((128, 128, 3), 127, np.uint8)
 """Nobody looks: a plain square is animated."""
 FIGURES = ("mos", "dnsmos", "mistakes", "likeness")
 CEILINGS = ("speakers", "their codec")
-Row = dict[str, Any]
+_KEY = ("made_by", "text", "voice")
+"""What decides a row."""
 
 
 @dataclass(frozen=True)
@@ -99,36 +104,34 @@ def judge_speech(
         CEILINGS[1]: lambda case: _coded(generator, _spoken(case).audio),
     }
     for steps in options.steps:
-        mode = "few" if steps <= 8 else "multi"
-        systems[f"{mode} {steps}"] = lambda case, steps=steps: _generated(generator, case, steps)
+        name = Setting.parse(str(steps)).name
+        systems[name] = lambda case, steps=steps: _generated(generator, case, steps)
     found: dict[str, list[Row]] = {}
     text = ""
+    made_by = f"{generator.system.digest} {options.seed} {options.split}"
     for name, make in systems.items():
-        made_by = f"{generator.system.digest} {options.seed} {options.split}"
-        found[name] = [
-            _row(out / f"{name.replace(' ', '_')}.jsonl", case, made_by, make, judges)
-            for case in tqdm(told, name)
-        ]
+        path = out / f"{file_name(name)}.jsonl"
+        kept = {tuple(row[part] for part in _KEY): row for row in whole_rows(path)}
+        found[name] = []
+        for case in tqdm(told, name):
+            key = (made_by, case.text, case.voice.name)
+            if key not in kept:
+                kept[key] = {
+                    **dict(zip(_KEY, key, strict=True)),
+                    **_judged(case, make(case), judges),
+                }
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(kept[key], ensure_ascii=False) + "\n")
+            found[name].append(kept[key])
         text = _write(found, options, out)
     return text
 
 
-def _row(
-    path: Path,
-    case: Case,
-    made_by: str,
-    make: Callable[[Case], np.ndarray],
-    judges: SpeechJudges,
-) -> Row:
-    """The kept row of a case, or a new one."""
-    key = {"made_by": made_by, "text": case.text, "voice": case.voice.name}
-    for row in _kept(path):
-        if key.items() <= row.items():
-            return row
-    audio, reference = (_at_judges_rate(sound) for sound in (make(case), _reference(case).audio))
+def _judged(case: Case, made: np.ndarray, judges: SpeechJudges) -> Row:
+    """What the judges say of a case's sound."""
+    audio, reference = (_at_judges_rate(sound) for sound in (made, _reference(case).audio))
     heard = judges.words(audio, case.language)
-    row = {
-        **key,
+    return {
         "language": case.language,
         "mos": judges.mos(audio),
         "dnsmos": judges.dnsmos(audio),
@@ -136,30 +139,18 @@ def _row(
         "likeness": float(judges.voice(audio) @ judges.voice(reference)),
         "heard": heard,
     }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return row
-
-
-def _kept(path: Path) -> list[Row]:
-    """The rows of a file; a last one that an interruption cut off is taken out of it."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _at_judges_rate(audio: np.ndarray) -> np.ndarray:
     return resample(audio, SAMPLE_RATE, RATE).astype(np.float32)
 
 
+@functools.cache
 def _spoken(case: Case) -> Speech:
     return say(case.text, case.voice, np.random.default_rng(case.seed))
 
 
+@functools.cache
 def _reference(case: Case) -> Speech:
     return say(REFERENCES[case.language], case.voice, np.random.default_rng(case.seed + 1))
 

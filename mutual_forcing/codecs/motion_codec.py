@@ -325,7 +325,7 @@ class Detail(nn.Module):
         rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
         rough = rough[..., 4:-4, 4:-4]
         hidden = F.pixel_shuffle(self.enter(cut_detail(hidden)), 4)
-        hidden = hidden + _near(reference.detail, rough)
+        hidden = hidden + warp(reference.detail, rough / DETAIL_SIDE)
         for block in self.blocks:
             hidden = block(hidden, code)
         hidden = F.silu(hidden)
@@ -345,7 +345,7 @@ class Detail(nn.Module):
         covered = within.sum(1, keepdim=True)
         # All but a mouth's inside is painted much as the reference is around there, whatever face it has.
         blurred = F.avg_pool2d(cut_detail(reference.pixels), BLUR)
-        color = color + _near(blurred, flow)[:, :, None]
+        color = color + warp(blurred, flow / DETAIL_SIDE)[:, :, None]
         lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
         painted = color - (color + 1) * covered + 2 * BRIGHTEST * torch.sigmoid(light) * lit
         if decided:
@@ -353,11 +353,6 @@ class Detail(nn.Module):
         shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
         named = None if decided else F.pixel_shuffle(kinds.flatten(1, 2), FINE)
         return flow, shown[:, :3], shown[:, 3:], named
-
-
-def _near(square: Tensor, flow: Tensor) -> Tensor:
-    """The detail's square [B, W, H, H], drawn at any size, read along its flow [B, 2, S/2, S/2]."""
-    return sample(square, identity_places(flow) + flow.float().movedim(1, 3) / DETAIL_SIDE)
 
 
 class Animator(nn.Module):
@@ -444,7 +439,7 @@ def sample(picture: Tensor, places: Tensor) -> Tensor:
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """`picture` [B, W, H, H] read at every pixel's own place plus flow [B, 2, H, H]; edges go on."""
+    """`picture` [B, W, H, H] read at every cell's own place plus flow [B, 2, H', H']; edges go on."""
     return sample(picture, identity_places(flow) + flow.float().movedim(1, 3))
 
 

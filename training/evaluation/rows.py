@@ -72,20 +72,29 @@ def read_rows(out: Path, name: str) -> list[Row]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def whole_rows(path: Path) -> list[Row]:
+    """The rows of a file, none without one; a line that an interruption cut off is taken out of it."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    rows, lines = [], []
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+        lines.append(f"{line}\n")
+    if (whole := "".join(lines)) != text:
+        path.write_text(whole, encoding="utf-8")
+    return rows
+
+
 def file_name(name: str) -> str:
     """A system's name as part of a path."""
     return name.replace(",", "").replace(" ", "_")
 
 
 def _kept(path: Path, made_by: str) -> dict[int, Row]:
-    """The rows that this system made, by clip. A last line that an interruption cut off is dropped."""
-    rows, text = [], path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in text.splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    rows = [row for row in rows if row.get("made_by") == made_by]
-    if text:
+    """The rows that this system made, by clip; the others are dropped."""
+    rows = [row for row in whole_rows(path) if row.get("made_by") == made_by]
+    if path.exists():
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return {row["index"]: row for row in rows}
