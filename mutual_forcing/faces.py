@@ -45,7 +45,7 @@ _FOUND = 0.75
 """What all sizes together must give: `1 - product(1 - score)`. Measured: 53 of 59 drawn characters of 13
 styles and all of 45 photographs lie above, 126 of 136 pictures without people below."""
 MOST_FACES = 8
-_MOUTH_BELOW_EYES = 1.1
+MOUTH_BELOW_EYES = 1.1
 """Eye distances from the middle of the eyes to the mouth, in a face seen from the front."""
 _LIPS_BELOW_CORNERS = 0.06
 """Eye distances from the middle of the mouth's corners to where the lips meet, measured."""
@@ -75,7 +75,7 @@ class Face:
     def unit(self) -> float:
         """The eye distance in pixels, as it would be if the head were not turned to the side."""
         apart = math.dist(self.left_eye, self.right_eye)
-        return max(apart, math.dist(self.middle, self.mouth) / _MOUTH_BELOW_EYES)
+        return max(apart, math.dist(self.middle, self.mouth) / MOUTH_BELOW_EYES)
 
     @property
     def angle(self) -> float:
@@ -118,7 +118,7 @@ def find_faces(picture: np.ndarray) -> tuple[Face, ...]:
 def crop_of(face: Face) -> FaceCrop:
     """Return the square around a face, turned as the face is, so that the cropped face is upright."""
     side, angle = SIDE_IN_UNITS * face.unit, face.angle
-    below = math.dist(face.middle, face.mouth) / (_MOUTH_BELOW_EYES * face.unit)
+    below = math.dist(face.middle, face.mouth) / (MOUTH_BELOW_EYES * face.unit)
     tall = min(1.0, max(SHORTEST, below / USUAL))
     down = (0.5 - EYES_AT) * side * tall
     x, y = face.middle

@@ -67,8 +67,12 @@ def codecs(video: VideoTrack) -> str:
     return f"avc1.{video.sps[1:4].hex().upper()},mp4a.40.2"
 
 
-def init_segment(video: VideoTrack, audio: AudioTrack) -> bytes:
-    """Return `ftyp` and `moov`: everything a player must know before the first fragment."""
+def init_segment(video: VideoTrack, audio: AudioTrack, xmp: bytes = b"") -> bytes:
+    """Return `ftyp` and `moov`: everything a player must know before the first fragment.
+
+    xmp: a packet about the film, for machines. It lies in `moov`, as in QuickTime's files: beside it players
+    need not accept boxes that they do not know.
+    """
     ftyp = _box(b"ftyp", b"iso5", struct.pack(">I", 512), b"iso5iso6mp41")
     mvhd = _full(
         b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 0), struct.pack(">IH10x", 0x10000, 0x100),
@@ -77,7 +81,8 @@ def init_segment(video: VideoTrack, audio: AudioTrack) -> bytes:
     extends = _box(
         b"mvex", *(_full(b"trex", 0, 0, struct.pack(">5I", t, 1, 0, 0, 0)) for t in (1, 2))
     )
-    return ftyp + _box(b"moov", mvhd, _video_trak(video), _audio_trak(audio), extends)
+    about = [_box(b"udta", _box(b"XMP_", xmp))] if xmp else []
+    return ftyp + _box(b"moov", mvhd, _video_trak(video), _audio_trak(audio), extends, *about)
 
 
 def fragment(sequence: int, tracks: list[Samples]) -> bytes:

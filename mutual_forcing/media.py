@@ -297,7 +297,7 @@ class StreamMuxer:
         config = bytes(self._audio.extradata or b"")
         channels = max(1, self._given)
         sound = fragments.AudioTrack(FILM_RATE, config, _AAC_FRAME, channels)
-        return fragments.init_segment(self._video_track, sound)
+        return fragments.init_segment(self._video_track, sound, provenance.PACKET)
 
     @property
     def seconds(self) -> float:

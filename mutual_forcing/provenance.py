@@ -19,7 +19,7 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmic
 """IPTC's name for media that a trained model made."""
 XMP = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
 """What marks the box of an MP4 that holds XMP (ISO 16684-3)."""
-_PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about=""
  xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -28,6 +28,7 @@ _PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  xmp:CreatorTool="mutual-forcing"/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>""".encode()
+"""XMP that says so: at the end of every film, and at the start of every stream."""
 _ALGORITHMS = ("es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519")
 _MANIFEST = {
     "claim_generator_info": [{"name": "mutual-forcing"}],
@@ -83,7 +84,7 @@ def mark(path: Path) -> None:
     Raises ValueError or OSError where the certificate cannot be used.
     """
     with path.open("ab") as film:
-        film.write(struct.pack(">I4s", 24 + len(_PACKET), b"uuid") + XMP.bytes + _PACKET)
+        film.write(struct.pack(">I4s", 24 + len(PACKET), b"uuid") + XMP.bytes + PACKET)
     certificate = Certificate.from_environment()
     if certificate:
         _sign(path, certificate)

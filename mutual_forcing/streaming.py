@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .audio import to_speech_loudness
 from .canvas import Canvas, prepare
+from .characters import Character, Characters
 from .checkpoint import System, load_checkpoint
 from .chunks import (
     CHUNK_SECONDS,
@@ -90,12 +91,13 @@ class StreamState:
 
 
 class StreamingGenerator:
-    """Generates talking characters chunk by chunk. Holds no state of any stream."""
+    """Generates talking characters chunk by chunk. Holds no stream's state, only the last few pictures."""
 
     max_steps = MAX_STEPS
 
     def __init__(self, system: System, device: torch.device) -> None:
         self.system, self.device = system, device
+        self._characters = Characters()
         # A convolution is a third faster so, on a CPU and on a GPU.
         system.video_codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # not in torch's stubs
 
@@ -161,6 +163,21 @@ class StreamingGenerator:
         return prepare(request.image, crop, self.square_size, request.framing, request.size)
 
     @torch.inference_mode()
+    def character(self, request: GenerationRequest) -> Character:
+        """Prepare the picture of `request` as it says, or take it from the last few that were prepared.
+
+        Whoever knows the picture before the words can let the first chunk come sooner: half of what `start`
+        takes is this. Raises ValueError as `canvas` does.
+        """
+
+        def make() -> Character:
+            canvas = self.canvas(request)
+            picture = canvas.reference(self.device)
+            return Character(canvas, self.system.video_codec.encode_reference(picture))
+
+        return self._characters.get(request, self.device, make)
+
+    @torch.inference_mode()
     def start(self, request: GenerationRequest) -> StreamState:
         """Encode the character, voice, text and driving audio. Nothing is generated yet.
 
@@ -169,16 +186,15 @@ class StreamingGenerator:
         sampler = Sampler.of(request.steps, request.guidance_scale)
         transcript = self._transcript(request)
         total = self._length(request, transcript)
-        canvas = self.canvas(request)
-        picture = canvas.reference(self.device)
-        reference = self.system.video_codec.encode_reference(picture)
+        character = self.character(request)
+        reference = character.reference
         static = reference.tokens
         state = StreamState(
             request=request,
             sampler=sampler,
             transcript=transcript,
             references=self._references(static, request.voice, 2 if sampler.guided else 1),
-            canvas=canvas,
+            canvas=character.canvas,
             reference=reference,
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=KVCache(request.window or self.config.model.window),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mutual_forcing.canvas import LONGEST, Canvas, film_size, prepare
-from mutual_forcing.codecs.motion_codec import DETAIL_SIDE, DETAIL_X, DETAIL_Y, Layers
+from mutual_forcing.codecs.motion_codec import Layers
+from mutual_forcing.codecs.warping import DETAIL_SIDE, DETAIL_X, DETAIL_Y
 from mutual_forcing.types import FaceCrop
 
 S = 64

@@ -17,7 +17,13 @@ import pytest
 
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator, canvas
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.demo import comparison, comparison_grid, comparison_tab, comparison_view
+from mutual_forcing.demo import (
+    comparison,
+    comparison_grid,
+    comparison_metrics,
+    comparison_tab,
+    comparison_view,
+)
 from mutual_forcing.demo.comparison import ComparisonManager, VariantMetrics
 from mutual_forcing.demo.comparison_metrics import (
     animated_square,
@@ -183,6 +189,39 @@ def test_stop_is_obeyed_before_there_is_a_stream(generator, request_):
     comparisons.stop("visitor")
     variant = list(stream)[-1].variants[0]
     assert variant.state == "stopped" and variant.made < 6
+
+
+def test_measuring_ends_with_who_waits_for_it(generator, request_, monkeypatch):
+    """A minute of film takes ten seconds to measure; whoever has left waits for none of them."""
+    comparisons = ComparisonManager(SessionManager(generator))
+    stretches = []
+
+    def leave_while_words_are_heard(audio: np.ndarray) -> str:
+        stretches.append(len(audio))
+        comparisons.forget("visitor")
+        return ""
+
+    monkeypatch.setattr(comparison_metrics, "_STRETCH_SECONDS", (0.4, 0.6))
+    monkeypatch.setattr("mutual_forcing.metrics.words.transcribe", leave_while_words_are_heard)
+    run = list(comparisons.run("visitor", request_, [1, 2]))[-1]
+    assert [variant.state for variant in run.variants] == ["stopped", "waiting"]
+    assert len(stretches) == 1 and max(stretches) <= 0.6 * SAMPLE_RATE
+    assert not run.folder.exists(), "nothing is left behind"
+
+
+def test_stop_during_measuring_leaves_nothing_of_the_variant(generator, request_, monkeypatch):
+    comparisons = ComparisonManager(SessionManager(generator))
+
+    def stop(audio: np.ndarray) -> str:
+        comparisons.stop("visitor")
+        return ""
+
+    monkeypatch.setattr(comparison_metrics, "_STRETCH_SECONDS", (0.4, 0.6))
+    monkeypatch.setattr("mutual_forcing.metrics.words.transcribe", stop)
+    run = list(comparisons.run("visitor", request_, [1, 2]))[-1]
+    assert [variant.state for variant in run.variants] == ["stopped", "waiting"]
+    assert not list(run.folder.iterdir())
+    assert comparisons.sessions.session_of("visitor/compare") is None
 
 
 class FailsWithTwoSteps(StreamingGenerator):

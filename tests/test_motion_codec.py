@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from mutual_forcing.canvas import prepare
-from mutual_forcing.codecs.motion_codec import (
+from mutual_forcing.codecs.motion_codec import Layers, MotionCodec
+from mutual_forcing.codecs.mouth_colors import plausible
+from mutual_forcing.codecs.warping import (
     DETAIL_SIDE,
     DETAIL_X,
     DETAIL_Y,
-    Layers,
-    MotionCodec,
     cut_detail,
     detail_places,
     detail_window,
-    plausible,
     sample,
     warp,
 )
 from mutual_forcing.config import MotionCodecConfig, preset
 from mutual_forcing.motion import INSIDE, KINDS, MOTION, UNITS
 from mutual_forcing.types import FaceCrop
+from training.data.augment import random_turn, repaint, turn_picture, turn_points
 from training.data.dataset import Corpus
 from training.data.drawings import draw, sample_style
 from training.data.head_model import load_head_model
@@ -49,10 +49,6 @@ from training.objectives.video_codec import (
     picture_loss,
     point_error,
     point_losses,
-    random_turn,
-    repaint,
-    turn_picture,
-    turn_points,
     uncertain,
 )
 
@@ -431,19 +427,49 @@ def test_batches_depend_on_the_step_alone(portraits_folder) -> None:
     assert not torch.equal(first.frames, other.frames)
 
 
+def test_what_was_drawn_before_changes_no_batch(portraits_folder) -> None:
+    """Meshes are looked for once and kept: a run that was resumed has none."""
+
+    def objective() -> MotionCodecObjective:
+        return MotionCodecObjective(preset("smoke"), Portraits(portraits_folder), STATISTICS, 2, 0)
+
+    fresh, used = objective(), objective()
+    for step in range(3):
+        used.batch(step)
+    for one, other in zip(vars(fresh.batch(3)).values(), vars(used.batch(3)).values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_points_network_learns_in_half_precision_and_from_rendered_faces_alone(
+    portraits_folder,
+) -> None:
+    portraits = Portraits(portraits_folder)
+    torch.manual_seed(0)
+    objective = MotionCodecObjective(preset("smoke"), portraits, STATISTICS, 2, 0, unrelated=0)
+    batch = objective.batch(0)
+    layer = objective.model.animator.mesh_motion.out
+    for rendered in (True, False):
+        row = replace(batch, rendered=torch.full_like(batch.rendered, rendered))
+        with torch.autocast("cpu", torch.bfloat16):
+            ((_, values),) = objective.step(row, objective.model, torch.Generator(), 0)
+        objective.model.zero_grad()
+        values["loss"].backward()
+        assert bool(layer.weight.grad.any()) is rendered
+
+
 def test_the_animator_learns_one_pair(portraits_folder) -> None:
     portraits = Portraits(portraits_folder)
     torch.manual_seed(0)
     objective = MotionCodecObjective(preset("smoke"), portraits, STATISTICS, 2, 0, unrelated=0)
     batch, losses = objective.batch(0), []
     optimiser = torch.optim.AdamW(objective.model.parameters(), lr=3e-3)
-    for _ in range(30):
+    for _ in range(40):
         generator = torch.Generator().manual_seed(0)
         ((_, values),) = objective.step(batch, objective.model, generator, 0)
         optimiser.zero_grad()
         values["loss"].backward()
         optimiser.step()
-        losses.append(float(values["detail"].detach()))
+        losses.append(float(values["loss"].detach()))
     assert losses[-1] < 0.7 * losses[0]
     assert isinstance(objective.model.layers(torch.zeros(1, len(MOTION), 1),
         objective.model.encode_reference(torch.zeros(1, 3, 128, 128))), Layers)  # fmt: skip

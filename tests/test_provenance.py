@@ -15,7 +15,7 @@ import app
 from mutual_forcing import provenance
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK
 from mutual_forcing.demo import cage
-from mutual_forcing.media import read_audio, read_comment, write_mp4
+from mutual_forcing.media import StreamMuxer, read_audio, read_comment, write_mp4
 
 FIELD = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 
@@ -87,6 +87,15 @@ def test_a_certificate_that_cannot_be_used_ends_the_program(tmp_path, monkeypatc
     with pytest.raises(ValueError, match="MF_C2PA_ALGORITHM must be one of: es256"):
         provenance.Certificate.from_environment({**both, "MF_C2PA_ALGORITHM": "rot13"})
     assert provenance.Certificate.from_environment({}) is None
+
+
+def test_a_stream_says_so_before_its_first_picture():
+    """Whoever records what the player is sent has the mark, too."""
+    header = StreamMuxer(64, 64).header
+    (moov,) = [body for kind, body in boxes(header) if kind == b"moov"]
+    (about,) = [body for kind, body in boxes(moov) if kind == b"udta"]
+    ((kind, packet),) = boxes(about)
+    assert kind == b"XMP_" and provenance.SOURCE_TYPE in packet.decode()
 
 
 CERTIFICATES = """set -e

@@ -1,12 +1,14 @@
 """The streaming generator as its users call it; weights are random, the code is real."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator, characters
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.types import FaceCrop, TimedPhoneme, Transcript
@@ -36,6 +38,41 @@ def test_same_seed_same_result_and_other_seed_other(random_generator, picture) -
 
     assert np.array_equal(make(3), make(3))
     assert not np.array_equal(make(3), make(4))
+
+
+def test_a_picture_is_prepared_once_and_the_last_few_are_kept(random_generator, picture) -> None:
+    request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1)
+    ready = random_generator.character(request)
+    assert random_generator.character(replace(request, text="Other words.")) is ready
+    assert random_generator.start(replace(request, image=picture.copy())).canvas is ready.canvas
+    others = [replace(request, image=picture // k) for k in (2, 3, 4)]
+    for other in (replace(request, size=256 + 64), *others):
+        assert random_generator.character(other) is not ready
+    assert random_generator.character(request) is not ready, "three others came after it"
+    kept = random_generator.character(request)
+    twin = deepcopy(random_generator)
+    assert twin.character(request) is not kept, "what a decoder knows belongs to its weights"
+    device, random_generator.device = random_generator.device, torch.device("meta")
+    try:
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            random_generator.character(request)  # anew, for the other device: a GPU may be lent
+    finally:
+        random_generator.device = device
+
+
+def test_large_films_leave_less_room_for_others(random_generator, picture, monkeypatch) -> None:
+    requests = [
+        GenerationRequest(
+            picture // k, text="Hi.", seconds=0.64, steps=1, crop=FaceCrop(60, 45, 60)
+        )
+        for k in (1, 2, 3)
+    ]
+    one = random_generator.character(requests[0]).canvas.nbytes
+    monkeypatch.setattr(characters, "KEPT_BYTES", int(1.5 * one))
+    for request in requests:
+        random_generator.character(request)
+    kept = random_generator._characters._kept
+    assert len(kept) == 2 and kept[0][1] is random_generator.character(requests[-1])
 
 
 def test_stop_and_go_on_equals_never_stopping(random_generator, picture) -> None:

@@ -35,9 +35,10 @@ resolution (up to 1920 x 1080): the decoder sees a square of {size} px around th
 synthetic talking heads by `python -m training.reproduce --preset {name}`; the exact record, and what a stage
 began from, is in `record.json`.
 
-It has seen rendered and drawn heads and synthetic voices, English and Japanese, nothing else: photographs
-are animated though none was ever seen; other languages, singing and bodies are outside what it knows. Do not
-use it to make real people appear to say what they did not say. Everything it makes is AI-generated.
+It has seen rendered and drawn heads and synthetic voices, English and Japanese, nothing else. Photographs
+are animated though it never saw one: where a face and its points are, nets tell it that others trained on
+photographs (YuNet, MediaPipe's). Other languages, singing and bodies are outside what it knows. Do not use
+it to make real people appear to say what they did not say. Everything it makes is AI-generated.
 """
 
 

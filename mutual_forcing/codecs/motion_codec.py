@@ -22,7 +22,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Barrier
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,54 +35,48 @@ from ..config import MotionCodecConfig, TokenGrid
 from ..motion import INSIDE, KINDS, MOTION, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
+from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry
+from .mesh_fit import film_points, fit_latents
+from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
+from .mouth_colors import INSIDE_COLORS, plausible
+from .warping import (
+    DETAIL_SIDE,
+    FINE,
+    cut_detail,
+    detail_places,
+    detail_window,
+    enlarge,
+    identity_places,
+    sample,
+    warp,
+)
 
 if TYPE_CHECKING:
     from ..canvas import Canvas
 
 AT_ONCE = 4
 """Frames that are decoded together: more no longer fit the caches of a CPU."""
-STEM, PATCH = 8, 4
-"""Pictures enter the encoder at 1/8 of their size, the reference's encoder (and the flow) at 1/4."""
-FINE = 2
-"""The detail is painted as for a picture of so many times the size."""
-DETAIL_X, DETAIL_Y, DETAIL_SIDE = 0.25, 0.3125, 0.5
-"""Left, top and side of the detail's square in fractions of the picture: it holds brows, eyes, mouth and
-chin of a face that lies where faces.crop_of puts it.
-"""
-DETAIL_EDGE = 0.125
-"""Share of the detail's side over which it fades into the rest."""
+PATCH = 4
+"""The reference enters its encoder at 1/4 of its size, as large as the flow."""
+NOWHERE = 1e-3
+"""Share of a mouth's inside that is left where its points rule it out."""
 BRIGHTEST = 1.3
 """Most light on what is inside a mouth, where 1 shows its own colour."""
-INSIDE_COLORS = ((0.1, 0.03, 0.03), (0.8, 0.76, 0.7), (0.45, 0.18, 0.18))
-"""Colours within 0..1 that motion.INSIDE begins with."""
 DECIDED, OPENED = 3, 2
 """By how much names of paint are sharper in streams than they were taught, and how much more an open mouth's
 paint covers: of photographs the decoder knows less, and a mouth that is half open and half teeth is a blur.
 """
 BLUR = 8
 """Pixels of the square whose mean colour what is painted begins with."""
-SHADE = 0.35
-"""Most brightness of a tongue, where teeth have 1: an open mouth is dark before it is red."""
-COLORFUL = 0.1
-"""Mean distance of a picture's channels, within -1..1, from which on it counts as coloured."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of a reference's colours around its face: all that decides what colours its mouth has inside."""
-LATENT_CHANNELS = len(MOTION)
 BLINK = MOTION.index("eyeBlink")
-LID_GAIN = 1.8
-"""How much more of a blink streams ask for: on one photograph the judge's peak was 0.31 without it, 0.40 with
-1.4 and 0.58 with 2; where lids close already it changes little (0.76, 0.79, 0.77).
-"""
-POINTS, LOOKS = 64, 8
-"""Points of a face that the encoder looks for, and numbers that it reads at each."""
-SHARPNESS = 8.0
-"""Of the maps that find the points: they are to be narrow from the start."""
+SEEN_LIDS = 1.5
+"""By how much more lids close than their points tell: of whole blinks of renderings 0.61 were read."""
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
 BASIS = 16
 """Flows of the reference that a latent mixes: nearly what moving a face is, as a sum of its units."""
-
-Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,8 @@ class ReferenceFeatures:
     pixels [B, 3, S, S] and fine [B, 3, 2S, 2S] within -1..1, levels of features [B, W, S/4, S/4],
     [B, W', S/8, S/8] and so on, detail [B, D, S/2, S/2]: features of the detail's square; inside [B, 3, 3]:
     the colours within 0..1 of motion.INSIDE; latent [B, C]: what the encoder reads; told [B, C]: what the
-    decoder believes of it.
+    decoder believes of it; mesh [B, 468, 2]: where the points of the face are (face_mesh.py), if it has any
+    (has_mesh [B], 0 or 1).
     """
 
     pixels: Tensor
@@ -102,6 +97,8 @@ class ReferenceFeatures:
     inside: Tensor
     latent: Tensor
     told: Tensor
+    mesh: Tensor
+    has_mesh: Tensor
 
     @property
     def tokens(self) -> Tensor:
@@ -116,7 +113,7 @@ class ReferenceFeatures:
             return x.expand(count, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(count, 0)
 
         levels = tuple(rows(level) for level in self.levels)
-        others = (self.detail, self.inside, self.latent, self.told)
+        others = (self.detail, self.inside, self.latent, self.told, self.mesh, self.has_mesh)
         return ReferenceFeatures(rows(self.pixels), rows(self.fine), levels, *map(rows, others))
 
 
@@ -151,79 +148,6 @@ class Layers:
         """What the detail's flow finds in [B, W, 2S, 2S], which lies as the reference does: [B, W, S, S]."""
         places = detail_places(self.detail_painted) + enlarge(self.detail_flow, 2).movedim(1, 3)
         return sample(fine, places)
-
-
-class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, modulated by a code where there is one; starts as the identity."""
-
-    def __init__(self, width: int, code_width: int = 0) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8, width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.modulate = nn.Linear(code_width, 2 * width) if code_width else None
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        for parameter in self.conv2.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """x [B, W, H, H], code [B, K]."""
-        hidden = self.conv1(F.silu(self.norm(x)))
-        if self.modulate is not None:
-            shift, scale = self.modulate(code)[:, :, None, None].chunk(2, 1)
-            hidden = torch.addcmul(shift, hidden, 1 + scale)
-        return x + self.conv2(F.silu(hidden))
-
-
-class Downsample(nn.Module):
-    """Halve the picture; the shortcut averages channels of the unshuffled input (DC-AE)."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1)
-        self.groups, self.width_out = width_in * 4 // width_out, width_out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, W, H, H] to [B, W', H / 2, H / 2]."""
-        shortcut = F.pixel_unshuffle(x, 2)[:, : self.groups * self.width_out]
-        return self.conv(x) + shortcut.unflatten(1, (self.width_out, self.groups)).mean(2)
-
-
-class MotionEncoder(nn.Module):
-    """Frames [B, 3, S, S] to standardised latents [B, C].
-
-    Attention maps look for points of the face; where they are, and the features found there, tell the
-    motion. The maps are taught the corpus's landmarks.
-    """
-
-    def __init__(self, config: MotionCodecConfig) -> None:
-        super().__init__()
-        widths = config.encoder_widths
-        self.stem = nn.Conv2d(3 * STEM**2, widths[0], 3, padding=1)
-        stages: list[nn.Module] = [ResidualBlock(widths[0])]
-        for width_in, width_out in itertools.pairwise(widths):
-            stages += [Downsample(width_in, width_out), ResidualBlock(width_out)]
-        self.down = nn.Sequential(*stages)
-        self.up = nn.Conv2d(widths[-1], widths[-2] * 4, 1)
-        self.side = nn.Conv2d(widths[-2], widths[-2], 1)
-        self.fine = ResidualBlock(widths[-2])
-        self.norm = nn.GroupNorm(8, widths[-2])
-        self.where = nn.Conv2d(widths[-2], POINTS, 1)
-        self.look = nn.Conv2d(widths[-2], LOOKS, 1)
-        self.points = nn.Linear(POINTS * (2 + LOOKS), 2 * config.code_width)
-        self.hidden = nn.Linear(2 * config.code_width, config.code_width)
-        self.out = nn.Linear(config.code_width, LATENT_CHANNELS)
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents [B, C] and where the points are [B, 64, 2], x and y in -1..1."""
-        hidden = self.down[:-2](self.stem(F.pixel_unshuffle(frames, STEM)))
-        coarse = self.down[-2:](hidden)
-        # Unnormalised, what is read at the points grows until the layers after it are dead.
-        hidden = self.norm(self.fine(self.side(hidden) + F.pixel_shuffle(self.up(coarse), 2)))
-        maps = (SHARPNESS * self.where(hidden).float()).flatten(2).softmax(2)
-        places = maps @ identity_places(hidden).flatten(1, 2)[0]
-        looks = maps.to(hidden.dtype) @ self.look(hidden).flatten(2).transpose(1, 2)
-        found = torch.cat([places.to(looks.dtype), looks], 2).flatten(1)
-        return self.out(F.silu(self.hidden(F.silu(self.points(found))))), places
 
 
 class ReferenceEncoder(nn.Module):
@@ -305,36 +229,64 @@ class Detail(nn.Module):
         super().__init__()
         width = config.detail_width
         self.enter = nn.Conv2d(width_in, width * 16, 1)
+        self.about = nn.Conv2d(ABOUT + 2, width, 1)
         self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(3))
         self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
         # Of a pixel: a colour, light on what is inside a mouth, and what it is, the reference or a kind.
         self.to_pixels = nn.Conv2d(width, (4 + 1 + len(KINDS)) * FINE**2, 3, padding=1)
-        for parameter in self.to_flow.parameters():
-            nn.init.zeros_(parameter)
+        self.about_pixels = nn.Conv2d(ABOUT + 2, (1 + len(KINDS)) * FINE**2, 1, bias=False)
+        for layer in (self.about, self.to_flow, self.about_pixels):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(
         self,
         hidden: Tensor,
         flow: Tensor,
         reference: ReferenceFeatures,
+        seen: Geometry,
         code: Tensor,
         decided: bool,
+        shake: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], code [B, K] to the detail's part of Layers."""
+        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], seen of S/2 cells a side, code [B, K] to the
+        detail's part of Layers. shake: see Animator.
+        """
+        hidden = self.enter(cut_detail(hidden))
         rough = cut_detail(flow, margin=1)
         rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
         rough = rough[..., 4:-4, 4:-4]
-        hidden = F.pixel_shuffle(self.enter(cut_detail(hidden)), 4)
+        if shake is not None:
+            hidden = hidden * (shake == 0).flatten(1).all(1)[:, None, None, None]
+            shake = F.interpolate(shake, size=rough.shape[-2:], mode="bilinear")
+            rough = rough + shake * seen.sure
+        # The rest's flow at the rim, so that nothing shows where the detail ends; the points' near them.
+        window = detail_window(rough)
+        missed = (seen.flow - rough) * seen.sure
+        rough = rough + window * missed
+        about = torch.cat([seen.about, missed / FLOW_SCALE], 1)
+        about = about.to(hidden.dtype, memory_format=torch.channels_last)
+        hidden = F.pixel_shuffle(hidden, 4) + self.about(about)
         hidden = hidden + warp(reference.detail, rough / DETAIL_SIDE)
         for block in self.blocks:
             hidden = block(hidden, code)
         hidden = F.silu(hidden)
-        # The rest's flow at the rim, so that nothing shows where the detail ends.
-        flow = rough + FLOW_SCALE * detail_window(hidden) * self.to_flow(hidden)
+        # Where points are near they alone say: what the picture adds is right for renderings only. Not so in
+        # an open mouth, whose teeth do not move as its lips do.
+        inside, mouth = seen.mouth.split(1, 1)
+        alone = window * (1 - seen.sure * (1 - inside))
+        flow = rough + FLOW_SCALE * alone * self.to_flow(hidden)
         # The four pixels of a cell stay beside each other until there are only four numbers of each left; and
         # plane by plane: parts of channels that lie side by side take three times as long.
         pixels = self.to_pixels(hidden).contiguous().unflatten(1, (-1, FINE**2))
-        color, light, shows, names = pixels.split((3, 1, 1, len(KINDS)), 1)
+        color, light, logits = pixels.split((3, 1, 1 + len(KINDS)), 1)
+        # Where lips and lids are says what a pixel is, however the picture looks.
+        logits = logits + self.about_pixels(about).unflatten(1, (-1, FINE**2))
+        shows, names = logits.split((1, len(KINDS)), 1)
+        # A dark beard is no open mouth.
+        rest, within = names.split((len(KINDS) - len(INSIDE), len(INSIDE)), 1)
+        within = within + mouth.clamp_min(NOWHERE).log()[:, :, None].to(within.dtype)
+        names = torch.cat([rest, within], 1)
         top = names.amax(1, keepdim=True)
         share = (names - top).exp()
         mask = torch.sigmoid(shows - top - share.sum(1, keepdim=True).log())
@@ -367,12 +319,21 @@ class Animator(nn.Module):
         self.levels = nn.ModuleList(Level(width, code_width, LATENT_CHANNELS) for width in widths)
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
+        self.mesh_motion = MeshMotion(LATENT_CHANNELS)
         self.detail = Detail(widths[0], config)
 
     def forward(
-        self, latents: Tensor, reference: ReferenceFeatures, decided: bool = False
+        self,
+        latents: Tensor,
+        reference: ReferenceFeatures,
+        decided: bool = False,
+        shake: Tensor | None = None,
     ) -> Layers:
-        """Standardised latents [B, C], one for each row of the reference. decided: see DECIDED."""
+        """Standardised latents [B, C], one for each row of the reference. decided: see DECIDED.
+
+        shake [B, 2, H, H]: what the flow is wrong by where the detail begins, in rows that also hide all else
+        that the levels have found (rows of 0 do not): on photographs they err, and points do not.
+        """
         motion = latents - reference.told
         code = self.code(F.silu(self.embed(torch.cat([latents, motion], 1))))
         code = F.layer_norm(code, code.shape[-1:])
@@ -387,82 +348,12 @@ class Animator(nn.Module):
             if index:
                 hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), enlarge(flow, 2)
         painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), PATCH)
-        detail = self.detail(hidden, flow, reference, code, decided)
+        with torch.no_grad():  # the points learn from points alone
+            pose = reference.told[:, len(UNITS) :]
+            moved = self.mesh_motion(reference.mesh, latents, pose)
+            seen = geometry(reference.mesh, moved, reference.has_mesh, 2 * hidden.shape[-1])
+        detail = self.detail(hidden, flow, reference, seen, code, decided, shake)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
-
-
-def identity_places(like: Tensor) -> Tensor:
-    """x and y of every pixel of [B, W, H, H], -1..1 from edge to edge: [1, H, H, 2]."""
-    line = _line(like.shape[-1], like.device)
-    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
-
-
-def detail_places(like: Tensor) -> Tensor:
-    """x and y of every pixel of the detail's square, drawn as large as [B, W, H, H]: [1, H, H, 2]."""
-    line = (_line(like.shape[-1], like.device) + 1) / 2
-    x, y = ((start + DETAIL_SIDE * line) * 2 - 1 for start in (DETAIL_X, DETAIL_Y))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
-
-
-def detail_window(like: Tensor) -> Tensor:
-    """1 inside the detail's square, smoothly 0 at its rim, drawn as large as [B, W, H, H]: [1, 1, H, H]."""
-    line = _line(like.shape[-1], like.device).abs()
-    line = smooth(((1 - line) / (2 * DETAIL_EDGE)).clamp(0, 1))
-    return (line[:, None] * line)[None, None]
-
-
-def smooth(x: Numbers) -> Numbers:
-    """From 0 to 1 as x does, but level at both ends."""
-    return x * x * (3 - 2 * x)
-
-
-def cut_detail(x: Tensor, margin: int = 0) -> Tensor:
-    """The detail's square of [B, W, H, H], and `margin` pixels around it."""
-    size = x.shape[-1]
-    left, top, side = (round(share * size) for share in (DETAIL_X, DETAIL_Y, DETAIL_SIDE))
-    rows, columns = (slice(s - margin, s + side + margin) for s in (top, left))
-    return x[..., rows, columns]
-
-
-def _line(size: int, device: torch.device) -> Tensor:
-    return (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
-
-
-def sample(picture: Tensor, places: Tensor) -> Tensor:
-    """`picture` [B, W, H, H] read at places [B, H', W', 2] (x, y in -1..1); edges go on."""
-    height, width = picture.shape[-2:]
-    edge = torch.tensor([1 - 1 / width, 1 - 1 / height], device=places.device)
-    # In half precision places would be off by a quarter of a pixel. Between the middles of the outermost
-    # pixels nothing is read beyond them: as padding by "border" does, which Apple's GPUs lack.
-    inside = places.float().clamp(-edge, edge)
-    return F.grid_sample(picture.float(), inside, align_corners=False).to(picture.dtype)
-
-
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """`picture` [B, W, H, H] read at every cell's own place plus flow [B, 2, H', H']; edges go on."""
-    return sample(picture, identity_places(flow) + flow.float().movedim(1, 3))
-
-
-def enlarge(flow: Tensor, times: int) -> Tensor:
-    """So many times the resolution, smoothly."""
-    return F.interpolate(flow, scale_factor=times, mode="bilinear", align_corners=False)
-
-
-def plausible(inside: Tensor, picture: Tensor) -> Tensor:
-    """Colours of a mouth [B, 3, 3] within 0..1, as bright as they are, half-way to the colours that mouths
-    have; grey where the picture [B, 3, H, H] is, and a tongue in the shade of the teeth.
-
-    On photographs what the reference encoder finds is about right in brightness, and sometimes blue.
-    """
-    grey = inside.mean(2, keepdim=True)
-    hollow, teeth, tongue = grey.unbind(1)
-    grey = torch.stack([hollow, teeth, torch.minimum(tongue, SHADE * teeth)], 1)
-    usual = torch.tensor(INSIDE_COLORS, device=inside.device, dtype=inside.dtype)
-    found = inside * grey / inside.mean(2, keepdim=True).clamp_min(1e-3)
-    color = (found + grey * usual / usual.mean(1, keepdim=True)) / 2
-    colorful = (picture.amax(1) - picture.amin(1)).mean((1, 2)) / COLORFUL
-    share = colorful.clamp(0, 1)[:, None, None].to(color.dtype)
-    return torch.lerp(grey.expand_as(color), color, share).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -508,8 +399,25 @@ class MotionCodec(nn.Module):
         self.register_buffer("latent_std", torch.ones(LATENT_CHANNELS))
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T]."""
-        return self.observe(frames)[0]
+        """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T].
+
+        What the first frame does the encoder sees; how the others differ from it, their points tell
+        (mesh_fit.py). Without points in the first one the encoder alone reads all.
+        """
+        return torch.stack([self._read(film) for film in frames])
+
+    def _read(self, film: Tensor) -> Tensor:
+        meshes = film_points(film) if film.shape[1] > 1 else None
+        if meshes is None:
+            return self.observe(film[None])[0][0]
+        first = self.encode_still(film[None, :, 0])[0]
+        # Faces that are at rest when their film begins lose nothing by it.
+        motion = self.animator.mesh_motion
+        pose, mean, std = first[len(UNITS) :], self.latent_mean, self.latent_std
+        latents = fit_latents(motion, meshes, pose, mean, std).T.clone()
+        lids = latents[BLINK] * std[BLINK] + mean[BLINK]
+        latents[BLINK] = ((SEEN_LIDS * lids).clamp_max(1) - mean[BLINK]) / std[BLINK]
+        return latents
 
     def observe(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, and where 64 points of the body are [B, T, 64, 2], x and y in -1..1."""
@@ -519,7 +427,7 @@ class MotionCodec(nn.Module):
 
     def encode_still(self, picture: Tensor) -> Tensor:
         """The standardised latent [B, C] of a picture [B, 3, S, S] within -1..1."""
-        return self.encode(picture[:, :, None])[:, :, 0]
+        return self.observe(picture[:, :, None])[0][:, :, 0]
 
     def encode_motion(self, motion: Tensor) -> Tensor:
         """Standardised latents [B, C, T] of motion [B, T, C] that is known (motion.MOTION)."""
@@ -539,15 +447,21 @@ class MotionCodec(nn.Module):
         latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
         told = latent.clone()
         told[:, : len(UNITS)] = 0
-        found = self.look_at(pixels, picture, latent, told)
+        found = self.look_at(pixels, picture, latent, told, *face_points(picture))
         return replace(found, inside=plausible(found.inside, pixels))
 
     def look_at(
-        self, pixels: Tensor, fine: Tensor, latent: Tensor, told: Tensor
+        self,
+        pixels: Tensor,
+        fine: Tensor,
+        latent: Tensor,
+        told: Tensor,
+        mesh: Tensor,
+        has_mesh: Tensor,
     ) -> ReferenceFeatures:
-        """As `encode_reference`, of a picture in both sizes whose latents [B, C] are given."""
+        """As `encode_reference`, of a picture in both sizes whose latents [B, C] and points are given."""
         levels, detail, inside = self.reference_encoder(pixels, fine)
-        return ReferenceFeatures(pixels, fine, levels, detail, inside, latent, told)
+        return ReferenceFeatures(pixels, fine, levels, detail, inside, latent, told, mesh, has_mesh)
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, 2S, 2S], the detail laid over the rest."""
@@ -577,10 +491,6 @@ class MotionCodec(nn.Module):
         """
         if state is not None:
             latents, state = self.mend_blinks(latents, state)
-            # Lids of photographs close less than they are asked to.
-            lids = self.read_motion(latents)[..., BLINK] * LID_GAIN
-            latents = latents.clone()
-            latents[:, BLINK] = (lids - self.latent_mean[BLINK]) / self.latent_std[BLINK]
         frames = frame_array((latents.shape[2], *canvas.reference_frame.shape))
 
         def make(first: int, few: Tensor) -> None:

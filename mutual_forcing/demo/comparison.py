@@ -7,7 +7,7 @@ import io
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import MAX_STEPS, GenerationRequest
 
-from .comparison_metrics import animated_square, measure_video
+from .comparison_metrics import StoppedError, animated_square, measure_video
 from .latency import video_size
 from .session_store import SessionStore
 from .video_store import ROUTE
@@ -173,6 +173,8 @@ class ComparisonManager:
         variant_id = _variant_session(session_id)
         variant = Variant(steps, mode_name(steps), state="making")
         yield variant
+        # Or the first variant alone would wait for the picture.
+        self.sessions.generator.character(request)
         started, prepared, first_chunk, last = time.perf_counter(), 0.0, 0.0, None
         with closing(self.sessions.begin(variant_id, request, run.face)) as stream:
             for progress in stream:
@@ -193,7 +195,13 @@ class ComparisonManager:
         video = run.folder / f"{steps:02d}-steps.mp4"
         shutil.copyfile(self.sessions.save(session), video)
         yield replace(variant, state="measuring")
-        metrics = _measure(session, video, last, first_chunk)
+        try:
+            metrics = _measure(session, video, last, first_chunk, lambda: run.stopped)
+        except StoppedError:
+            video.unlink(missing_ok=True)
+            self.sessions.forget(variant_id)
+            yield replace(variant, state="stopped")
+            return
         self.sessions.forget(variant_id)
         path = self._publish(video)
         yield replace(variant, state="done", metrics=metrics, video=video, path=path)
@@ -264,14 +272,20 @@ def rounded(row: VariantMetrics) -> dict[str, Any]:
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(row).items()}
 
 
-def _measure(session: Session, video: Path, last: Progress, first_chunk: float) -> VariantMetrics:
+def _measure(
+    session: Session,
+    video: Path,
+    last: Progress,
+    first_chunk: float,
+    stopped: Callable[[], bool],
+) -> VariantMetrics:
     """Return the measurements of a finished video; `last` is the stream's last progress."""
     request = session.request
     nfe = Sampler.of(request.steps, request.guidance_scale).nfe
     words = _spoken_words(session.state.transcript, last.made)
     return VariantMetrics(
         request.steps, mode_name(request.steps), nfe, first_chunk, last.rate, last.made,
-        **measure_video(video, words, animated_square(request)),
+        **measure_video(video, words, animated_square(request), stopped),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,19 @@ import numpy as np
 from mutual_forcing.canvas import film_size
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import read_audio
+from mutual_forcing.text.recognition import quiet_end
 from mutual_forcing.types import GenerationRequest
 
 MEASURED_SIZE = 128
 """Pixels on each side of the frames that are measured."""
 _MIN_RMS = 1e-4
 """A loudness below this gives no meaningful ratio."""
+_STRETCH_SECONDS = (4.0, 8.0)
+"""Of sound that is recognised at a time, cut where it is most quiet: about one second of work."""
+
+
+class StoppedError(Exception):
+    """Nobody wants the measurements any more."""
 
 
 def animated_square(request: GenerationRequest) -> np.ndarray | None:
@@ -39,7 +46,10 @@ def animated_square(request: GenerationRequest) -> np.ndarray | None:
 
 
 def measure_video(
-    video: Path, words: Sequence[str], square: np.ndarray | None = None
+    video: Path,
+    words: Sequence[str],
+    square: np.ndarray | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, float | None]:
     """Return the fields of VariantMetrics that are measured on the video itself.
 
@@ -47,13 +57,30 @@ def measure_video(
         video: the MP4 file.
         words: what is said in it; without words there is no word error rate.
         square: the affine map of `animated_square`; the rest of the frame does not move.
+        stopped: asked between the parts of the work, and about once a second where words are recognised.
+
+    Raises:
+        StoppedError: when `stopped` says so.
     """
-    audio, frames = read_audio_or_silence(video), read_squares(video, square)
-    measured = {**_drift(frames, audio), "lip_sync": lip_sync(frames, audio)}
+
+    def ask() -> None:
+        if stopped():
+            raise StoppedError
+
+    audio, frames = read_audio_or_silence(video), read_squares(video, square, ask)
+    measured: dict[str, float | None] = dict(_drift(frames, audio))
+    ask()
+    measured["lip_sync"] = lip_sync(frames, audio)
     if words:
         from mutual_forcing.metrics.words import transcribe, word_error_rate
 
-        measured["word_errors"] = word_error_rate(" ".join(words), transcribe(audio))
+        heard, begin = [], 0
+        while begin < len(audio):
+            ask()
+            end = quiet_end(audio, begin, SAMPLE_RATE, _STRETCH_SECONDS)
+            heard.append(transcribe(audio[begin:end]))
+            begin = end
+        measured["word_errors"] = word_error_rate(" ".join(words), " ".join(heard))
     return measured
 
 
@@ -77,11 +104,16 @@ def lip_sync(frames: np.ndarray, audio: np.ndarray) -> float | None:
         return None
 
 
-def read_squares(video: Path, square: np.ndarray | None = None) -> np.ndarray:
-    """Return the animated square of every frame, reduced: uint8 [T, 128, 128, 3]."""
+def read_squares(
+    video: Path, square: np.ndarray | None = None, ask: Callable[[], None] = lambda: None
+) -> np.ndarray:
+    """Return the animated square of every frame, small: uint8 [T, 128, 128, 3]; `ask` is called for each."""
+    squares = []
     with av.open(str(video)) as container:
-        frames = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
-        return np.stack([_cut_out(frame, square) for frame in frames])
+        for frame in container.decode(video=0):
+            ask()
+            squares.append(_cut_out(frame.to_ndarray(format="rgb24"), square))
+    return np.stack(squares)
 
 
 def _drift(frames: np.ndarray, audio: np.ndarray) -> dict[str, float | None]:

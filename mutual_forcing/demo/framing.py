@@ -109,7 +109,12 @@ def poster(
                 read_character(path), "-", crop=place_face(path, int(face or 1)).crop,
                 framing=cast("Framing", framing or WHOLE), size=int(size or SIZE),
             )  # fmt: skip
-            still = _encoded(sessions.generator.canvas(request).reference_frame)
+            generator = sessions.generator
+            # What a CPU has prepared when the words are typed delays no first picture; a GPU may not be
+            # lent for it (gpu.py), and takes no time.
+            on_cpu = generator.device.type == "cpu"
+            canvas = generator.character(request).canvas if on_cpu else generator.canvas(request)
+            still = _encoded(canvas.reference_frame)
         except ValueError:  # Reported when the picture is chosen and when it is used.
             still = ""
     return json.dumps({"poster": still})

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 _MAX_SESSIONS = 64
 _MAX_RELEASED_CLIPS = 16
 _MAX_BYTES = 600 * 2**20
-"""Limit for the pictures, maps and sounds of all sessions: one with a large video holds up to 90 MB, one with
-ten minutes of a user's own sound as much as 173 MB more.
+"""Limit for the pictures, maps and sounds of all sessions: one with a large video holds up to 120 MB, one
+with ten minutes of a user's own sound as much as 173 MB more.
 """
 
 

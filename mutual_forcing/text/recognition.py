@@ -50,7 +50,7 @@ class PhonemeRecogniser:
         What is heard but no speech (noise, breath, silence) is a pause.
         """
         while self._heard < min(seconds * _RATE, len(self._audio)):
-            end = _quiet_end(self._audio, self._heard)
+            end = quiet_end(self._audio, self._heard, _RATE, _STRETCH_SECONDS)
             stretch = self._audio[self._heard : end]
             offset = self._heard / _RATE
             self._phonemes += Transcript(self._recognise(stretch)).shifted(offset).phonemes
@@ -95,12 +95,14 @@ def hear(decoder: Decoder, audio: np.ndarray) -> list[tuple[str, float, float]]:
     return segments(decoder, resample(audio, SAMPLE_RATE, _RATE))
 
 
-def _quiet_end(audio: np.ndarray, begin: int) -> int:
-    """Where the stretch from sample `begin` ends: in the quietest 50 ms between 3 and 5 s later."""
-    least, most = (begin + round(seconds * _RATE) for seconds in _STRETCH_SECONDS)
+def quiet_end(audio: np.ndarray, begin: int, rate: int, within: tuple[float, float]) -> int:
+    """Where a stretch of mono [N] that begins at sample `begin` ends: in the quietest 50 ms so many seconds
+    later.
+    """
+    least, most = (begin + round(seconds * rate) for seconds in within)
     if len(audio) <= most:
         return len(audio)
-    width = _RATE // 20
+    width = rate // 20
     power = np.convolve(np.square(audio[least:most]), np.full(width, 1 / width), "valid")
     return least + int(power.argmin()) + width // 2
 

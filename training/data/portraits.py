@@ -116,6 +116,11 @@ def is_heldout(number: int) -> bool:
     return number % HELDOUT_EVERY == HELDOUT_EVERY - 1
 
 
+def is_drawn(number: int) -> bool:
+    """Whether a person is a drawing."""
+    return number % DRAWN_EVERY == 1
+
+
 def sample_portrait_appearance(rng: np.random.Generator) -> Any:
     """An appearance with the face where faces.py puts it, lit and painted more freely than in the corpus."""
     from .appearance import BEARDS, sample_appearance
@@ -245,8 +250,7 @@ def make_portraits(options: PortraitOptions, out: Path, workers: int) -> None:
 def make_portrait(options: PortraitOptions, number: int, out: Path) -> None:
     """Draw and write the faces of one person."""
     rng = np.random.default_rng([options.seed, PORTRAIT_STREAM, number])
-    drawn = number % DRAWN_EVERY == 1
-    pictures, kinds, truth = (_drawn if drawn else _rendered)(rng, options.size)
+    pictures, kinds, truth = (_drawn if is_drawn(number) else _rendered)(rng, options.size)
     for index, (pixels, shown) in enumerate(zip(pictures, kinds, strict=True)):
         path = out / f"{number:06d}-{index:02d}.jpg"
         Image.fromarray(pixels).save(path, quality=QUALITY, subsampling=0)

@@ -12,7 +12,6 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.canvas import cut_square
-from mutual_forcing.chunks import FRAMES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.faces import place
 from mutual_forcing.media import StreamMuxer
@@ -156,8 +155,7 @@ def _seen(generator: StreamingGenerator, frames: np.ndarray) -> torch.Tensor:
     video, crop = generator.system.video_codec, place(frames[0]).crop
     squares = np.stack([cut_square(frame, crop, video.config.size) for frame in frames])
     pixels = torch.from_numpy(squares).permute(3, 0, 1, 2)[None]
-    parts = [video.encode(to_signal(part)) for part in pixels.split(FRAMES_PER_CHUNK, 2)]
-    return torch.cat(parts, 2)
+    return video.encode(to_signal(pixels))
 
 
 @torch.inference_mode()

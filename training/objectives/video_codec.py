@@ -13,7 +13,6 @@ on photographs the encoder errs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,25 +24,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from mutual_forcing.codecs.motion_codec import (
-    DETAIL_SIDE,
-    DETAIL_X,
-    DETAIL_Y,
-    FINE,
-    LATENT_CHANNELS,
-    Layers,
-    MotionCodec,
-    cut_detail,
-    detail_window,
-    sample,
-)
+from mutual_forcing.codecs.face_mesh import POINTS, face_points
+from mutual_forcing.codecs.motion_codec import LATENT_CHANNELS, Layers, MotionCodec
+from mutual_forcing.codecs.warping import FINE, cut_detail, detail_window, sample, to_detail
 from mutual_forcing.config import SystemConfig
 from mutual_forcing.motion import KINDS, UNITS
 from mutual_forcing.pixels import to_pixels, to_signal
 
+from ..data.augment import random_turn, repaint, turn_picture, turn_points
+from ..data.face_mesh import mesh_of
 from ..data.landmarks import LANDMARKS, tracked_count
 from ..data.latents import join_batches
-from ..data.portraits import BLINK, FACES, Portraits
+from ..data.portraits import BLINK, FACES, Portraits, is_drawn
 from ..data.random_pictures import random_picture
 from ..stage_config import Recipe, Sources, Turns
 
@@ -78,6 +70,15 @@ CLOSED = 0.4
 """Share of the frames that are drawn among those with closed lids, where there are any."""
 TURNED = 0.7
 """Share of the pairs that are turned, shifted and of other proportions."""
+MESH_WEIGHT = 12.0
+NO_MESH = 0.1
+"""Share of the references whose mesh is not told: in some drawings none is found."""
+SHAKEN, SHAKE = 0.5, 0.02
+"""Share of the rows whose detail is told the points, a flow that is wrong by so many halves of the picture,
+and nothing else of what the levels before it have found.
+"""
+USUAL_PEOPLE = 100
+"""How many people tell what is usual of a mesh."""
 HELDOUT_ITEMS = 24
 
 
@@ -86,9 +87,12 @@ class VideoBatch:
     """Frames and references [B, 3, 2S, 2S] uint8; of both, in this order, landmarks [B, 2, 64, 2] and tracked
     points [B, 2, N, 2] in -1..1, whether these are in_view (bool [B, 2, N]), motion [B, 2, 28] and kinds
     uint8 [B, 2, 2S, 2S] (mutual_forcing.motion); of the frames, eyes [B, 2, 2] and the mouth's middle and
-    size [B, 4] in -1..1.
+    size [B, 4] in -1..1. Of the references, where the net finds the face's mesh [B, 468, 2] in -1..1, if it
+    does (has_mesh float32 [B]); of all faces of the person, the mesh's true places, faces_mesh [B, 16, 468,
+    2], and faces_motion [B, 16, 28], both faces' numbers first.
 
-    Where not `known` (bool [B]) there is no face, and no truth of it.
+    Where not `known` (bool [B]) there is no face, and no truth of it; where not `rendered` (bool [B]) there
+    is no truth of the mesh.
     """
 
     frames: Tensor
@@ -101,6 +105,11 @@ class VideoBatch:
     eyes: Tensor
     mouth: Tensor
     known: Tensor
+    mesh: Tensor
+    has_mesh: Tensor
+    faces_mesh: Tensor
+    faces_motion: Tensor
+    rendered: Tensor
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,12 @@ class MotionCodecObjective:
         self.model.to(memory_format=torch.channels_last)
         self.networks: dict[str, nn.Module] = {"model": self.model}
         self.people = {name: portraits.split(name) for name in ("train", "heldout")}
+        self._meshes: dict[tuple[int, int], np.ndarray | None] = {}
+        rendered = [number for number in self.people["train"] if not is_drawn(number)]
+        if rendered:
+            meshes = [mesh_of(portraits.truth(n).tracked) for n in rendered[:USUAL_PEOPLE]]
+            usual = torch.from_numpy(np.mean(meshes, axis=(0, 1))) * 2 - 1
+            self.model.animator.mesh_motion.usual.copy_(usual)
 
     def batch(self, step: int) -> VideoBatch:
         """Pairs of random people, and now and then an unrelated picture standing still."""
@@ -168,6 +183,11 @@ class MotionCodecObjective:
             eyes=np.zeros((2, 2), np.float32),
             mouth=np.zeros(4, np.float32),
             known=False,
+            mesh=np.zeros((POINTS, 2), np.float32),
+            has_mesh=np.float32(0),
+            faces_mesh=np.zeros((FACES, POINTS, 2), np.float32),
+            faces_motion=np.zeros((FACES, LATENT_CHANNELS), np.float32),
+            rendered=False,
         )
 
     def _pair(self, rng: np.random.Generator, split: str) -> VideoBatch:
@@ -194,6 +214,11 @@ class MotionCodecObjective:
             for i in both
         ]
         mouth = truth.mouth[frame]
+        mesh = self._mesh(person, reference)
+        if split == "train" and rng.random() < NO_MESH:
+            mesh = None
+        # The row's own two first, see mesh_error.
+        faces = [*both, *(i for i in range(FACES) if i not in both)][:FACES]
         return _row(
             frames=pictures[0],
             references=pictures[1],
@@ -205,7 +230,20 @@ class MotionCodecObjective:
             eyes=turn_points(truth.eyes[frame], turn),
             mouth=np.append(turn_points(mouth[:2], turn), 2 * mouth[2:] * np.diag(turn)),
             known=True,
+            mesh=np.zeros((POINTS, 2), np.float32) if mesh is None else turn_points(mesh, turn),
+            has_mesh=np.float32(mesh is not None),
+            faces_mesh=turn_points(mesh_of(truth.tracked[faces]), turn),
+            faces_motion=truth.motion[faces],
+            rendered=not is_drawn(person),
         )
+
+    def _mesh(self, person: int, face: int) -> np.ndarray | None:
+        """The mesh [468, 2] that the net finds in a portrait, in fractions of it, looked for once."""
+        if (person, face) not in self._meshes:
+            picture = torch.from_numpy(self.portraits.picture(person, face)).permute(2, 0, 1)
+            mesh, has_mesh = face_points(to_signal(picture[None]))
+            self._meshes[person, face] = (mesh[0].numpy() + 1) / 2 if has_mesh[0] else None
+        return self._meshes[person, face]
 
     def step(
         self, batch: VideoBatch, ema: nn.Module, generator: torch.Generator, step: int
@@ -220,8 +258,14 @@ class MotionCodecObjective:
         values, seen = self._read(target, pixels, truth, batch.landmarks.to(device), known)
         told = uncertain(truth[..., 1], seen.float(), generator)
         noise = torch.randn(truth[..., 0].shape, generator=generator, device=device)
-        reference = model.look_at(pixels, picture, seen, told)
-        layers = model.animator(truth[..., 0] + LATENT_NOISE * noise, reference)
+        mesh, has_mesh = batch.mesh.to(device), batch.has_mesh.to(device)
+        # Before the decoder, which uses the same weights without a graph: autocast would keep their copies.
+        values["mesh"] = mesh_error(model, batch, 1 + step % (FACES - 1))
+        reference = model.look_at(pixels, picture, seen, told, mesh, has_mesh)
+        shake = SHAKE * torch.randn((len(target), 2, 5, 5), generator=generator, device=device)
+        shaken = torch.rand(len(target), generator=generator, device=device) < SHAKEN
+        shake = shake * (shaken & (has_mesh > 0))[:, None, None, None]
+        layers = model.animator(truth[..., 0] + LATENT_NOISE * noise, reference, shake=shake)
         weight = attention(batch.eyes.to(device), batch.mouth.to(device), fine.shape[-1], known)
         near = cut_detail(weight) * (0.1 + detail_window(target))
         rest = weight[..., ::FINE, ::FINE]
@@ -247,6 +291,7 @@ class MotionCodecObjective:
             + MASK_WEIGHT * (values["kept"] + values["opened"])
             + COVER_WEIGHT * values["covered"]
             + KIND_WEIGHT * values["kinds"]
+            + MESH_WEIGHT * values["mesh"]
             + POINT_WEIGHT * values.get("points", 0)
             + MOTION_WEIGHT * values.get("motion", 0)
         )
@@ -294,6 +339,7 @@ class MotionCodecObjective:
             "heldout/kinds": float(kind_loss(layers, batch.kinds.to(device), cut_detail(weight))),
             "heldout/kept": float(ways["kept"]),
             "heldout/opened": float(ways["opened"]),
+            "heldout/mesh_pixels": float(mesh_error(ema, batch, 1)) * self.size / 2,
             "heldout/point_pixels": float(point_error(found, batch.landmarks.to(device), known))
             * self.size
             / 2,
@@ -310,82 +356,6 @@ def _row(*, frames: np.ndarray, references: np.ndarray, **others: Any) -> VideoB
     return VideoBatch(
         **{n: torch.from_numpy(np.array(part)[None]) for n, part in {**arrays, **others}.items()}
     )
-
-
-def random_turn(rng: np.random.Generator) -> np.ndarray:
-    """A slight turn, shift and other proportions, [2, 3], on coordinates in -1..1: no detector is exact, and
-    people (drawn ones above all) have longer and wider faces than the renderer's.
-    """
-    angle, lean = rng.normal(0, 0.07), rng.normal(0, 0.05)
-    size = 1 + rng.normal(0, 0.05)
-    wide, high = np.exp(rng.normal(0, 0.08, 2)) * size
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    turn = turn @ np.array([[wide, lean], [0, high]])
-    return np.concatenate([turn, rng.normal(0, 0.04, (2, 1))], 1)
-
-
-def turn_points(points: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Points [..., 2] in fractions of the picture to -1..1, turned."""
-    return ((points * 2 - 1) @ turn[:, :2].T + turn[:, 2]).astype(np.float32)
-
-
-def turn_picture(
-    picture: np.ndarray, turn: np.ndarray, side: int, between: int = cv2.INTER_CUBIC
-) -> np.ndarray:
-    """uint8 [H, H, ...] turned, as [side, side, ...], read `between` pixels; at the border it goes on."""
-    if len(picture) != side:
-        rule = cv2.INTER_NEAREST if between == cv2.INTER_NEAREST else cv2.INTER_AREA
-        picture = cv2.resize(picture, (side, side), interpolation=rule)
-    if np.array_equal(turn, np.eye(2, 3)):
-        return picture
-    # From -1..1 to pixels and back: pixel p lies at (2p + 1) / side - 1.
-    half, middle = side / 2, (side - 1) / 2
-    linear = turn[:, :2]
-    shift = half * turn[:, 2] + middle - linear @ np.full(2, middle)
-    matrix = np.concatenate([linear, shift[:, None]], 1)
-    return cv2.warpAffine(
-        picture, matrix, (side, side), flags=between, borderMode=cv2.BORDER_REPLICATE
-    )
-
-
-def repaint(
-    pictures: Sequence[Tensor], scales: Sequence[int], generator: torch.Generator
-) -> list[Tensor]:
-    """Other colours, light, contrast and sharpness for pictures [B, 3, H, H], for all of a row the same: more
-    looks than the renderer has, so that the animator learns to move whatever it is given. scales: how large
-    each is drawn.
-    """
-    count, device = len(pictures[0]), pictures[0].device
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=device)
-
-    gain, bias = 0.7 + 0.5 * draw(count, 3, 1, 1), 0.4 * draw(count, 3, 1, 1) - 0.2
-    plain = draw(count, 1, 1, 1) < 0.4
-    gain, bias = torch.where(plain, 1.0, gain), torch.where(plain, 0.0, bias)
-    order = torch.randperm(3, generator=generator, device=device)
-    if draw(1).item() < 0.8:
-        order = torch.arange(3, device=device)
-    grey = (draw(count) < 0.12).nonzero()[:, 0]
-    share = draw(count, 1, 1, 1)
-    soft = (draw(count) < 0.3).nonzero()[:, 0]
-    # Light from one side, and film that darkens or brightens what lies in the middle.
-    slope = torch.where(draw(count, 1, 1, 1) < 0.5, 0.0, draw(count, 2, 1, 1) - 0.5)
-    bent = torch.where(draw(count, 1, 1, 1) < 0.5, 0.0, 0.8 * draw(count, 1, 1, 1) - 0.4)
-
-    def change(x: Tensor, scale: int) -> Tensor:
-        x = torch.addcmul(bias, x[:, order], gain).clamp_(-1, 1)
-        line = (torch.arange(x.shape[-1], device=device) * 2 + 1) / x.shape[-1] - 1
-        light = 1 + slope[:, :1] * line + slope[:, 1:] * line[:, None]
-        x = torch.addcmul(bent, x * x, -bent).add_((x + 1) * light - 1).clamp_(-1, 1)
-        x[grey] = x[grey].mean(1, keepdim=True)
-        if len(soft):
-            small = F.avg_pool2d(x[soft], 2 * scale)
-            small = F.interpolate(small, scale_factor=2 * scale, mode="bilinear")
-            x[soft] = torch.lerp(x[soft], small, share[soft])
-        return x
-
-    return [change(picture, scale) for picture, scale in zip(pictures, scales, strict=True)]
 
 
 def uncertain(truth: Tensor, seen: Tensor, generator: torch.Generator) -> Tensor:
@@ -456,8 +426,7 @@ def point_losses(layers: Layers, tracked: Tensor, in_view: Tensor) -> dict[str, 
     inside = (tracked.abs().amax(3) < 1).all(1) & in_view[:, 0]
     both, hidden = (inside & in_view[:, 1]).float(), (inside & ~in_view[:, 1]).float()
     weight = both + HIDDEN * hidden
-    corner = places.new_tensor([DETAIL_X, DETAIL_Y])
-    near = ((places + 1) / 2 - corner) / DETAIL_SIDE * 2 - 1
+    near = to_detail(places)
     close = (near.abs().amax(2) < 0.9).float()
 
     def at(x: Tensor, where: Tensor) -> Tensor:
@@ -503,6 +472,28 @@ def kind_loss(layers: Layers, kinds: Tensor, weight: Tensor) -> Tensor:
     right = (shown * frame).sum(1, keepdim=True)
     # What is surely wrong costs no more than 7, and still learns.
     return -((right * (1 - UNSURE) + UNSURE).log() * weight).sum() / weight.sum()
+
+
+def mesh_error(model: MotionCodec, batch: VideoBatch, turn: int) -> Tensor:
+    """How far from their places points are moved, in halves of the picture: every face of a person to the
+    motion of the one `turn` places on, and the mesh that was found to the frame's.
+    """
+    device = next(model.parameters()).device
+    meshes = batch.faces_mesh.to(device)
+    latents = model.encode_motion(batch.faces_motion.to(device)).transpose(1, 2)
+    rendered, has_mesh = batch.rendered.to(device).float(), batch.has_mesh.to(device)
+    start = torch.cat([meshes.roll(turn, 1), batch.mesh.to(device)[:, None]], 1)
+    pose = torch.cat([latents.roll(turn, 1), latents[:, 1:2]], 1)[..., len(UNITS) :]
+    # Found points are moved as the true ones are: where the net sees a rim is its own matter.
+    found = batch.mesh.to(device) + meshes[:, 0] - meshes[:, 1]
+    wanted = torch.cat([meshes, found[:, None]], 1)
+    latents = torch.cat([latents, latents[:, :1]], 1)
+    counts = torch.ones_like(wanted[..., 0, 0]) * rendered[:, None]
+    counts[:, -1] *= has_mesh
+    parts = (start.flatten(0, 1), latents.flatten(0, 1), pose.flatten(0, 1))
+    moved = model.animator.mesh_motion(*parts).view_as(wanted)
+    missed = (moved - wanted).abs().mean((2, 3))
+    return (missed * counts).sum() / counts.sum().clamp_min(1)
 
 
 def point_error(found: Tensor, places: Tensor, known: Tensor) -> Tensor:

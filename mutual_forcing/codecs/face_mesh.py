@@ -1,0 +1,267 @@
+"""What 468 points of a face tell the decoder: where pixels come from, and where mouth and eyes are open.
+
+The points are found in the reference picture (landmarks.py); a small network that never sees a pixel says
+where a latent moves them. On a photograph, which looks like no rendering, they say better than the picture
+where the lips meet. Between points the way is a mean of theirs; those of an upper lip or lid do not count
+below the line on which it meets the lower one, nor the reverse.
+
+Coordinates run from -1 to 1 across the picture, x to the right, y down; those of `Geometry` across the
+detail's square (warping.py). Shape letters: B batch, C latent channels, H cells a side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..faces import EYES_AT, MOUTH_BELOW_EYES, SIDE_IN_UNITS
+from ..landmarks import find_landmarks
+from ..motion import POSE
+from ..pixels import to_pixels
+from .warping import DETAIL_SIDE, axis, enlarge, sample, to_detail
+
+POINTS = 468
+"""Points of MediaPipe's face mesh, the irises left out."""
+MOUTH = (
+    (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308),
+    (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308),
+)
+"""The inner rim of the upper and of the lower lip, from the picture's left to its right."""
+EYES = (
+    (
+        (33, 246, 161, 160, 159, 158, 157, 173, 133),
+        (33, 7, 163, 144, 145, 153, 154, 155, 133),
+    ),
+    (
+        (362, 398, 384, 385, 386, 387, 388, 466, 263),
+        (362, 382, 381, 380, 374, 373, 390, 249, 263),
+    ),
+)
+"""The rims of the upper and the lower lid, of the eye on the picture's left and of the other."""
+UPPER_LIP = (
+    *(185, 40, 39, 37, 0, 267, 269, 270, 409),
+    *(184, 74, 73, 72, 11, 302, 303, 304, 408),
+    *(183, 42, 41, 38, 12, 268, 271, 272, 407),
+)
+"""The rest of it without the corners, row by row from the outer rim."""
+LOWER_LIP = (
+    *(146, 91, 181, 84, 17, 314, 405, 321, 375),
+    *(77, 90, 180, 85, 16, 315, 404, 320, 307),
+    *(96, 89, 179, 86, 15, 316, 403, 319, 325),
+)
+CREASES = (247, 30, 29, 27, 28, 56, 190), (467, 260, 259, 257, 258, 286, 414)
+"""Right above the rims of the upper lids, from outside to inside."""
+ABOVE = (*(167, 165, 92, 164, 393, 391, 322), *CREASES[0], *CREASES[1])
+"""Skin right above the lips and the eyes."""
+BELOW = (
+    *(18, 83, 182, 106, 43, 313, 406, 335, 273),
+    *(25, 110, 24, 23, 22, 26, 112, 255, 339, 254, 253, 252, 256, 341),
+    *(228, 229, 230, 231, 232, 448, 449, 450, 451, 452),
+)
+"""Skin right below the lips and the eyes."""
+NOSE_TIP, NOSE_ROOT = 1, 168
+UPPER, LOWER = (
+    (*lip, *MOUTH[i][1:-1], *EYES[0][i][1:-1], *EYES[1][i][1:-1], *skin)
+    for i, (lip, skin) in enumerate(((UPPER_LIP, ABOVE), (LOWER_LIP, BELOW)))
+)
+"""What lies above the line on which lips or lids meet, and what lies below it."""
+LID_RIMS = (246, 161, 160, 159, 158, 157, 173), (466, 388, 387, 386, 385, 384, 398)
+"""The rims of the upper lids in the order of CREASES."""
+BETWEEN, EDGE = (0.25, 0.5, 0.75, 1.0), 0.025
+"""Where between creases and the edges of upper lids more points are made up, since a lid unfolds there; and
+how wide its edge is, in halves of the detail's square: it has the lashes and keeps its width.
+"""
+ORDER = (*(p for p in range(POINTS) if p not in (*UPPER, *LOWER)), *LOWER, *UPPER)
+LOOKS, WIDTH = 40, 256
+SHAPE_SCALE, WAY_SCALE = 10.0, 0.1
+"""Of points around the usual ones, and of where they go, in halves of the picture: about 1 in these."""
+LID_OVER = 0.02
+"""How far an upper lid may lie over the lower one, so that no white is left between them."""
+HALF_MOUTH = 0.3
+"""About half of a mouth's width, in halves of the detail's square."""
+LIPS_OVER = 0.024
+"""How far outside its points' rims a mouth's inside may be seen: the net that finds them errs by a cell."""
+REACH = 0.045
+"""How far a point's way counts, in halves of the detail's square."""
+SHARP = 0.006
+"""How softly one side goes over into the other: less than half a cell."""
+FEW = 0.1
+"""Of points around a cell where their ways count half."""
+NEAR = 0.1
+"""Distances to a rim beyond which they are all alike, in halves of the detail's square."""
+ABOUT = 12
+"""Channels of Geometry.about."""
+
+
+def face_points(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the points of the faces are in squares [B, 3, H, H] within -1..1, cut as faces.crop_of does: [B,
+    468, 2] in -1..1, and 1 for those squares in which they are found (the others' are 0), [B].
+    """
+    size = pictures.shape[-1]
+    apart = size / (2 * SIDE_IN_UNITS)
+    eyes = (size / 2 - apart, EYES_AT * size), (size / 2 + apart, EYES_AT * size)
+    mouth = size / 2, EYES_AT * size + MOUTH_BELOW_EYES * 2 * apart
+    mesh = torch.zeros(len(pictures), POINTS, 2)
+    has_mesh = torch.zeros(len(pictures))
+    for row, square in enumerate(to_pixels(pictures).permute(0, 2, 3, 1).cpu().numpy()):
+        found = find_landmarks(square, eyes, mouth)
+        if found is not None:
+            mesh[row] = torch.from_numpy(found.points[:POINTS] * (2 / size) - 1)
+            has_mesh[row] = 1
+    return mesh.to(pictures.device), has_mesh.to(pictures.device)
+
+
+class MeshMotion(nn.Module):
+    """Where a latent moves the points of a face."""
+
+    usual: Tensor
+
+    def __init__(self, latent_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("usual", torch.zeros(POINTS, 2))
+        self.look = nn.Linear(2 * POINTS, LOOKS)
+        self.enter = nn.Linear(LOOKS + latent_channels + len(POSE), WIDTH)
+        self.hidden = nn.Linear(WIDTH, WIDTH)
+        self.out = nn.Linear(WIDTH, 2 * POINTS)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, mesh: Tensor, latents: Tensor, pose: Tensor) -> Tensor:
+        """Where points are then, [B, 468, 2], that are at mesh [B, 468, 2] in a picture of this pose [B, 8].
+
+        latents [B, C], standardised as the pose is, which is their end (motion.MOTION).
+        """
+        shape = self.look((SHAPE_SCALE * (mesh - self.usual)).flatten(1))
+        turned = latents[:, -len(POSE) :] - pose
+        hidden = F.silu(self.enter(torch.cat([shape, latents, turned], 1)))
+        hidden = hidden + F.silu(self.hidden(hidden))
+        return mesh + WAY_SCALE * self.out(hidden).unflatten(1, (POINTS, 2)).float()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the points say of the detail's square.
+
+    flow [B, 2, H, H]: how far away in the reference, in halves of the picture; sure [B, 1, H, H]: 0..1, how
+    near points are; about [B, 12, H, H]: of the mouth and of the eyes how far below the upper and above the
+    lower rim, how far from the middle to a corner, and whether inside; what of mouth and eyes the flow
+    fetches from inside; which side of the line between upper and lower counts; how sure; mouth [B, 2, H,
+    H]: 0..1, where its inside is, and where it may be seen: a little further. All 0 where there are no
+    points, but for the last, which is 1.
+    """
+
+    flow: Tensor
+    sure: Tensor
+    about: Tensor
+    mouth: Tensor
+
+
+def geometry(mesh: Tensor, moved: Tensor, known: Tensor, size: int) -> Geometry:
+    """Of points that are at mesh [B, 468, 2] in the reference and at moved in the frame, where they are known
+    (0 or 1, [B]); size: cells a side.
+    """
+    mesh, moved = to_detail(mesh.float()), _meeting(to_detail(moved.float()))
+    line = axis(size, mesh.device)
+    upper, lower = _ways(mesh, moved, size)
+    openings = _openings(moved, line)
+    of_mouth = torch.sigmoid((line - moved[:, NOSE_TIP, 1:]) / 0.05)[:, None, :, None]
+    side = [
+        torch.sigmoid((above - below - over) / SHARP)
+        for (above, below, _, _), over in zip(openings, (0.0, LID_OVER), strict=True)
+    ]
+    below_line = torch.lerp(side[1], side[0], of_mouth)
+    ways = torch.lerp(upper, lower, below_line)
+    near = ways[:, 2:]
+    flow = ways[:, :2] / (near + 1e-4)
+    known = known.to(flow)[:, None, None, None]
+    sure = known * near / (near + FEW)
+    # What of mouth and eyes the reference shows where the flow comes from.
+    shown = torch.cat([inside for *_, inside in _openings(mesh, line)], 1)
+    places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) + flow.movedim(1, 3)
+    about = [
+        part.expand(-1, 1, size, size)
+        for above, below, across, inside in openings
+        for part in ((above / NEAR).clamp(-1, 1), (below / NEAR).clamp(-1, 1), across, inside)
+    ]
+    about = known * torch.cat([*about, sample(shown, places), below_line, sure], 1)
+    above, below, across, _ = openings[0]
+    within = torch.minimum(torch.minimum(above, below), HALF_MOUTH * (1 - across.abs()))
+    seen = torch.sigmoid((within + LIPS_OVER) / SHARP)
+    mouth = torch.cat([about[:, 3:4], 1 - known * (1 - seen)], 1)
+    return Geometry(known * flow * DETAIL_SIDE, sure, about, mouth)
+
+
+def _meeting(points: Tensor) -> Tensor:
+    """Points [B, 468, 2] whose rims do not pass each other: lips meet half-way, lids on the lower one."""
+    points = points.clone()
+    for (upper, lower), share, over in zip(
+        (MOUTH, *EYES), (0.5, 1.0, 1.0), (0.0, LID_OVER, LID_OVER), strict=True
+    ):
+        upper, lower = list(upper[1:-1]), list(lower[1:-1])
+        passed = (points[:, upper, 1] - points[:, lower, 1] - over).clamp_min(0)
+        points[:, upper, 1] -= share * passed
+        points[:, lower, 1] += (1 - share) * passed
+    return points
+
+
+def _with_lids(points: Tensor) -> Tensor:
+    """Points [B, 468, 2] in ORDER, and more of the upper lids' between their creases and rims at the end."""
+    creases, rims = (points[:, [*eyes[0], *eyes[1]]] for eyes in (CREASES, LID_RIMS))
+    high = (creases - rims).norm(dim=2, keepdim=True).clamp_min(1e-3)
+    edges = torch.lerp(rims, creases, (EDGE / high).clamp_max(0.5))
+    order = torch.tensor(ORDER, device=points.device)
+    return torch.cat([points[:, order], *(torch.lerp(creases, edges, t) for t in BETWEEN)], 1)
+
+
+def _ways(mesh: Tensor, moved: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The points' ways back, added up around every cell, and how many points are there, [B, 3, H, H]: without
+    lower lips and lids, and without upper ones.
+    """
+    mesh, moved = (_with_lids(points) for points in (mesh, moved))
+    # The ways are smooth but for the lines between lips and lids, which are drawn later: half as fine.
+    line = axis(size // 2, mesh.device)
+    across, down = (torch.exp(-0.5 * ((line - moved[..., i : i + 1]) / REACH) ** 2) for i in (0, 1))
+    ways = torch.cat([mesh - moved, torch.ones_like(mesh[..., :1])], 2)
+    weighted = (ways[..., None] * down[:, :, None]).flatten(2)
+    sides = POINTS - len(UPPER) - len(LOWER), len(LOWER), ways.shape[1] - POINTS + len(UPPER)
+    rest, lower, upper = (
+        torch.bmm(w.transpose(1, 2), a).float().unflatten(1, (3, -1))
+        for w, a in zip(weighted.split(sides, 1), across.split(sides, 1), strict=True)
+    )
+    return enlarge(rest + upper, 2), enlarge(rest + lower, 2)
+
+
+def _openings(points: Tensor, line: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Of the mouth, and of the eye on a cell's side of the nose: how far every cell lies below the upper rim
+    and above the lower one, how far it is across (-1.5..1.5, 1 the corner) and how much it is inside, each
+    [B, 1, H or 1, H].
+    """
+    mouth, left, right = ([_rim(points, rim, line) for rim in part] for part in (MOUTH, *EYES))
+    on_left = line < points[:, NOSE_ROOT, :1]
+    corners = [points[:, [part[0][0], part[0][-1]], 0] for part in (MOUTH, *EYES)]
+    eyes = [torch.where(on_left, a, b) for a, b in zip(left, right, strict=True)]
+    ends = [corners[0][:, i, None].expand_as(eyes[0]) for i in (0, 1)]
+    eye_ends = [
+        torch.where(on_left, corners[1][:, i, None], corners[2][:, i, None]) for i in (0, 1)
+    ]
+    found = []
+    for (upper, lower), (start, end) in ((mouth, ends), (eyes, eye_ends)):
+        above = line[:, None] - upper[:, None]
+        below = lower[:, None] - line[:, None]
+        half = ((end - start) / 2).clamp_min(1e-3)
+        across = ((line - (start + end) / 2) / half).clamp(-1.5, 1.5)[:, None]
+        inside = (torch.minimum(above, below) * (len(line) / 2)).clamp(0, 1)
+        inside = inside * ((1 - across.abs()) * 8).clamp(0, 1)
+        found.append((above[:, None], below[:, None], across[:, None], inside[:, None]))
+    return found
+
+
+def _rim(points: Tensor, rim: tuple[int, ...], line: Tensor) -> Tensor:
+    """How far down a rim lies in every column, [B, H]: straight from point to point, level beyond."""
+    x, y = points[:, list(rim)].unbind(2)
+    wide = x.diff(dim=1).clamp_min(1e-3)
+    passed = (line - x[:, :-1, None]).clamp_min(0).minimum(wide[..., None])
+    return y[:, :1] + (passed * (y.diff(dim=1) / wide)[..., None]).sum(1)
