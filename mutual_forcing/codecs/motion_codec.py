@@ -265,8 +265,9 @@ class Detail(nn.Module):
         missed = (seen.flow - rough) * seen.sure
         rough = rough + window * missed
         about = torch.cat([seen.about, missed / FLOW_SCALE], 1)
-        about = about.to(hidden.dtype, memory_format=torch.channels_last)
-        hidden = F.pixel_shuffle(hidden, 4) + self.about(about)
+        about = about.to(hidden.dtype).flatten(2)
+        hidden = F.pixel_shuffle(hidden, 4)
+        hidden = hidden + _mixed(self.about, about).view_as(hidden)
         hidden = hidden + warp(reference.detail, rough / DETAIL_SIDE)
         for block in self.blocks:
             hidden = block(hidden, code)
@@ -281,12 +282,10 @@ class Detail(nn.Module):
         pixels = self.to_pixels(hidden).contiguous().unflatten(1, (-1, FINE**2))
         color, light, logits = pixels.split((3, 1, 1 + len(KINDS)), 1)
         # Where lips and lids are says what a pixel is, however the picture looks.
-        logits = logits + self.about_pixels(about).unflatten(1, (-1, FINE**2))
-        shows, names = logits.split((1, len(KINDS)), 1)
+        logits = logits + _mixed(self.about_pixels, about).view_as(logits)
         # A dark beard is no open mouth.
-        rest, within = names.split((len(KINDS) - len(INSIDE), len(INSIDE)), 1)
-        within = within + mouth.clamp_min(NOWHERE).log()[:, :, None].to(within.dtype)
-        names = torch.cat([rest, within], 1)
+        logits[:, -len(INSIDE) :] += mouth.clamp_min(NOWHERE).log()[:, :, None].to(logits.dtype)
+        shows, names = logits.split((1, len(KINDS)), 1)
         top = names.amax(1, keepdim=True)
         share = (names - top).exp()
         mask = torch.sigmoid(shows - top - share.sum(1, keepdim=True).log())
@@ -305,6 +304,12 @@ class Detail(nn.Module):
         shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
         named = None if decided else F.pixel_shuffle(kinds.flatten(1, 2), FINE)
         return flow, shown[:, :3], shown[:, 3:], named
+
+
+def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1 x 1 convolution of [B, W, N], channel by channel contiguous: added to what is, it takes a third."""
+    mixed = layer.weight.flatten(1).to(x.dtype) @ x
+    return mixed if layer.bias is None else mixed + layer.bias[:, None].to(x.dtype)
 
 
 class Animator(nn.Module):
