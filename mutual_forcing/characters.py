@@ -51,11 +51,7 @@ class Characters:
         digest = hashlib.blake2b(image.data, digest_size=16).digest()
         look = (image.shape, request.crop, request.framing, request.size)
         key = (digest, look, device)
-        for kept, character in self._kept:
-            if kept == key:
-                self._keep(key, character)
-                return character
-        character = make()
+        character = next((kept for own, kept in self._kept if own == key), None) or make()
         self._keep(key, character)
         return character
 

@@ -72,9 +72,8 @@ def find_landmarks(
     square = _Square((middle + mouth) / 2, _START * unit, angle)
     points, scores = np.zeros((0, 2)), []
     for _ in range(_PASSES):
-        seen, score = landmarks_of_squares(square.cut(picture))
-        points = square.out(seen[0].double().numpy())
-        scores.append(float(score))
+        points, score = square.look(picture)
+        scores.append(score)
         square = _Square.around(points)
     score = min(scores[-2:])  # where there is no face, one look may be mistaken
     return Landmarks(points.astype(np.float32), score) if score >= _FOUND else None
@@ -85,10 +84,8 @@ def follow_landmarks(picture: np.ndarray, before: Landmarks) -> Landmarks | None
 
     None if no face is seen there.
     """
-    square = _Square.around(before.points)
-    seen, score = landmarks_of_squares(square.cut(picture))
-    points = square.out(seen[0].double().numpy()).astype(np.float32)
-    return Landmarks(points, float(score)) if score >= _FOUND else None
+    points, score = _Square.around(before.points).look(picture)
+    return Landmarks(points.astype(np.float32), score) if score >= _FOUND else None
 
 
 @dataclass(frozen=True)
@@ -110,6 +107,11 @@ class _Square:
         level = points @ _turn(angle)
         low, high = level.min(0), level.max(0)
         return _Square(_turn(angle) @ (low + high) / 2, _AROUND * float((high - low).max()), angle)
+
+    def look(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return what the network sees there: points [478, 2] in pixels of the picture, and the score."""
+        points, score = landmarks_of_squares(self.cut(picture))
+        return self.out(points[0].double().numpy()), float(score)
 
     def out(self, points: np.ndarray) -> np.ndarray:
         """Return points [N, 2] in pixels of the network's square in pixels of the picture."""
@@ -153,9 +155,8 @@ def landmarks_of_squares(squares: Tensor) -> tuple[Tensor, Tensor]:
     squares: RGB [B, 3, 256, 256] of 0..1 on any device, the face upright and two thirds of the square high.
     Points come even where no face is seen: mind the score.
     """
-    with torch.autocast(
-        squares.device.type, enabled=False
-    ):  # in bf16 points are up to 2 pixels off
+    # In bf16 points are up to 2 pixels off.
+    with torch.autocast(squares.device.type, enabled=False):
         return _network(squares, _weights(squares.device))
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from mutual_forcing.canvas import cut_square
+from mutual_forcing.faces import place
+from mutual_forcing.media import read_image
+from mutual_forcing.pixels import to_signal
 
 CHARACTERS = Path(__file__).parents[1] / "examples" / "characters"
 WALL = (118, 132, 150)
@@ -20,6 +26,13 @@ def scene(width: int, height: int, *people: tuple[str, int, int, int]) -> np.nda
                 character.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (left, top)
             )
     return np.asarray(image)
+
+
+def square(name: str) -> torch.Tensor:
+    """The square around a character's face, [3, 512, 512] within -1..1."""
+    picture = read_image(str(next(CHARACTERS.glob(f"*{name}.png"))))
+    pixels = cut_square(picture, place(picture).crop, 512)
+    return to_signal(torch.from_numpy(pixels)).permute(2, 0, 1)
 
 
 def landscape() -> np.ndarray:

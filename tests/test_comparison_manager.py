@@ -191,35 +191,34 @@ def test_stop_is_obeyed_before_there_is_a_stream(generator, request_):
     assert variant.state == "stopped" and variant.made < 6
 
 
-def test_measuring_ends_with_who_waits_for_it(generator, request_, monkeypatch):
-    """A minute of film takes ten seconds to measure; whoever has left waits for none of them."""
+def interrupted(generator, request_, monkeypatch, name: str):
+    """A comparison whose manager's method `name` is called while the first variant's words are heard: the
+    manager, the run at its end and the lengths of sound that were heard.
+    """
     comparisons = ComparisonManager(SessionManager(generator))
     stretches = []
 
-    def leave_while_words_are_heard(audio: np.ndarray) -> str:
+    def hear(audio: np.ndarray) -> str:
         stretches.append(len(audio))
-        comparisons.forget("visitor")
+        getattr(comparisons, name)("visitor")
         return ""
 
     monkeypatch.setattr(comparison_metrics, "_STRETCH_SECONDS", (0.4, 0.6))
-    monkeypatch.setattr("mutual_forcing.metrics.words.transcribe", leave_while_words_are_heard)
+    monkeypatch.setattr("mutual_forcing.metrics.words.transcribe", hear)
     run = list(comparisons.run("visitor", request_, [1, 2]))[-1]
     assert [variant.state for variant in run.variants] == ["stopped", "waiting"]
+    return comparisons, run, stretches
+
+
+def test_measuring_ends_with_who_waits_for_it(generator, request_, monkeypatch):
+    """A minute of film takes ten seconds to measure; whoever has left waits for none of them."""
+    _, run, stretches = interrupted(generator, request_, monkeypatch, "forget")
     assert len(stretches) == 1 and max(stretches) <= 0.6 * SAMPLE_RATE
     assert not run.folder.exists(), "nothing is left behind"
 
 
 def test_stop_during_measuring_leaves_nothing_of_the_variant(generator, request_, monkeypatch):
-    comparisons = ComparisonManager(SessionManager(generator))
-
-    def stop(audio: np.ndarray) -> str:
-        comparisons.stop("visitor")
-        return ""
-
-    monkeypatch.setattr(comparison_metrics, "_STRETCH_SECONDS", (0.4, 0.6))
-    monkeypatch.setattr("mutual_forcing.metrics.words.transcribe", stop)
-    run = list(comparisons.run("visitor", request_, [1, 2]))[-1]
-    assert [variant.state for variant in run.variants] == ["stopped", "waiting"]
+    comparisons, run, _ = interrupted(generator, request_, monkeypatch, "stop")
     assert not list(run.folder.iterdir())
     assert comparisons.sessions.session_of("visitor/compare") is None
 

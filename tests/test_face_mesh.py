@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
+import portraits
 import pytest
 import torch
 from torch import Tensor
 
-from mutual_forcing.canvas import cut_square
 from mutual_forcing.codecs.face_mesh import (
     ABOUT,
     EYES,
@@ -29,14 +28,11 @@ from mutual_forcing.codecs.face_mesh import (
 from mutual_forcing.codecs.motion_codec import MotionCodec
 from mutual_forcing.codecs.warping import DETAIL_SIDE, to_detail
 from mutual_forcing.config import MotionCodecConfig
-from mutual_forcing.faces import place
-from mutual_forcing.media import read_image
 from mutual_forcing.motion import MOTION, POSE
 from mutual_forcing.pixels import to_signal
 from training.data.face_mesh import matches, mesh_of
 from training.data.portraits import Portraits, is_drawn
 
-CHARACTERS = Path(__file__).parents[1] / "examples" / "characters"
 SIZE = 128
 ALL = torch.ones(1)
 
@@ -44,9 +40,7 @@ ALL = torch.ones(1)
 @functools.cache
 def face() -> Tensor:
     """The points of a bundled character, [1, 468, 2]."""
-    picture = read_image(str(CHARACTERS / "01-blond-bob.png"))
-    square = cut_square(picture, place(picture).crop, 512)
-    mesh, has_mesh = face_points(to_signal(torch.from_numpy(square)).permute(2, 0, 1)[None])
+    mesh, has_mesh = face_points(portraits.square("blond-bob")[None])
     assert has_mesh[0] == 1
     return mesh
 
@@ -228,9 +222,7 @@ def test_the_decoder_follows_the_points_where_there_are_any() -> None:
 
 
 def test_a_row_has_the_same_points_alone_and_beside_a_picture_without_a_face() -> None:
-    picture = read_image(str(CHARACTERS / "04-grandfather.png"))
-    square = cut_square(picture, place(picture).crop, 512)
-    picture = to_signal(torch.from_numpy(square)).permute(2, 0, 1)
+    picture = portraits.square("grandfather")
     both, found = face_points(torch.stack([torch.zeros_like(picture), picture]))
     assert found.tolist() == [0, 1] and both[0].abs().max() == 0
     assert torch.equal(both[1], face_points(picture[None])[0][0])
@@ -238,12 +230,12 @@ def test_a_row_has_the_same_points_alone_and_beside_a_picture_without_a_face() -
 
 def test_the_renderer_s_mesh_is_the_one_that_is_found(portraits_folder) -> None:
     """Which of the head's points are the mesh's was found once (training/data/face_mesh.json)."""
-    portraits, away = Portraits(portraits_folder), []
+    people, away = Portraits(portraits_folder), []
     assert matches().shape == (POINTS,)
-    for number in (n for n in portraits.numbers if not is_drawn(n)):
-        truth = portraits.truth(number)
+    for number in (n for n in people.numbers if not is_drawn(n)):
+        truth = people.truth(number)
         for index in range(0, 16, 3):
-            picture = torch.from_numpy(portraits.picture(number, index)).permute(2, 0, 1)
+            picture = torch.from_numpy(people.picture(number, index)).permute(2, 0, 1)
             mesh, has_mesh = face_points(to_signal(picture[None]))
             if has_mesh[0]:
                 true = mesh_of(truth.tracked[index]) * 2 - 1

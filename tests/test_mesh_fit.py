@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+import portraits
 import torch
-from torch import Tensor
 
 from mutual_forcing import StreamingGenerator
-from mutual_forcing.canvas import cut_square
 from mutual_forcing.codecs.mesh_fit import film_points, fit_latents
-from mutual_forcing.faces import place
-from mutual_forcing.media import read_image
 from mutual_forcing.motion import MOTION, UNITS
-from mutual_forcing.pixels import to_signal
 
-CHARACTERS = Path(__file__).parents[1] / "examples" / "characters"
 FRAMES = 32
 
 
@@ -37,16 +30,9 @@ def apart(read: np.ndarray, true: np.ndarray, name: str) -> tuple[float, float]:
     return float(np.corrcoef(a, b)[0, 1]), float(a.std() / b.std())
 
 
-def character(name: str) -> Tensor:
-    """A bundled character's square, [1, 3, 512, 512] within -1..1."""
-    picture = read_image(str(CHARACTERS / name))
-    square = cut_square(picture, place(picture).crop, 512)
-    return to_signal(torch.from_numpy(square)).permute(2, 0, 1)[None]
-
-
 def test_a_fit_undoes_what_moved_the_points(served_generator: StreamingGenerator) -> None:
     codec = served_generator.system.video_codec
-    reference, true = codec.encode_reference(character("01-blond-bob.png")), spoken()
+    reference, true = codec.encode_reference(portraits.square("blond-bob")[None]), spoken()
     latents = codec.encode_motion(torch.from_numpy(true)[None])[0].T
     pose = -(codec.latent_mean / codec.latent_std)[len(UNITS) :]
     mesh = reference.mesh.expand(FRAMES, -1, -1)
@@ -67,7 +53,7 @@ def test_a_film_that_was_made_is_read_as_it_was_asked_for(
     """Pixels and all: decoded, found again, fitted."""
     codec, true = served_generator.system.video_codec, spoken()
     with torch.inference_mode():
-        reference = codec.encode_reference(character("04-grandfather.png"))
+        reference = codec.encode_reference(portraits.square("grandfather")[None])
         film = codec.decode(codec.encode_motion(torch.from_numpy(true)[None]), reference)
         read = codec.read_motion(codec.encode(film))[0].numpy()
     r, size = apart(read, true, "jawOpen")
@@ -81,7 +67,7 @@ def test_a_film_without_a_face_has_no_points() -> None:
 
 
 def test_a_frame_without_a_face_has_the_points_of_the_one_before() -> None:
-    square = character("01-blond-bob.png")[0]
+    square = portraits.square("blond-bob")
     points = film_points(torch.stack([square, torch.zeros_like(square), square], 1))
     assert points is not None and torch.equal(points[1], points[0])
     assert (points[2] - points[0]).abs().max() < 0.02

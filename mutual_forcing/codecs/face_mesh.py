@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..faces import EYES_AT, MOUTH_BELOW_EYES, SIDE_IN_UNITS
-from ..landmarks import find_landmarks
+from ..landmarks import Landmarks, find_landmarks
 from ..motion import POSE
 from ..pixels import to_pixels
-from .warping import DETAIL_SIDE, axis, enlarge, sample, to_detail
+from .warping import DETAIL_SIDE, axis, enlarge, to_detail, warp
 
 POINTS = 468
 """Points of MediaPipe's face mesh, the irises left out."""
@@ -109,9 +109,14 @@ def face_points(pictures: Tensor) -> tuple[Tensor, Tensor]:
     for row, square in enumerate(to_pixels(pictures).permute(0, 2, 3, 1).cpu().numpy()):
         found = find_landmarks(square, eyes, mouth)
         if found is not None:
-            mesh[row] = torch.from_numpy(found.points[:POINTS] * (2 / size) - 1)
+            mesh[row] = placed(found, size)
             has_mesh[row] = 1
     return mesh.to(pictures.device), has_mesh.to(pictures.device)
+
+
+def placed(found: Landmarks, size: int) -> Tensor:
+    """The points [468, 2] in -1..1 of a face that is found in a square of `size` pixels a side."""
+    return torch.from_numpy(found.points[:POINTS] * (2 / size) - 1)
 
 
 class MeshMotion(nn.Module):
@@ -180,17 +185,16 @@ def geometry(mesh: Tensor, moved: Tensor, known: Tensor, size: int) -> Geometry:
     sure = known * near / (near + FEW)
     # What of mouth and eyes the reference shows where the flow comes from.
     shown = torch.cat([inside for *_, inside in _openings(mesh, line)], 1)
-    places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) + flow.movedim(1, 3)
     about = [
         part.expand(-1, 1, size, size)
         for above, below, across, inside in openings
         for part in ((above / NEAR).clamp(-1, 1), (below / NEAR).clamp(-1, 1), across, inside)
     ]
-    about = known * torch.cat([*about, sample(shown, places), below_line, sure], 1)
-    above, below, across, _ = openings[0]
+    about = known * torch.cat([*about, warp(shown, flow), below_line, sure], 1)
+    above, below, across, inside = openings[0]
     within = torch.minimum(torch.minimum(above, below), HALF_MOUTH * (1 - across.abs()))
     seen = torch.sigmoid((within + LIPS_OVER) / SHARP)
-    mouth = torch.cat([about[:, 3:4], 1 - known * (1 - seen)], 1)
+    mouth = torch.cat([known * inside, 1 - known * (1 - seen)], 1)
     return Geometry(known * flow * DETAIL_SIDE, sure, about, mouth)
 
 

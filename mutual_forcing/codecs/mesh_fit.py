@@ -13,7 +13,7 @@ from torch import Tensor
 from ..landmarks import Landmarks, follow_landmarks
 from ..motion import POSE, UNITS
 from ..pixels import to_pixels
-from .face_mesh import LOWER, POINTS, UPPER, MeshMotion, face_points
+from .face_mesh import LOWER, POINTS, UPPER, MeshMotion, face_points, placed
 
 STEPS, RATE = 80, 0.1
 LIDS_AND_LIPS = 4.0
@@ -40,7 +40,7 @@ def film_points(frames: Tensor) -> Tensor | None:
     meshes = [first[0].cpu()]
     for picture in pixels[1:]:
         before = follow_landmarks(picture, before) or before
-        meshes.append(torch.from_numpy(before.points[:POINTS] * (2 / size) - 1))
+        meshes.append(placed(before, size))
     return torch.stack(meshes).to(frames.device)
 
 

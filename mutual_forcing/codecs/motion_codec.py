@@ -277,6 +277,21 @@ class Detail(nn.Module):
         inside, mouth = seen.mouth.split(1, 1)
         alone = window * (1 - seen.sure * (1 - inside))
         flow = rough + FLOW_SCALE * alone * self.to_flow(hidden)
+        return flow, *self._paint(hidden, about, flow, mouth, reference, decided)
+
+    def _paint(
+        self,
+        hidden: Tensor,
+        about: Tensor,
+        flow: Tensor,
+        mouth: Tensor,
+        reference: ReferenceFeatures,
+        decided: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What is painted, where the reference shows instead, and in training the paint's names (see Layers).
+
+        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2], mouth [B, 1, S/2, S/2].
+        """
         # The four pixels of a cell stay beside each other until there are only four numbers of each left; and
         # plane by plane: parts of channels that lie side by side take three times as long.
         pixels = self.to_pixels(hidden).contiguous().unflatten(1, (-1, FINE**2))
@@ -303,7 +318,7 @@ class Detail(nn.Module):
             mask = mask * (1 - covered * (1 - mask.pow(OPENED)))
         shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
         named = None if decided else F.pixel_shuffle(kinds.flatten(1, 2), FINE)
-        return flow, shown[:, :3], shown[:, 3:], named
+        return shown[:, :3], shown[:, 3:], named
 
 
 def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -425,7 +440,9 @@ class MotionCodec(nn.Module):
         return latents
 
     def observe(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """As `encode`, and where 64 points of the body are [B, T, 64, 2], x and y in -1..1."""
+        """What the encoder sees in every frame by itself, latents [B, C, T], and where 64 points of the body
+        are, [B, T, 64, 2], x and y in -1..1.
+        """
         latents, places = self.encoder(frames.transpose(1, 2).flatten(0, 1))
         latents, places = (part.unflatten(0, (len(frames), -1)) for part in (latents, places))
         return latents.transpose(1, 2), places

@@ -60,6 +60,7 @@ def cut_detail(x: Tensor, margin: int = 0) -> Tensor:
 
 
 def axis(size: int, device: torch.device) -> Tensor:
+    """Where the middles of `size` pixels lie in -1..1, [size]."""
     return (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
 
 

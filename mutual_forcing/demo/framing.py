@@ -110,8 +110,8 @@ def poster(
                 framing=cast("Framing", framing or WHOLE), size=int(size or SIZE),
             )  # fmt: skip
             generator = sessions.generator
-            # What a CPU has prepared when the words are typed delays no first picture; a GPU may not be
-            # lent for it (gpu.py), and takes no time.
+            # What a CPU has prepared when the words are typed delays no first picture. A GPU takes no time
+            # for it, and is at work for whoever has the model.
             on_cpu = generator.device.type == "cpu"
             canvas = generator.character(request).canvas if on_cpu else generator.canvas(request)
             still = _encoded(canvas.reference_frame)

@@ -48,6 +48,7 @@ def match(root: Path) -> np.ndarray:
     from tqdm import tqdm
 
     from mutual_forcing.codecs.face_mesh import face_points
+    from mutual_forcing.pixels import to_signal
 
     from .portraits import Portraits, is_drawn
 
@@ -59,8 +60,8 @@ def match(root: Path) -> np.ndarray:
         truth = portraits.truth(number)
         chosen = (truth.motion[:, jaw] > OPEN_MOUTH) & (truth.motion[:, lids] < OPEN_EYES)
         for face in np.flatnonzero(chosen):
-            picture = torch.from_numpy(portraits.picture(number, int(face))).permute(2, 0, 1)[None]
-            mesh, has_mesh = face_points(picture / 127.5 - 1)
+            picture = torch.from_numpy(portraits.picture(number, int(face))).permute(2, 0, 1)
+            mesh, has_mesh = face_points(to_signal(picture[None]))
             if has_mesh[0]:
                 points = truth.tracked[face] * 2 - 1
                 away = np.linalg.norm(mesh[0].numpy()[:, None] - points, axis=2)
