@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,10 +84,10 @@ def call(address: str, name: str, client: str, route: str = "call/work") -> http
     return httpx.post(f"{address}gradio_api/{route}", json=body, headers=headers, timeout=30)
 
 
-def join(address: str, page: Page, client: str, session: str) -> httpx.Response:
+def join(address: str, page: Page, client: str, session: str, more: dict | None = None):
     index = next(i for i, fn in page.fns.items() if fn.api_name == "work")
     body = {"data": ["joined"], "fn_index": str(index), "session_hash": session}
-    headers = {"X-Forwarded-For": client}
+    headers = {"X-Forwarded-For": client, **(more or {})}
     return httpx.post(f"{address}gradio_api/queue/join", json=body, headers=headers, timeout=30)
 
 
@@ -262,3 +263,45 @@ def test_the_page_shares_its_queue(random_generator, tmp_path):
             assert running.result(timeout=60) and second.result(timeout=60)
         finally:
             held.go.set()
+
+
+def messages_of(stream: httpx.Response) -> Iterator[dict]:
+    """The messages of a page, without what only keeps its stream alive."""
+    for line in stream.iter_lines():
+        if line.startswith("data: ") and (message := json.loads(line[6:]))["msg"] != "heartbeat":
+            yield message
+
+
+def test_a_page_hears_of_what_it_asks_just_when_all_else_is_done(server):
+    """Gradio's page takes its stream for open until it has read that Gradio closed it."""
+    address, go, _, page = server
+    go.set()
+    headers = {"x-gradio-user": "app"}
+    asked = join(address, page, "8.8.8.8", "tab", headers).json()["event_id"]
+    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=tab") as stream:
+        heard = messages_of(stream)
+        for pause in (0.0, 0.1, 0.5, 0.0):
+            completed = next(m for m in heard if m["msg"] == "process_completed")
+            assert completed["event_id"] == asked and completed["success"]
+            threading.Event().wait(pause)
+            asked = join(address, page, "8.8.8.8", "tab", headers).json()["event_id"]
+    # Who is no page is told of the end, or its program would never end.
+    assert join(address, page, "8.8.8.8", "program").is_success
+    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=program") as stream:
+        assert [m["msg"] for m in messages_of(stream)][-2:] == ["process_completed", "close_stream"]
+
+
+def test_a_page_that_goes_while_nothing_is_pending_ends_its_stream(server):
+    address, go, served, page = server
+    go.set()
+    headers = {"x-gradio-user": "app"}
+    assert join(address, page, "8.8.8.8", "tab", headers).is_success
+    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=tab") as stream:
+        assert next(m for m in messages_of(stream) if m["msg"] == "process_completed")
+    # It may come back, and hears the rest.
+    go.clear()
+    assert join(address, page, "8.8.8.8", "tab", headers).is_success
+    with httpx.stream("GET", f"{address}gradio_api/queue/data?session_hash=tab") as stream:
+        go.set()
+        assert next(m for m in messages_of(stream) if m["msg"] == "process_completed")
+    assert len(served) == 2

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from .addresses import address_of
+from .asgi import Answer, Replay, json_object, read_body
 from .components import MODEL_QUEUE
 from .leaving import Departure
 
@@ -150,10 +151,10 @@ class RateLimit:
         elif method == "GET" and (watched := _WATCH.fullmatch(path)):
             await self._watch(scope, receive, send, watched["event"])
         elif method == "POST" and _CANCEL.fullmatch(path):
-            body, answer = await _read(receive), _Answer(send)
-            await self.app(scope, _Replay(body, receive), answer)
+            body, answer = await read_body(receive), Answer(send)
+            await self.app(scope, Replay(body, receive), answer)
             if answer.accepted:
-                event_id = str(_json(body).get("event_id"))
+                event_id = str(json_object(body).get("event_id"))
                 self.requests.leave(lambda ticket: ticket.event_id == event_id)
         elif scope["type"] == "http" and _MCP.fullmatch(path):
             await self._relay(scope, receive, send)
@@ -161,10 +162,10 @@ class RateLimit:
             await self.app(scope, receive, send)
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send, name: str | None) -> None:
-        body = await _read(receive)
-        request = _json(body)
+        body = await read_body(receive)
+        request = json_object(body)
         if not self._wants_model(name, request):
-            await self.app(scope, _Replay(body, receive), send)
+            await self.app(scope, Replay(body, receive), send)
             return
         session_id = request.get("session_hash")
         session_id = session_id if isinstance(session_id, str) else ""
@@ -172,14 +173,14 @@ class RateLimit:
         ticket = self.requests.enter(session_id, _visitor(scope, session_id), caller)
         if ticket is None:
             scope, body = self._refused(scope, request, name)
-            await self.app(scope, _Replay(body, receive), send)
+            await self.app(scope, Replay(body, receive), send)
             return
-        answer = _Answer(send)
+        answer = Answer(send)
         scope = {**scope, "state": {**scope.get("state", {}), "ticket": ticket}}
         try:
-            await self.app(scope, _Replay(body, receive), answer)
+            await self.app(scope, Replay(body, receive), answer)
         finally:
-            ticket.event_id = str(_json(bytes(answer.body)).get("event_id", ""))
+            ticket.event_id = str(json_object(bytes(answer.body)).get("event_id", ""))
             ticket.session_id = session_id or ticket.event_id
             if ticket.event_id:
                 self._in_background(self._watch_over(ticket))
@@ -292,54 +293,6 @@ class RateLimit:
         headers = [h for h in scope["headers"] if h[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         return {**scope, "headers": headers}, body
-
-
-class _Replay:
-    """Gives a body that was read to the application, and then what else is received."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        if self._body is None:
-            return await self._receive()
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
-
-
-class _Answer:
-    """Passes a response on and keeps its body if its status is 200."""
-
-    def __init__(self, send: Send) -> None:
-        self.accepted, self.body = False, bytearray()
-        self._send = send
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.accepted = message["status"] == 200
-        elif self.accepted:
-            self.body += message.get("body", b"")
-        await self._send(message)
-
-
-async def _read(receive: Receive) -> bytes:
-    """Return the whole body; BodyLimit bounds it."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    """Return the body's JSON object; empty for anything else, which Gradio will refuse."""
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _visitor(scope: Scope, session_id: str) -> frozenset[str]:
