@@ -119,6 +119,19 @@ def test_no_event_of_the_page_fails_in_another_way_than_by_a_sentence(applicatio
     assert resident_bytes() - before < GROWTH
 
 
+def test_what_thirty_minutes_found(application, web):
+    """A file that is named in an event's data, and a caller without a session."""
+    fns = {fn.api_name: fn for fn in application.state.page.fns.values()}
+    foreign = {"path": "/etc/passwd", "meta": FILE}
+    for name, body in {
+        "choose": {"data": [None], "event_data": {"index": [1, 2], "value": foreign}},
+        "live_say": {"data": ["Hello."], "session_hash": None},
+        "say_on_page": {"data": ["Hello."], "session_hash": None},
+    }.items():
+        answer = post(web, "run/predict", {"fn_index": fns[name]._id, **body})
+        assert answer.status_code == 400 and not problem_of(answer), answer.text
+
+
 def test_no_queued_event_fails_in_another_way_than_by_a_sentence(application, web):
     """Its answer is a message of its session; what the queue does not take is refused at once."""
     chance, problems = random.Random(SEED + 1), []

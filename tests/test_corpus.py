@@ -113,6 +113,7 @@ def test_corpus_says_where_it_comes_from(corpus_folder: Path) -> None:
         assert bool(words & maker.heldout_words) == (row["split"] != "train")
 
 
+@pytest.mark.slow
 def test_most_of_a_corpus_needs_no_pictures(tmp_path: Path) -> None:
     """Sound, words and motion of all; pictures of what is held out. A share speaks Japanese."""
     options = CorpusOptions(0.001, 6, 64, heldout=0.5, clips_per_identity=1, japanese=0.4, filmed=0)

@@ -22,6 +22,7 @@ from mutual_forcing.codecs.face_mesh import (
     UPPER,
     Geometry,
     MeshMotion,
+    _meeting,
     face_points,
     geometry,
 )
@@ -162,6 +163,35 @@ def test_eyes_are_open_between_the_lids() -> None:
         assert inside[row, column] == 1 and shut[9, row, column] < 0.1
     # What the closed eye's place fetched from the reference is known to have been open.
     assert geometry(closed, face(), ALL, SIZE).about[0, 9].max() < 0.05
+
+
+def with_lids_down(share: float) -> Tensor:
+    """The points with the middles of the upper lids so far down to the lower ones; the ends stay."""
+    points = face().clone()
+    for upper, lower in EYES:
+        middle, below = list(upper[2:-2]), list(lower[2:-2])
+        points[:, middle, 1] = torch.lerp(points[:, middle, 1], points[:, below, 1], share)
+    return points
+
+
+def test_lids_close_from_corner_to_corner() -> None:
+    """In renderings the points beside the corners stay; a closed eye would be open there."""
+    shut = geometry(face(), with_lids_down(1.0), ALL, SIZE).about[0, 7]
+    assert shut.max() < 0.05
+    little = with_lids_down(0.3)
+    assert torch.equal(_meeting(to_detail(face()), to_detail(little)), to_detail(little))
+
+
+def test_a_closing_lid_fetches_its_own_edge_and_not_the_eye() -> None:
+    closed = with_lids_down(1.0)
+    found = geometry(face(), closed, ALL, SIZE)
+    for upper, lower in EYES:
+        middle = len(upper) // 2
+        row, column = cell(closed[0, lower[middle]])
+        way = float(found.flow[0, 1, row, column])
+        # What is shown there lies above the reference's eye, whose height is `high`.
+        high = float(face()[0, lower[middle], 1] - face()[0, upper[middle], 1])
+        assert way < -0.9 * high
 
 
 @pytest.mark.parametrize(("rims", "share"), [(MOUTH, 0.5), (EYES[0], 0.0), (EYES[1], 0.0)])

@@ -48,6 +48,7 @@ def test_mistakes_are_counted_in_what_is_said_not_in_how_it_is_written() -> None
     assert mistakes("Hello.", "", "en") == 1
 
 
+@pytest.mark.slow
 def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -> None:
     generator, ears = StreamingGenerator.random("smoke"), Ears()
     monkeypatch.setattr(StreamingGenerator, "languages", ("en",))

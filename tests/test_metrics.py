@@ -52,6 +52,7 @@ def test_unseen_words_are_found_by_alignment() -> None:
     assert recognised(asked, []) == [False] * 5 and recognised([], heard) == []
 
 
+@pytest.mark.slow
 def test_the_recogniser_reads_speech_and_not_silence() -> None:
     text = "Did you see my brother in the garden yesterday?"
     assert word_error_rate(text, transcribe(spoken(text))) < 0.35
@@ -117,6 +118,7 @@ def test_latents_that_wander_or_die_are_seen() -> None:
     assert int(np.argmax(channels["means"])) == 3 and len(channels["deviations"]) == 8
 
 
+@pytest.mark.slow
 def test_a_closed_vocabulary_hears_nothing_else() -> None:
     text = "Did you see my brother in the garden yesterday?"
     audio = spoken(text)

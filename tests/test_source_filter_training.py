@@ -73,6 +73,7 @@ def test_a_segment_beyond_the_end_is_silent() -> None:
     assert part[:6000].std() == pytest.approx(0.04, rel=0.1)
 
 
+@pytest.mark.slow
 def test_frames_are_learned_and_then_the_encoder_rests(corpus: Corpus) -> None:
     torch.manual_seed(0)
     config = SourceFilterCodecConfig(spectral_from=60, latents=16)

@@ -21,7 +21,7 @@ from ..faces import EYES_AT, MOUTH_BELOW_EYES, SIDE_IN_UNITS
 from ..landmarks import Landmarks, find_landmarks
 from ..motion import POSE
 from ..pixels import to_pixels
-from .warping import DETAIL_SIDE, axis, enlarge, to_detail, warp
+from .warping import DETAIL_SIDE, axis, enlarge, smooth, to_detail, warp
 
 POINTS = 468
 """Points of MediaPipe's face mesh, the irises left out."""
@@ -70,7 +70,7 @@ UPPER, LOWER = (
 """What lies above the line on which lips or lids meet, and what lies below it."""
 LID_RIMS = (246, 161, 160, 159, 158, 157, 173), (466, 388, 387, 386, 385, 384, 398)
 """The rims of the upper lids in the order of CREASES."""
-BETWEEN, EDGE = (0.25, 0.5, 0.75, 1.0), 0.025
+BETWEEN, BEYOND, EDGE = (0.25, 0.5, 0.75, 1.0), (1.0, 2.0), 0.025
 """Where between creases and the edges of upper lids more points are made up, since a lid unfolds there; and
 how wide its edge is, in halves of the detail's square: it has the lashes and keeps its width.
 """
@@ -78,13 +78,19 @@ ORDER = (*(p for p in range(POINTS) if p not in (*UPPER, *LOWER)), *LOWER, *UPPE
 LOOKS, WIDTH = 40, 256
 SHAPE_SCALE, WAY_SCALE = 10.0, 0.1
 """Of points around the usual ones, and of where they go, in halves of the picture: about 1 in these."""
-LID_OVER = 0.02
-"""How far an upper lid may lie over the lower one, so that no white is left between them."""
+LID_OVER = 0.06
+"""How far a closed upper lid lies over the lower one, so that no white is left between them: the ways change
+from the one's to the other's within two cells, and sweep over the reference's open eye there.
+"""
+CLOSING, MIDDLE = 0.6, slice(1, 6)
+"""What is left of an eye's opening when its lid begins to close from corner to corner, and the points of a
+rim that tell it: as renderings have it, those beside the corners hardly move.
+"""
 HALF_MOUTH = 0.3
 """About half of a mouth's width, in halves of the detail's square."""
 LIPS_OVER = 0.024
 """How far outside its points' rims a mouth's inside may be seen: the net that finds them errs by a cell."""
-REACH = 0.045
+REACH = 0.035
 """How far a point's way counts, in halves of the detail's square."""
 SHARP = 0.006
 """How softly one side goes over into the other: less than half a cell."""
@@ -168,14 +174,15 @@ def geometry(mesh: Tensor, moved: Tensor, known: Tensor, size: int) -> Geometry:
     """Of points that are at mesh [B, 468, 2] in the reference and at moved in the frame, where they are known
     (0 or 1, [B]); size: cells a side.
     """
-    mesh, moved = to_detail(mesh.float()), _meeting(to_detail(moved.float()))
+    mesh = to_detail(mesh.float())
+    moved = _meeting(mesh, to_detail(moved.float()))
     line = axis(size, mesh.device)
     upper, lower = _ways(mesh, moved, size)
     openings = _openings(moved, line)
     of_mouth = torch.sigmoid((line - moved[:, NOSE_TIP, 1:]) / 0.05)[:, None, :, None]
     side = [
         torch.sigmoid((above - below - over) / SHARP)
-        for (above, below, _, _), over in zip(openings, (0.0, LID_OVER), strict=True)
+        for (above, below, _, _), over in zip(openings, (0.0, LID_OVER / 2), strict=True)
     ]
     below_line = torch.lerp(side[1], side[0], of_mouth)
     ways = torch.lerp(upper, lower, below_line)
@@ -198,26 +205,37 @@ def geometry(mesh: Tensor, moved: Tensor, known: Tensor, size: int) -> Geometry:
     return Geometry(known * flow * DETAIL_SIDE, sure, about, mouth)
 
 
-def _meeting(points: Tensor) -> Tensor:
-    """Points [B, 468, 2] whose rims do not pass each other: lips meet half-way, lids on the lower one."""
-    points = points.clone()
-    for (upper, lower), share, over in zip(
-        (MOUTH, *EYES), (0.5, 1.0, 1.0), (0.0, LID_OVER, LID_OVER), strict=True
-    ):
+def _meeting(mesh: Tensor, moved: Tensor) -> Tensor:
+    """Points moved [B, 468, 2] from mesh, with rims that do not pass each other: lips meet half-way, and lids
+    close from corner to corner until they lie over the lower ones.
+    """
+    points = moved.clone()
+    for upper, lower in EYES:
         upper, lower = list(upper[1:-1]), list(lower[1:-1])
-        passed = (points[:, upper, 1] - points[:, lower, 1] - over).clamp_min(0)
-        points[:, upper, 1] -= share * passed
-        points[:, lower, 1] += (1 - share) * passed
+        wide, gap = ((p[:, lower, 1] - p[:, upper, 1]) for p in (mesh, moved))
+        left = gap[:, MIDDLE].sum(1) / wide[:, MIDDLE].sum(1).clamp_min(1e-3)
+        left, closed = left[:, None], smooth(1 - left.clamp(0, CLOSING) / CLOSING)[:, None]
+        alike = torch.minimum(gap, left * wide.clamp_min(0))
+        gap = torch.lerp(gap, alike, closed) - LID_OVER * closed
+        points[:, upper, 1] = moved[:, lower, 1] - gap.clamp_min(-LID_OVER)
+    upper, lower = (list(rim[1:-1]) for rim in MOUTH)
+    passed = (points[:, upper, 1] - points[:, lower, 1]).clamp_min(0)
+    points[:, upper, 1] -= passed / 2
+    points[:, lower, 1] += passed / 2
     return points
 
 
 def _with_lids(points: Tensor) -> Tensor:
-    """Points [B, 468, 2] in ORDER, and more of the upper lids' between their creases and rims at the end."""
+    """Points [B, 468, 2] in ORDER, and more of the upper lids' at the end: between creases and rims, and
+    beyond these, where the mean of ways would else lag behind, and fetch the eye.
+    """
     creases, rims = (points[:, [*eyes[0], *eyes[1]]] for eyes in (CREASES, LID_RIMS))
     high = (creases - rims).norm(dim=2, keepdim=True).clamp_min(1e-3)
     edges = torch.lerp(rims, creases, (EDGE / high).clamp_max(0.5))
     order = torch.tensor(ORDER, device=points.device)
-    return torch.cat([points[:, order], *(torch.lerp(creases, edges, t) for t in BETWEEN)], 1)
+    between = (torch.lerp(creases, edges, t) for t in BETWEEN)
+    beyond = (torch.lerp(rims, edges, -t) for t in BEYOND)
+    return torch.cat([points[:, order], *between, *beyond], 1)
 
 
 def _ways(mesh: Tensor, moved: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+_FOREIGN = "is not in the cache folder"
+"""Gradio's words for a path in an event's data that is no upload; they repeat it, with a traceback."""
 
 
 class Page(gr.Blocks):
@@ -49,8 +51,11 @@ class Page(gr.Blocks):
         try:
             output = await super().process_api(block_fn, inputs, *args, request=request, **options)
             goes_on = output.get("is_generating", False)
-        except gr.Error:
-            raise
+        except gr.Error as error:
+            if _FOREIGN not in error.message:
+                raise
+            message = "The request names a file that was not uploaded here."
+            raise gr.Error(message, print_exception=False) from error
         except Exception as error:
             # An event's data (which picture of a gallery was clicked) may be wrong in any way, too.
             log.warning("%s failed.", block_fn.api_name, exc_info=error)

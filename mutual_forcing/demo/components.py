@@ -133,6 +133,8 @@ def user_errors() -> Iterator[None]:
     """Turn a ValueError, whose text is one sentence for the visitor, into a message on the page."""
     try:
         yield
+    except gr.Error:  # a ValueError too, and its text is quoted
+        raise
     except ValueError as error:
         raise gr.Error(
             str(error), title="Please check", duration=8, print_exception=False
