@@ -32,31 +32,33 @@ class Eyes:
         return np.zeros(128)
 
 
-def row(lips: list[float], blink: list[float], name: str = "photo-a") -> dict:
-    return {"name": name, "lips": lips, "blink": blink, "sharpness": 0.9, "identity": 0.2}
+def row(lips: list, blink: list, asked: list | None = None, name: str = "photo-a") -> dict:
+    found = {"lips": lips, "blink": blink, "asked": asked or [], "sharpness": 0.9, "identity": 0.2}
+    return {"name": name, **found}
 
 
 def test_lips_and_blinks_are_those_of_the_bundled_characters() -> None:
     time = np.arange(100)
     lips, blink = np.sin(time / 5) ** 2, np.where((time > 40) & (time < 46), 0.9, 0.05)
     bases = [row(list(lips), list(blink)), row(list(2 * lips), list(blink * 0.9))]
-    same = compared(row(list(1.5 * lips), list(np.roll(blink, 2))), bases)
+    same = compared(row(list(1.5 * lips), list(np.roll(0.8 * blink, 2)), list(blink)), bases)
     assert same["r"] == pytest.approx(1) and 0.7 < same["amplitude"] < 1.6
-    assert same["peaks"] == pytest.approx([0.9])
+    assert same["peaks"] == pytest.approx([0.72])
     # What is not found is left out; what does not follow is told.
     unseen = [*lips[:50], *[None] * 50]
-    assert compared(row(unseen, [None] * 100), bases)["r"] == pytest.approx(1)
+    found = compared(row(unseen, [None] * 100, list(blink)), bases)
+    assert found["r"] == pytest.approx(1) and found["peaks"] == [0]
     frozen = compared(row([0.1] * 100, list(blink)), bases)
-    assert frozen["r"] == frozen["amplitude"] == 0
-    still = compared(row(list(np.roll(lips, 8)), [0.3] * 100), bases)
+    assert frozen["r"] == frozen["amplitude"] == 0 and frozen["peaks"] == []
+    still = compared(row(list(np.roll(lips, 8)), [0.3] * 100, list(blink)), bases)
     assert still["r"] < 0 and still["peaks"] == [0.3]
     assert compared({"name": "x", "refused": "No face."}, bases) == {}
 
 
 def test_each_kind_has_a_line_and_what_is_refused_is_named() -> None:
     good = {**row([], []), "r": 0.95, "amplitude": 1.0, "peaks": [0.6, 0.4]}
-    bad = {**row([], [], "photo-b"), "r": 0.95, "amplitude": 0.3, "peaks": [0.7]}
-    drawn = {**row([], [], "drawing-a"), "r": 0.2, "amplitude": 1.0, "peaks": []}
+    bad = {**row([], [], name="photo-b"), "r": 0.95, "amplitude": 0.3, "peaks": [0.7]}
+    drawn = {**row([], [], name="drawing-a"), "r": 0.2, "amplitude": 1.0, "peaks": []}
     text = table([good, bad, drawn, {"name": "painting-a", "refused": "No face."}])
     assert "| photo, 2 | 0.95 (0.95) | 0.65 (1) | 1 | 2 of 3 |" in text
     assert "| drawing, 1 | 0.20 (0.20) | 1.00 (1) | 0 | 0 of 0 |" in text
@@ -76,6 +78,7 @@ def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -
     assert (out / "pictures.md").read_text() == text
     found = json.loads((out / "pictures.json").read_text())
     assert [r["name"] for r in found] == ["photo-a", "photo-dark"] and found[0]["found"] == 1
+    assert len(found[0]["asked"]) == len(found[0]["lips"]), "what is asked of every frame"
     looked = eyes.looks
     assert judge_pictures(generator, eyes, options, pictures, out) == text  # type: ignore[arg-type]
     assert eyes.looks == looked, "every row was kept"

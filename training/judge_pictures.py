@@ -3,11 +3,11 @@
 python -m training.judge_pictures --checkpoint tiny --pictures DIR --out DIR
 
 Every picture of a folder says the same words with the same seed, through the whole path, and so do three
-bundled characters: whatever a picture is, its lips should move as theirs do and its eyes close when theirs
-do. MediaPipe reads lips and blinks, dlib who it is, and sharpness is that of the picture itself. The part
-of a picture's name before its first dash is its kind, and each kind has a line; `python -m
-training.evaluation.outside_pictures DIR` fetches the pictures that the figures of README.md are of. A row
-is kept for each picture, so it resumes; it is made again when the weights or the options changed.
+bundled characters: whatever a picture is, its lips should move as theirs do, and its eyes close when the
+decoder is told so. MediaPipe reads lips and blinks, dlib who it is, and sharpness is that of the picture
+itself. The part of a picture's name before its first dash is its kind, and each kind has a line; `python
+-m training.evaluation.outside_pictures DIR` fetches the pictures that the figures of README.md are of. A
+row is kept for each picture, so it resumes; it is made again when the weights or the options changed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from tqdm import tqdm
@@ -26,6 +28,7 @@ from tqdm import tqdm
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.blinks import find_blinks
 from mutual_forcing.media import read_image
+from mutual_forcing.motion import MOTION
 
 from .atomic import written_whole
 from .command import run
@@ -39,7 +42,7 @@ TEXT = (
 )
 """With most sounds of English, and long enough for two or three blinks."""
 BASES = ("01-blond-bob", "04-grandfather", "09-cartoon")
-"""Bundled characters whose lips and blinks are what is asked for."""
+"""Bundled characters whose lips are what is asked for."""
 CHARACTERS = Path(__file__).parents[1] / "examples" / "characters"
 KINDS = (".png", ".jpg", ".jpeg", ".webp")
 EVERY = 10
@@ -118,7 +121,8 @@ def _seen(generator: StreamingGenerator, judges: FaceJudges, options: Options, p
             read_image(path), text=options.text, steps=options.steps, seed=options.seed,
             size=options.size, framing="face",
         )  # fmt: skip
-        frames = np.concatenate([chunk.frames for chunk in generator.stream(request)])
+        with _lids_asked_for(generator.system.video_codec) as asked:
+            frames = np.concatenate([chunk.frames for chunk in generator.stream(request)])
         still = generator.character(request).canvas.reference_frame
     except ValueError as error:
         return {"refused": str(error)}
@@ -132,6 +136,7 @@ def _seen(generator: StreamingGenerator, judges: FaceJudges, options: Options, p
         "found": float(np.mean([face is not None for face in faces])),
         "lips": [face and round(face.lips, 4) for face in faces],
         "blink": [face and round(face.blink, 4) for face in faces],
+        "asked": [round(lid, 4) for part in asked for lid in part],
         "sharpness": float(np.median([sharpness(frame, face) for frame, face in looked]) / sharp),
         "identity": max(
             float(np.linalg.norm(judges.identity(frame, face) - who)) for frame, face in looked
@@ -139,15 +144,28 @@ def _seen(generator: StreamingGenerator, judges: FaceJudges, options: Options, p
     }
 
 
+@contextmanager
+def _lids_asked_for(codec: Any) -> Iterator[list[list[float]]]:
+    """How far closed the motion codec is told to show eyes while the block lasts, frame by frame."""
+    mend, asked = codec.mend_blinks, []
+
+    def noted(latents: Any, state: Any) -> Any:
+        mended, after = mend(latents, state)
+        asked.append(codec.read_motion(mended)[0, :, MOTION.index("eyeBlink")].tolist())
+        return mended, after
+
+    with patch.object(codec, "mend_blinks", noted):
+        yield asked
+
+
 def compared(row: Row, bases: Sequence[Row]) -> Row:
-    """Lips and blinks of a film against those of the bundled characters: medians over these."""
+    """Lips of a film against those of the bundled characters (medians over these), and its blinks' peaks."""
     if "refused" in row:
         return {}
     lips = np.array(row["lips"], float)
     agreed = [_agreement(np.array(base["lips"], float), lips) for base in bases]
     r, amplitude = (float(np.median(part)) for part in zip(*agreed, strict=True))
-    # Asked for where the median of the characters blinks: one of them may be misread.
-    asked = find_blinks(np.median([np.array(base["blink"], float) for base in bases], 0))
+    asked = find_blinks(np.array(row["asked"]))
     blink = np.nan_to_num(np.array(row["blink"], float))
     peaks = [
         float(blink[max(0, b.first - AROUND) : b.first + b.frames + AROUND].max()) for b in asked

@@ -71,8 +71,9 @@ UPPER, LOWER = (
 LID_RIMS = (246, 161, 160, 159, 158, 157, 173), (466, 388, 387, 386, 385, 384, 398)
 """The rims of the upper lids in the order of CREASES."""
 BETWEEN, BEYOND, EDGE = (0.25, 0.5, 0.75, 1.0), (1.0, 2.0), 0.025
-"""Where between creases and the edges of upper lids more points are made up, since a lid unfolds there; and
-how wide its edge is, in halves of the detail's square: it has the lashes and keeps its width.
+"""Where between creases and the edges of upper lids more points are made up, since a lid unfolds there; how
+many edges beyond the rims; and how wide an edge is, in halves of the detail's square: it has the lashes and
+keeps its width.
 """
 ORDER = (*(p for p in range(POINTS) if p not in (*UPPER, *LOWER)), *LOWER, *UPPER)
 LOOKS, WIDTH = 40, 256
@@ -90,7 +91,7 @@ HALF_MOUTH = 0.3
 """About half of a mouth's width, in halves of the detail's square."""
 LIPS_OVER = 0.024
 """How far outside its points' rims a mouth's inside may be seen: the net that finds them errs by a cell."""
-REACH = 0.035
+REACH = 0.045
 """How far a point's way counts, in halves of the detail's square."""
 SHARP = 0.006
 """How softly one side goes over into the other: less than half a cell."""

@@ -26,7 +26,7 @@ from starlette.middleware import Middleware
 
 from . import cage
 from .comparison_grid import ffmpeg_problem
-from .event_stream import OneEventStream
+from .event_stream import EventStreamEnds
 from .gpu import leased, report_startup
 from .limits import Limits
 from .middleware import (
@@ -99,7 +99,7 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
         Middleware(OneSentence),
         Middleware(BodyLimit, upload=limits.upload_mb * 2**20),
         Middleware(DiskQuota, folder=Path(page.GRADIO_CACHE), most=limits.disk_mb * 2**20),
-        Middleware(OneEventStream),
+        Middleware(EventStreamEnds),
         Middleware(RateLimit, page=page),
     ]
     if limits.password:
