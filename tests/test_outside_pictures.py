@@ -65,9 +65,12 @@ def test_pictures_are_taken_out_of_archives_once(tmp_path, monkeypatch, suffix) 
     assert white.shape == (8, 8, 3) and (white == 255).all(), "what is transparent is white"
     fetch(pictures, out)
     assert len(asked) == 1, "one archive for both, and none for what is there"
-    other = [replace(pictures[0], name="other", sha256="0" * 64)]
-    with pytest.raises(ValueError, match="is not the file it was"):
-        fetch(other, out)
+    for wrong, told in (
+        ({"sha256": "0" * 64}, "is not the file it was"),
+        ({"file": "a/none.png"}, "is not in package@1.0"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            fetch([replace(pictures[0], name="other", **wrong)], out)
     assert {path.name for path in out.iterdir()} == {"seen.jpeg", "half.png"}
 
 
@@ -84,8 +87,7 @@ def test_what_cannot_be_fetched_is_one_sentence(tmp_path, command, told) -> None
         module._fetched(command, tmp_path)
 
 
-def test_drawings_are_the_same_every_time() -> None:
-    pytest.importorskip("dicebear")
+def test_what_is_drawn_in_svg_is_shown_on_white() -> None:
     pytest.importorskip("cairosvg")
     drawing = next(picture for picture in known_pictures() if picture.file.endswith(".svg"))
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4" cx="4" cy="4"/></svg>'

@@ -23,10 +23,10 @@ from PIL import Image
 
 import app
 from mutual_forcing import AVChunk, StreamingGenerator
+from mutual_forcing.demo import blocks, event_stream
 from mutual_forcing.demo.addresses import address_of
 from mutual_forcing.demo.blocks import Page
 from mutual_forcing.demo.components import MODEL
-from mutual_forcing.demo.event_stream import SETTLED_SECONDS
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.limits import Limits
 from mutual_forcing.demo.rate_limit import Requests, add_refusal
@@ -275,13 +275,26 @@ def end_of(address: str, session: str) -> float:
     raise AssertionError("The stream broke off.")
 
 
-def test_what_is_asked_as_a_stream_ends_is_answered_when_that_is_read(server):
+def test_what_is_asked_as_a_stream_ends_is_answered_when_that_is_read(server, monkeypatch):
     """Gradio's clients take their stream for open until they have read of its end."""
+    monkeypatch.setattr(event_stream, "SETTLED_SECONDS", 3.0)
     address, go, served, page = server
     go.set()
     assert join(address, page, "8.8.8.8", "tab").is_success
     for _ in range(2):
         ended = end_of(address, "tab")
+        assert join(address, page, "1.1.1.1", "another tab").is_success
+        assert time.monotonic() - ended < 1.5, "only whose stream ended waits"
         assert join(address, page, "8.8.8.8", "tab").is_success
-        assert time.monotonic() - ended > 0.9 * SETTLED_SECONDS
-    assert end_of(address, "tab") and len(served) == 3
+        assert time.monotonic() - ended > 1.5
+    assert end_of(address, "tab") and len(served) == 5
+
+
+def test_sessions_of_callers_are_forgotten(monkeypatch, request):
+    """Every request of plain HTTP is a session; Gradio keeps what its components were for ten thousand."""
+    monkeypatch.setattr(blocks, "KNOWN_SESSIONS", 3)
+    address, go, served, page = request.getfixturevalue("server")
+    go.set()
+    for number in range(6):
+        assert "event: complete" in answer(address, call(address, str(number), "8.8.8.8"))
+    assert len(served) == 6 and len(page.state_holder.session_data) == 3

@@ -7,12 +7,14 @@ bundled characters: whatever a picture is, its lips should move as theirs do, an
 decoder is told so. MediaPipe reads lips and blinks, dlib who it is, and sharpness is that of the picture
 itself. The part of a picture's name before its first dash is its kind, and each kind has a line; `python
 -m training.evaluation.outside_pictures DIR` fetches the pictures that the figures of README.md are of. A
-row is kept for each picture, so it resumes; it is made again when the weights or the options changed.
+row is kept for each picture, so it resumes; it is made again when the picture, the weights or the options
+changed. After a change of code take another --out.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -46,7 +48,7 @@ BASES = ("01-blond-bob", "04-grandfather", "09-cartoon")
 CHARACTERS = Path(__file__).parents[1] / "examples" / "characters"
 KINDS = (".png", ".jpg", ".jpeg", ".webp")
 EVERY = 10
-"""Frames from one that is looked at for sharpness and identity to the next."""
+"""Frames with a face from one that is looked at for sharpness and identity to the next."""
 GOOD_R, GOOD_AMPLITUDE = 0.9, (0.7, 1.4)
 SEEN, AROUND = 0.5, 3
 """A blink counts as seen if it is so deep, at most so many frames before or after where it is asked for."""
@@ -93,10 +95,10 @@ def judge_pictures(
     kept = {(row["made_by"], row["name"]): row for row in whole_rows(kept_at)}
     rows = []
     for path in tqdm([*(CHARACTERS / f"{base}.png" for base in BASES), *pictures]):
-        key = made_by, path.stem
+        key = f"{made_by} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}", path.stem
         if key not in kept:
             kept[key] = {
-                "made_by": made_by,
+                "made_by": key[0],
                 "name": path.stem,
                 **_seen(generator, judges, options, path),
             }
@@ -104,6 +106,8 @@ def judge_pictures(
                 file.write(json.dumps(kept[key]) + "\n")
         rows.append(kept[key])
     bases, others = rows[: len(BASES)], rows[len(BASES) :]
+    if refused := [row["name"] for row in bases if "refused" in row]:
+        raise ValueError(f"The judge finds no face in the film of {', '.join(refused)}.")
     for row in others:
         row.update(compared(row, bases))
     text = table(others)
@@ -130,8 +134,10 @@ def _seen(generator: StreamingGenerator, judges: FaceJudges, options: Options, p
     if first is None:
         return {"refused": "The judge finds no face in the picture."}
     faces = [judges.face(frame) for frame in frames]
-    who, sharp = judges.identity(still, first), sharpness(still, first)
     looked = [(frame, face) for frame, face in zip(frames, faces, strict=True) if face][::EVERY]
+    if not looked:
+        return {"refused": "The judge finds no face in the film."}
+    who, sharp = judges.identity(still, first), sharpness(still, first)
     return {
         "found": float(np.mean([face is not None for face in faces])),
         "lips": [face and round(face.lips, 4) for face in faces],
@@ -179,7 +185,7 @@ def _agreement(wanted: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     """
     both = ~(np.isnan(wanted) | np.isnan(made))
     wanted, made = wanted[both], made[both]
-    if min(wanted.std(), made.std()) < 1e-6:
+    if not both.any() or min(wanted.std(), made.std()) < 1e-6:
         return 0.0, 0.0
     return float(np.corrcoef(wanted, made)[0, 1]), float(made.std() / wanted.std())
 

@@ -81,8 +81,11 @@ SHAPE_SCALE, WAY_SCALE = 10.0, 0.1
 """Of points around the usual ones, and of where they go, in halves of the picture: about 1 in these."""
 LID_OVER = 0.06
 """How far a closed upper lid lies over the lower one, so that no white is left between them: the ways change
-from the one's to the other's within two cells, and sweep over the reference's open eye there.
+from the one's to the other's within two cells, and sweep over the reference's open eye there. They change
+where half of it is added between the lids, above the upper one's edge, whose lashes are dark.
 """
+EYE_HEIGHT = 0.08
+"""Of an open eye about, over the middle of its rim, in halves of the detail's square."""
 CLOSING, MIDDLE = 0.6, slice(1, 6)
 """What is left of an eye's opening when its lid begins to close from corner to corner, and the points of a
 rim that tell it: as renderings have it, those beside the corners hardly move.
@@ -214,11 +217,14 @@ def _meeting(mesh: Tensor, moved: Tensor) -> Tensor:
     for upper, lower in EYES:
         upper, lower = list(upper[1:-1]), list(lower[1:-1])
         wide, gap = ((p[:, lower, 1] - p[:, upper, 1]) for p in (mesh, moved))
-        left = gap[:, MIDDLE].sum(1) / wide[:, MIDDLE].sum(1).clamp_min(1e-3)
-        left, closed = left[:, None], smooth(1 - left.clamp(0, CLOSING) / CLOSING)[:, None]
-        alike = torch.minimum(gap, left * wide.clamp_min(0))
-        gap = torch.lerp(gap, alike, closed) - LID_OVER * closed
-        points[:, upper, 1] = moved[:, lower, 1] - gap.clamp_min(-LID_OVER)
+        height, rest = (p[:, MIDDLE].mean(1, keepdim=True) for p in (wide, gap))
+        rest = rest / height.clamp_min(1e-3)
+        closed = smooth(1 - rest.clamp(0, CLOSING) / CLOSING)
+        alike = torch.minimum(gap, rest * wide.clamp_min(0))
+        # A narrow eye's lid has less to hide.
+        over = LID_OVER * (height / EYE_HEIGHT).clamp(0, 1)
+        gap = torch.lerp(gap, alike, closed) - over * closed
+        points[:, upper, 1] = moved[:, lower, 1] - torch.maximum(gap, -over)
     upper, lower = (list(rim[1:-1]) for rim in MOUTH)
     passed = (points[:, upper, 1] - points[:, lower, 1]).clamp_min(0)
     points[:, upper, 1] -= passed / 2

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+KNOWN_SESSIONS = 200
+"""Sessions whose components Gradio remembers, the last used ones: 0.27 MB each. It would keep 10,000, and
+every request of a caller who is no page is a session of its own.
+"""
 _FOREIGN = "is not in the cache folder"
 """Gradio's words for a path in an event's data that is no upload; they repeat it, with a traceback."""
 
@@ -36,6 +40,7 @@ class Page(gr.Blocks):
             options: those of `gr.Blocks`.
         """
         super().__init__(**options)
+        self.state_session_capacity = KNOWN_SESSIONS
         self.requests = Requests(limits.waiting)
 
     async def process_api(
@@ -53,6 +58,7 @@ class Page(gr.Blocks):
             goes_on = output.get("is_generating", False)
         except gr.Error as error:
             if _FOREIGN not in error.message:
+                error.print_exception = False
                 raise
             message = "The request names a file that was not uploaded here."
             raise gr.Error(message, print_exception=False) from error

