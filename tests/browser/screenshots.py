@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[1]))  # a script, not a test: pytest would do so
+sys.path += map(str, Path(__file__).parents[1:3])  # a script, not a test: pytest would do so
 
 from conftest import FLAGS, ROOT
 from playwright.sync_api import Page, sync_playwright
