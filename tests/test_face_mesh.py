@@ -19,12 +19,14 @@ from mutual_forcing.codecs.face_mesh import (
     MOUTH,
     ORDER,
     POINTS,
+    UNDER_NOSE,
     UPPER,
     Geometry,
     MeshMotion,
     _meeting,
     face_points,
     geometry,
+    openings,
 )
 from mutual_forcing.codecs.motion_codec import MotionCodec
 from mutual_forcing.codecs.warping import DETAIL_SIDE, to_detail
@@ -63,6 +65,10 @@ def with_jaw_down(down: float) -> Tensor:
     return moved((*LOWER_LIP, *MOUTH[1][1:-1]), down)
 
 
+def found_in(mesh: Tensor, points: Tensor, known: Tensor) -> Geometry:
+    return geometry(mesh, openings(mesh, SIZE), points, known)
+
+
 def test_all_points_have_one_place_in_the_order() -> None:
     assert sorted(ORDER) == list(range(POINTS))
     assert not set(UPPER) & set(LOWER)
@@ -78,7 +84,7 @@ def test_rims_run_from_left_to_right_and_the_upper_one_is_above(rims) -> None:
 
 
 def test_points_that_stay_move_nothing_and_know_where_they_are() -> None:
-    found = geometry(face(), face(), ALL, SIZE)
+    found = found_in(face(), face(), ALL)
     assert found.flow.abs().max() < 1e-5
     assert found.about.shape == (1, ABOUT, SIZE, SIZE)
     row, column = cell(face()[0, 205])  # a cheek
@@ -86,7 +92,7 @@ def test_points_that_stay_move_nothing_and_know_where_they_are() -> None:
 
 
 def test_without_points_nothing_is_told() -> None:
-    found = geometry(face(), with_jaw_down(0.1), torch.zeros(1), SIZE)
+    found = found_in(face(), with_jaw_down(0.1), torch.zeros(1))
     for part in (found.flow, found.sure, found.about):
         assert part.abs().max() == 0
 
@@ -94,7 +100,7 @@ def test_without_points_nothing_is_told() -> None:
 def test_a_lower_lip_takes_its_own_way_and_the_upper_one_stays() -> None:
     """Both rims lie on one line where lips meet: one mean of all ways would tear none of them apart."""
     down = 0.06
-    found = geometry(face(), with_jaw_down(down), ALL, SIZE)
+    found = found_in(face(), with_jaw_down(down), ALL)
     above, below = face()[0, 13].clone(), face()[0, 14] + torch.tensor([0.0, down])
     row, column = cell(above)
     assert found.flow[0, 1, row - 2, column].abs() < 0.2 * down
@@ -106,10 +112,22 @@ def test_a_lower_lip_takes_its_own_way_and_the_upper_one_stays() -> None:
 def test_lips_that_close_meet_without_showing_what_was_between_them() -> None:
     """The reverse: the reference's mouth is open, the frame's is not."""
     down = 0.06
-    found = geometry(with_jaw_down(down), face(), ALL, SIZE)
+    found = found_in(with_jaw_down(down), face(), ALL)
     row, column = cell((face()[0, 13] + face()[0, 14]) / 2)
     assert found.flow[0, 1, row - 2, column].abs() < 0.25 * down
     assert found.flow[0, 1, row + 2, column] == pytest.approx(down, rel=0.25)
+
+
+def test_what_an_open_mouth_shows_stays_with_the_head() -> None:
+    """Teeth hang from the upper jaw, whatever the lips do."""
+    open_already, wider = with_jaw_down(0.06), with_jaw_down(0.1)
+    found = found_in(open_already, wider, ALL)
+    row, column = cell((face()[0, 13] + face()[0, 14] + torch.tensor([0.0, 0.06])) / 2)
+    assert found.flow[0, :, row, column].abs().max() < 1e-5
+    turned = wider + torch.tensor([0.02, -0.01])
+    under_nose = (open_already - turned)[0, list(UNDER_NOSE)].mean(0)
+    found = found_in(open_already, turned, ALL)
+    assert torch.allclose(found.flow[0, :, row, column], under_nose, atol=1e-5)
 
 
 def of_mouth(found: Geometry) -> Tensor:
@@ -118,7 +136,7 @@ def of_mouth(found: Geometry) -> Tensor:
 
 
 def test_inside_a_mouth_is_between_the_lips() -> None:
-    shut, opened = (of_mouth(geometry(face(), with_jaw_down(d), ALL, SIZE)) for d in (-0.02, 0.08))
+    shut, opened = (of_mouth(found_in(face(), with_jaw_down(d), ALL)) for d in (-0.02, 0.08))
     assert shut.max() == 0
     middle = (face()[0, 13] + face()[0, 14] + torch.tensor([0.0, 0.08])) / 2
     row, column = cell(middle)
@@ -128,41 +146,21 @@ def test_inside_a_mouth_is_between_the_lips() -> None:
         assert opened[min(row, SIZE - 1), column] == 0
 
 
-def test_a_mouth_is_seen_between_the_lips_and_hardly_beyond() -> None:
-    down = 0.08
-    mouth = geometry(face(), with_jaw_down(down), ALL, SIZE).mouth[0]
-    middle = (face()[0, 13] + face()[0, 14] + torch.tensor([0.0, down])) / 2
-    row, column = cell(middle)
-    assert mouth[0, row, column] == 1 and mouth[1, row, column] > 0.99
-    for outside in (
-        0,
-        17,
-        164,
-        18,
-        57,
-        287,
-    ):  # the lips' outer rims, philtrum, chin, beside the corners
-        row, column = cell(with_jaw_down(down)[0, outside])
-        assert mouth[0, row, column] == 0 and mouth[1, row, column] < 0.3, outside
-    unknown = geometry(face(), with_jaw_down(down), torch.zeros(1), SIZE).mouth[0]
-    assert unknown[0].max() == 0 and unknown[1].min() == 1
-
-
 def test_eyes_are_open_between_the_lids() -> None:
-    inside = geometry(face(), face(), ALL, SIZE).about[0, 7]
+    inside = found_in(face(), face(), ALL).about[0, 7]
     for eye in EYES:
         row, column = cell(face()[0, [*eye[0], *eye[1]]].mean(0))
         assert inside[row, column] == 1
     closed = face().clone()
     for upper, lower in EYES:
         closed[:, list(upper)] = closed[:, list(lower)]
-    shut = geometry(face(), closed, ALL, SIZE).about[0]
+    shut = found_in(face(), closed, ALL).about[0]
     assert shut[7].max() < 0.05
     for eye in EYES:  # what lies over the eye now is the lid, unfolded
         row, column = cell(face()[0, [*eye[0], *eye[1]]].mean(0))
         assert inside[row, column] == 1 and shut[9, row, column] < 0.1
     # What the closed eye's place fetched from the reference is known to have been open.
-    assert geometry(closed, face(), ALL, SIZE).about[0, 9].max() < 0.05
+    assert found_in(closed, face(), ALL).about[0, 9].max() < 0.05
 
 
 def with_lids_down(share: float) -> Tensor:
@@ -176,7 +174,7 @@ def with_lids_down(share: float) -> Tensor:
 
 def test_lids_close_from_corner_to_corner() -> None:
     """In renderings the points beside the corners stay; a closed eye would be open there."""
-    shut = geometry(face(), with_lids_down(1.0), ALL, SIZE).about[0, 7]
+    shut = found_in(face(), with_lids_down(1.0), ALL).about[0, 7]
     assert shut.max() < 0.05
     little = with_lids_down(0.3)
     assert torch.equal(_meeting(to_detail(face()), to_detail(little)), to_detail(little))
@@ -184,7 +182,7 @@ def test_lids_close_from_corner_to_corner() -> None:
 
 def test_a_closing_lid_fetches_its_own_edge_and_not_the_eye() -> None:
     closed = with_lids_down(1.0)
-    found = geometry(face(), closed, ALL, SIZE)
+    found = found_in(face(), closed, ALL)
     for upper, lower in EYES:
         middle = len(upper) // 2
         row, column = cell(closed[0, lower[middle]])
@@ -204,7 +202,7 @@ def test_rims_that_would_pass_each_other_meet(rims, share) -> None:
     touching[:, upper, 1] += down + share * 0.04 + over
     touching[:, lower, 1] += share * 0.04
     passing[:, upper, 1] += down + 0.04
-    met, passed = (geometry(face(), points, ALL, SIZE) for points in (touching, passing))
+    met, passed = (found_in(face(), points, ALL) for points in (touching, passing))
     assert torch.allclose(met.flow, passed.flow, atol=1e-5)
     assert torch.allclose(met.about, passed.about, atol=1e-4)
 
@@ -216,9 +214,9 @@ def test_a_lid_that_lies_on_the_lower_one_covers_the_line() -> None:
         closed[:, list(upper)] = closed[:, list(lower)]
     line, crease = cell(face()[0, 145]), cell(face()[0, 27])
     rim = cell(face()[0, 159])
-    assert geometry(face(), closed, ALL, SIZE).about[0, 10, line[0] - 1, line[1]] < 0.5
+    assert found_in(face(), closed, ALL).about[0, 10, line[0] - 1, line[1]] < 0.5
     middle = (crease[0] + line[0]) // 2
-    fetched = middle + float(geometry(face(), closed, ALL, SIZE).flow[0, 1, middle, line[1]]) * SIZE
+    fetched = middle + float(found_in(face(), closed, ALL).flow[0, 1, middle, line[1]]) * SIZE
     assert crease[0] < fetched < rim[0] + 1
     assert fetched == pytest.approx((crease[0] + rim[0]) / 2, abs=1.5)
 

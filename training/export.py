@@ -21,7 +21,7 @@ from mutual_forcing.checkpoint import save_checkpoint
 from .command import run
 from .import_checkpoint import OBJECTIVE, ORIGIN
 from .recipes import SCALES, recipe
-from .stages import FROZEN, Workspace, latest_model_stage
+from .stages import FROZEN, REFINED, Workspace, latest_model_stage
 
 CARD = """---
 license: apache-2.0
@@ -64,7 +64,8 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
 
 def held_stages(workspace: Workspace, model_stage: str) -> list[str]:
     """The finished stages whose training is in a checkpoint, in order, but not those of other methods."""
-    every = dict.fromkeys([*FROZEN.values(), *_line(model_stage, workspace.scale)])
+    line = _line(model_stage, workspace.scale)
+    every = dict.fromkeys([*FROZEN.values(), *REFINED.values(), *line])
     return [name for name in every if workspace.done(name)]
 
 

@@ -19,6 +19,7 @@ EDGES = frozenset(
         "modulation",
         "out_modulation",
         "out",
+        "leave",
         "skip",
         "gain",
         "to_pixels",

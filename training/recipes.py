@@ -19,6 +19,7 @@ from .stage_config import ObjectiveConfig, OptimizerConfig, Recipe
 
 STAGES = (
     "video_codec",
+    "video_detail",
     "audio_codec",
     "duration",
     "audio_pretrain",
@@ -74,6 +75,7 @@ SCALES = {
         portrait_size=512,
         steps={
             "video_codec": 8000,
+            "video_detail": 3000,
             "audio_codec": 6000,
             "duration": 600,
             "audio_pretrain": 2000,
@@ -83,6 +85,7 @@ SCALES = {
         },
         batch={
             "video_codec": 12,
+            "video_detail": 12,
             "audio_codec": 16,
             "duration": 32,
             "audio_pretrain": 24,
@@ -104,6 +107,7 @@ SCALES = {
         portrait_size=1024,
         steps={
             "video_codec": 12_000,
+            "video_detail": 4000,
             "audio_codec": 20_000,
             "duration": 3000,
             "audio_pretrain": 10_000,
@@ -113,6 +117,7 @@ SCALES = {
         },
         batch={
             "video_codec": 24,
+            "video_detail": 24,
             "audio_codec": 64,
             "duration": 64,
             "audio_pretrain": 64,
@@ -142,6 +147,13 @@ HISTORY_NOISE = 0.02
 def _video_codec(scale: Scale) -> Recipe:
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0)
     return _recipe(scale, "video_codec", MotionCodecConfig(), optimizer)
+
+
+def _video_detail(scale: Scale) -> Recipe:
+    """Eyes and mouth alone, told points that have learnt: at first nothing could rely on them."""
+    optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, warmup=50, clip=1.0)
+    objective = MotionCodecConfig(only_detail=True)
+    return _recipe(scale, "video_detail", objective, optimizer, ("video_codec",))
 
 
 def _audio_codec(scale: Scale) -> Recipe:
@@ -229,6 +241,7 @@ MULTI_MODE_METHODS = ("teacher_forcing", "diffusion_forcing")
 
 BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "video_codec": _video_codec,
+    "video_detail": _video_detail,
     "audio_codec": _audio_codec,
     "duration": _duration,
     "audio_pretrain": _audio_pretrain,

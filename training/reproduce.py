@@ -29,7 +29,8 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "corpus": (0.3, ()),
     "analysis": (0.03, ("corpus",)),
     "portraits": (0.04, ()),
-    "video_codec": (0.28, ("corpus", "portraits")),
+    "video_codec": (0.24, ("corpus", "portraits")),
+    "video_detail": (0.04, ("video_codec",)),
     "audio_codec": (0.1, ("analysis",)),
     "duration": (0.01, ("corpus",)),
     "encode_audio": (0.01, ("audio_codec",)),
@@ -37,7 +38,7 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "audio_pretrain": (0.1, ("encode_audio",)),
     "video_pretrain": (0.03, ("audio_pretrain", "encode_video")),
     "joint": (0.03, ("video_pretrain",)),
-    "mutual_forcing": (0.07, ("joint", "video_codec")),
+    "mutual_forcing": (0.07, ("joint", "video_detail")),
     "export": (0.0, ("mutual_forcing", "duration")),
 }
 """All jobs in order: each job's share of the work, for `tiny` on two cores, and the jobs that it waits for.

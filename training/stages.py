@@ -37,6 +37,9 @@ FROZEN = {
     "audio_codec": "audio_codec",
     "duration": "duration",
 }
+"""The stages that networks besides the transformer come from."""
+REFINED = {"video_codec": "video_detail"}
+"""Stages that go on with one of them."""
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -80,8 +83,10 @@ class Workspace:
             torch.manual_seed(0)
             system = System.build(self.system_config)
         for module_name, stage in FROZEN.items():
-            if self.done(stage):
-                self._load(system.modules[module_name], stage)
+            refined = REFINED.get(module_name, stage)
+            if self.done(refined) or self.done(stage):
+                newest = refined if self.done(refined) else stage
+                self._load(system.modules[module_name], newest)
         if model_stage is not None:
             self._load(system.model, model_stage)
         for module in system.modules.values():

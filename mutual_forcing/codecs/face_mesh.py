@@ -63,6 +63,8 @@ BELOW = (
 )
 """Skin right below the lips and the eyes."""
 NOSE_TIP, NOSE_ROOT = 1, 168
+UNDER_NOSE = 2, 97, 326
+"""What moves as the upper teeth do, with the head alone."""
 UPPER, LOWER = (
     (*lip, *MOUTH[i][1:-1], *EYES[0][i][1:-1], *EYES[1][i][1:-1], *skin)
     for i, (lip, skin) in enumerate(((UPPER_LIP, ABOVE), (LOWER_LIP, BELOW)))
@@ -90,10 +92,6 @@ CLOSING, MIDDLE = 0.6, slice(1, 6)
 """What is left of an eye's opening when its lid begins to close from corner to corner, and the points of a
 rim that tell it: as renderings have it, those beside the corners hardly move.
 """
-HALF_MOUTH = 0.3
-"""About half of a mouth's width, in halves of the detail's square."""
-LIPS_OVER = 0.024
-"""How far outside its points' rims a mouth's inside may be seen: the net that finds them errs by a cell."""
 REACH = 0.045
 """How far a point's way counts, in halves of the detail's square."""
 SHARP = 0.006
@@ -160,53 +158,60 @@ class MeshMotion(nn.Module):
 class Geometry:
     """What the points say of the detail's square.
 
-    flow [B, 2, H, H]: how far away in the reference, in halves of the picture; sure [B, 1, H, H]: 0..1, how
-    near points are; about [B, 12, H, H]: of the mouth and of the eyes how far below the upper and above the
-    lower rim, how far from the middle to a corner, and whether inside; what of mouth and eyes the flow
-    fetches from inside; which side of the line between upper and lower counts; how sure; mouth [B, 2, H,
-    H]: 0..1, where its inside is, and where it may be seen: a little further. All 0 where there are no
-    points, but for the last, which is 1.
+    flow [B, 2, H, H]: how far away in the reference, in halves of the picture, in a mouth as its upper teeth
+    move; sure [B, 1, H, H]: 0..1, how near points are; about [B, 12, H, H]: of the mouth and of the eyes how
+    far below the upper and above the lower rim, how far from the middle to a corner, and whether inside; what
+    of mouth and eyes the flow fetches from inside; which side of the line between upper and lower counts; how
+    sure; inside [B, 2, H, H]: 0..1, where mouth and eyes are open. All 0 where there are no points.
     """
 
     flow: Tensor
     sure: Tensor
     about: Tensor
-    mouth: Tensor
+    inside: Tensor
 
 
-def geometry(mesh: Tensor, moved: Tensor, known: Tensor, size: int) -> Geometry:
-    """Of points that are at mesh [B, 468, 2] in the reference and at moved in the frame, where they are known
-    (0 or 1, [B]); size: cells a side.
+def openings(mesh: Tensor, size: int) -> Tensor:
+    """What points at mesh [B, 468, 2] tell of a picture alone: where mouth and eyes are open, 0..1, [B, 2,
+    size, size] of the detail's square.
     """
+    mesh = to_detail(mesh.float())
+    return torch.cat([inside for *_, inside in _openings(mesh, axis(size, mesh.device))], 1)
+
+
+def geometry(mesh: Tensor, opened: Tensor, moved: Tensor, known: Tensor) -> Geometry:
+    """Of points that are at mesh [B, 468, 2] in the reference and at moved in the frame, where they are known
+    (0 or 1, [B]); opened [B, 2, H, H]: the reference's `openings`.
+    """
+    size = opened.shape[-1]
     mesh = to_detail(mesh.float())
     moved = _meeting(mesh, to_detail(moved.float()))
     line = axis(size, mesh.device)
     upper, lower = _ways(mesh, moved, size)
-    openings = _openings(moved, line)
+    rims = _openings(moved, line)
     of_mouth = torch.sigmoid((line - moved[:, NOSE_TIP, 1:]) / 0.05)[:, None, :, None]
     side = [
         torch.sigmoid((above - below - over) / SHARP)
-        for (above, below, _, _), over in zip(openings, (0.0, LID_OVER / 2), strict=True)
+        for (above, below, _, _), over in zip(rims, (0.0, LID_OVER / 2), strict=True)
     ]
     below_line = torch.lerp(side[1], side[0], of_mouth)
     ways = torch.lerp(upper, lower, below_line)
     near = ways[:, 2:]
     flow = ways[:, :2] / (near + 1e-4)
+    # Between lips that part no skin is stretched: what the reference has there stays with the head.
+    teeth = (mesh - moved)[:, list(UNDER_NOSE)].mean(1)
+    flow = torch.lerp(flow, teeth[..., None, None], rims[0][3])
     known = known.to(flow)[:, None, None, None]
     sure = known * near / (near + FEW)
-    # What of mouth and eyes the reference shows where the flow comes from.
-    shown = torch.cat([inside for *_, inside in _openings(mesh, line)], 1)
     about = [
         part.expand(-1, 1, size, size)
-        for above, below, across, inside in openings
+        for above, below, across, inside in rims
         for part in ((above / NEAR).clamp(-1, 1), (below / NEAR).clamp(-1, 1), across, inside)
     ]
-    about = known * torch.cat([*about, warp(shown, flow), below_line, sure], 1)
-    above, below, across, inside = openings[0]
-    within = torch.minimum(torch.minimum(above, below), HALF_MOUTH * (1 - across.abs()))
-    seen = torch.sigmoid((within + LIPS_OVER) / SHARP)
-    mouth = torch.cat([known * inside, 1 - known * (1 - seen)], 1)
-    return Geometry(known * flow * DETAIL_SIDE, sure, about, mouth)
+    # With what of mouth and eyes the reference shows where the flow comes from.
+    about = known * torch.cat([*about, warp(opened.float(), flow), below_line, sure], 1)
+    inside = known * torch.cat([inside for *_, inside in rims], 1)
+    return Geometry(known * flow * DETAIL_SIDE, sure, about, inside)
 
 
 def _meeting(mesh: Tensor, moved: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ from ..config import MotionCodecConfig, TokenGrid
 from ..motion import INSIDE, KINDS, MOTION, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
-from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry
+from .drawn_eyes import Drawn, find_drawn_eyes
+from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry, openings
 from .mesh_fit import film_points, fit_latents
 from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
 from .mouth_colors import INSIDE_COLORS, plausible
@@ -58,21 +59,24 @@ AT_ONCE = 4
 """Frames that are decoded together: more no longer fit the caches of a CPU."""
 PATCH = 4
 """The reference enters its encoder at 1/4 of its size, as large as the flow."""
-NOWHERE = 1e-3
-"""Share of a mouth's inside that is left where its points rule it out."""
 BRIGHTEST = 1.3
 """Most light on what is inside a mouth, where 1 shows its own colour."""
 DECIDED, OPENED = 3, 2
 """By how much names of paint are sharper in streams than they were taught, and how much more an open mouth's
 paint covers: of photographs the decoder knows less, and a mouth that is half open and half teeth is a blur.
 """
+SLACK = 0.25
+"""By how much open and shut may differ in a cell at a rim, where they are neither."""
 BLUR = 8
 """Pixels of the square whose mean colour what is painted begins with."""
+RIM = 3
+"""How far lashes and lips reach beyond what is open, in pixels of the square."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of a reference's colours around its face: all that decides what colours its mouth has inside."""
 BLINK = MOTION.index("eyeBlink")
 SEEN_LIDS = 1.5
 """By how much more lids close than their points tell: of whole blinks of renderings 0.61 were read."""
+OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
 BASIS = 16
@@ -87,7 +91,10 @@ class ReferenceFeatures:
     [B, W', S/8, S/8] and so on, detail [B, D, S/2, S/2]: features of the detail's square; inside [B, 3, 3]:
     the colours within 0..1 of motion.INSIDE; latent [B, C]: what the encoder reads; told [B, C]: what the
     decoder believes of it; mesh [B, 468, 2]: where the points of the face are (face_mesh.py), if it has any
-    (has_mesh [B], 0 or 1).
+    (has_mesh [B], 0 or 1); places [B, 468, 2] and times [B, 468, 1]: where they are with the eyes of a
+    drawing, and how many times as high these are (drawn_eyes.py); opened [B, 2, S/2, S/2]: where mouth and
+    eyes are open by them; skin [B, 4, S/2/BLUR, S/2/BLUR]: the colours around there without these, and 1
+    where nothing else is painted, 0 elsewhere.
     """
 
     pixels: Tensor
@@ -99,6 +106,10 @@ class ReferenceFeatures:
     told: Tensor
     mesh: Tensor
     has_mesh: Tensor
+    places: Tensor
+    times: Tensor
+    opened: Tensor
+    skin: Tensor
 
     @property
     def tokens(self) -> Tensor:
@@ -114,6 +125,7 @@ class ReferenceFeatures:
 
         levels = tuple(rows(level) for level in self.levels)
         others = (self.detail, self.inside, self.latent, self.told, self.mesh, self.has_mesh)
+        others = (*others, self.places, self.times, self.opened, self.skin)
         return ReferenceFeatures(rows(self.pixels), rows(self.fine), levels, *map(rows, others))
 
 
@@ -220,6 +232,27 @@ class Level(nn.Module):
         return self.after(hidden, code), flow
 
 
+class MouthInside(nn.Module):
+    """What an open mouth has inside, hollow, teeth or tongue, and how much light is there: lips and motion
+    tell it alone, since a network that sees the picture finds grey in every photograph.
+    """
+
+    def __init__(self, code_width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(ABOUT + 2, MOUTH_WIDTH, 1)
+        self.code = nn.Linear(code_width, MOUTH_WIDTH)
+        self.hidden = nn.Conv2d(MOUTH_WIDTH, MOUTH_WIDTH, 1)
+        self.leave = nn.Conv2d(MOUTH_WIDTH, (1 + len(INSIDE)) * FINE**2, 1)
+
+    def forward(self, about: Tensor, code: Tensor) -> Tensor:
+        """about [B, 14, N cells], code [B, K] to the light's logit and one of each of INSIDE, for the pixels
+        of a cell beside each other: [B, 4 * FINE**2, N].
+        """
+        hidden = F.silu(_mixed(self.enter, about) + self.code(code)[..., None])
+        hidden = F.silu(_mixed(self.hidden, hidden))
+        return _mixed(self.leave, hidden)
+
+
 class Detail(nn.Module):
     """Eyes and mouth, finer: the reference's own detail is moved roughly and looked at, and what is seen says
     where exactly everything lies, and what must be painted.
@@ -232,9 +265,10 @@ class Detail(nn.Module):
         self.about = nn.Conv2d(ABOUT + 2, width, 1)
         self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(3))
         self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
-        # Of a pixel: a colour, light on what is inside a mouth, and what it is, the reference or a kind.
-        self.to_pixels = nn.Conv2d(width, (4 + 1 + len(KINDS)) * FINE**2, 3, padding=1)
-        self.about_pixels = nn.Conv2d(ABOUT + 2, (1 + len(KINDS)) * FINE**2, 1, bias=False)
+        # Of a pixel: a colour, and how much it is the reference's, or painted, and then not inside a mouth.
+        self.to_pixels = nn.Conv2d(width, (3 + 1 + OUTSIDE) * FINE**2, 3, padding=1)
+        self.about_pixels = nn.Conv2d(ABOUT + 2, (1 + OUTSIDE) * FINE**2, 1, bias=False)
+        self.mouth = MouthInside(config.code_width)
         for layer in (self.about, self.to_flow, self.about_pixels):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -272,53 +306,72 @@ class Detail(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, code)
         hidden = F.silu(hidden)
-        # Where points are near they alone say: what the picture adds is right for renderings only. Not so in
-        # an open mouth, whose teeth do not move as its lips do.
-        inside, mouth = seen.mouth.split(1, 1)
-        alone = window * (1 - seen.sure * (1 - inside))
-        flow = rough + FLOW_SCALE * alone * self.to_flow(hidden)
-        return flow, *self._paint(hidden, about, flow, mouth, reference, decided)
+        # Where points are near they alone say: what the picture adds is right for renderings only.
+        flow = rough + FLOW_SCALE * window * (1 - seen.sure) * self.to_flow(hidden)
+        # Between lips and lids the reference has to show what it has between its own, elsewhere what not.
+        shown = warp(reference.opened, flow / DETAIL_SIDE)
+        apart = ((seen.inside - shown).abs() - SLACK).clamp_min(0) / (1 - SLACK)
+        alike = (1 - apart).prod(1, keepdim=True)
+        rules = F.pixel_unshuffle(enlarge(torch.cat([alike, seen.inside[:, :1]], 1), FINE), FINE)
+        inside = self.mouth(about, code).unflatten(2, flow.shape[2:])
+        return flow, *self._paint(hidden, about, flow, rules, inside, reference, decided)
 
     def _paint(
         self,
         hidden: Tensor,
         about: Tensor,
         flow: Tensor,
-        mouth: Tensor,
+        rules: Tensor,
+        inside: Tensor,
         reference: ReferenceFeatures,
         decided: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is painted, where the reference shows instead, and in training the paint's names (see Layers).
 
-        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2], mouth [B, 1, S/2, S/2].
+        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2]; rules [B, 8, S/2, S/2]: of the
+        pixels of a cell, how much the reference may be seen, and how much a mouth's inside; inside [B, 16,
+        S/2, S/2]: see MouthInside.
         """
         # The four pixels of a cell stay beside each other until there are only four numbers of each left; and
         # plane by plane: parts of channels that lie side by side take three times as long.
         pixels = self.to_pixels(hidden).contiguous().unflatten(1, (-1, FINE**2))
-        color, light, logits = pixels.split((3, 1, 1 + len(KINDS)), 1)
+        color, logits = pixels.split((3, 1 + OUTSIDE), 1)
         # Where lips and lids are says what a pixel is, however the picture looks.
         logits = logits + _mixed(self.about_pixels, about).view_as(logits)
-        # A dark beard is no open mouth.
-        logits[:, -len(INSIDE) :] += mouth.clamp_min(NOWHERE).log()[:, :, None].to(logits.dtype)
-        shows, names = logits.split((1, len(KINDS)), 1)
-        top = names.amax(1, keepdim=True)
-        share = (names - top).exp()
-        mask = torch.sigmoid(shows - top - share.sum(1, keepdim=True).log())
-        if decided:
-            share = share.pow(DECIDED)
-        kinds = share / share.sum(1, keepdim=True)
-        within = kinds[:, -len(INSIDE) :]
-        covered = within.sum(1, keepdim=True)
-        # All but a mouth's inside is painted much as the reference is around there, whatever face it has.
-        blurred = F.avg_pool2d(cut_detail(reference.pixels), BLUR)
-        color = color + warp(blurred, flow / DETAIL_SIDE)[:, :, None]
+        light, inside = (
+            inside.to(logits.dtype).unflatten(1, (-1, FINE**2)).split((1, len(INSIDE)), 1)
+        )
+        may_show, opened = rules.to(logits.dtype).unflatten(1, (2, -1)).split(1, 1)
+        shows, outside = logits.split((1, OUTSIDE), 1)
+        names = torch.cat([outside, inside], 1)
+        mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True)) * may_show
+        # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else is.
+        sharper = DECIDED if decided else 1
+        outside, within = ((sharper * part).softmax(1) for part in (outside, inside))
+        outside, within = outside * (1 - opened), within * opened
+        # All but a mouth's inside is painted much as the skin is around there, whatever face it has.
+        skin, alone = warp(reference.skin, flow / DETAIL_SIDE)[:, :, None].split((3, 1), 1)
+        color = color * (1 - alone) + skin
         lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
-        painted = color - (color + 1) * covered + 2 * BRIGHTEST * torch.sigmoid(light) * lit
+        painted = color - (color + 1) * opened + 2 * BRIGHTEST * torch.sigmoid(light) * lit
         if decided:
-            mask = mask * (1 - covered * (1 - mask.pow(OPENED)))
+            mask = mask * (1 - opened * (1 - mask.pow(OPENED)))
         shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
-        named = None if decided else F.pixel_shuffle(kinds.flatten(1, 2), FINE)
+        kinds = torch.cat([outside, within], 1).flatten(1, 2)
+        named = None if decided else F.pixel_shuffle(kinds, FINE)
         return shown[:, :3], shown[:, 3:], named
+
+
+def skin_around(near: Tensor, opened: Tensor) -> Tensor:
+    """Mean colours of the detail's square [B, 3, H, H] by cells of BLUR pixels, without what is open in it
+    (opened [B, 2, H, H]) and its lashes and lips: where that is a cell, its neighbours' colours.
+    """
+    skin = 1 - F.max_pool2d(opened.amax(1, keepdim=True), 2 * RIM + 1, 1, RIM)
+    total = F.avg_pool2d(torch.cat([near * skin, skin], 1).float(), BLUR)
+    # Cells without skin take what the nearest ones have; whoever has all counts a hundred times more.
+    for reach in (3, 5):
+        total = total + 0.01 * F.avg_pool2d(total, reach, 1, reach // 2, count_include_pad=False)
+    return (total[:, :3] / total[:, 3:].clamp_min(1e-6)).to(near.dtype)
 
 
 def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -370,8 +423,10 @@ class Animator(nn.Module):
         painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), PATCH)
         with torch.no_grad():  # the points learn from points alone
             pose = reference.told[:, len(UNITS) :]
-            moved = self.mesh_motion(reference.mesh, latents, pose)
-            seen = geometry(reference.mesh, moved, reference.has_mesh, 2 * hidden.shape[-1])
+            ways = self.mesh_motion(reference.mesh, latents, pose) - reference.mesh
+            ways = torch.cat([ways[..., :1], ways[..., 1:] * reference.times], 2)
+            places = reference.places
+            seen = geometry(places, reference.opened, places + ways, reference.has_mesh)
         detail = self.detail(hidden, flow, reference, seen, code, decided, shake)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
 
@@ -469,7 +524,9 @@ class MotionCodec(nn.Module):
         latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
         told = latent.clone()
         told[:, : len(UNITS)] = 0
-        found = self.look_at(pixels, picture, latent, told, *face_points(picture))
+        mesh, has_mesh = face_points(picture)
+        drawn = find_drawn_eyes(picture, mesh, has_mesh)
+        found = self.look_at(pixels, picture, latent, told, mesh, has_mesh, drawn)
         return replace(found, inside=plausible(found.inside, pixels))
 
     def look_at(
@@ -480,10 +537,23 @@ class MotionCodec(nn.Module):
         told: Tensor,
         mesh: Tensor,
         has_mesh: Tensor,
+        drawn: Drawn | None = None,
     ) -> ReferenceFeatures:
         """As `encode_reference`, of a picture in both sizes whose latents [B, C] and points are given."""
         levels, detail, inside = self.reference_encoder(pixels, fine)
-        return ReferenceFeatures(pixels, fine, levels, detail, inside, latent, told, mesh, has_mesh)
+        near = cut_detail(pixels)
+        drawn = drawn or Drawn.none(mesh)
+        opened = openings(drawn.places, near.shape[-1]) * has_mesh[:, None, None, None]
+        skin = skin_around(near, opened)
+        # Of a drawing it is one colour, which hair and brows near large eyes do not change.
+        eyes = F.max_pool2d(F.max_pool2d(opened[:, 1:], BLUR), 3, 1, 1)
+        flat = eyes * drawn.flat[:, None, None, None]
+        skin = torch.lerp(skin, drawn.skin[..., None, None].to(skin), flat.to(skin))
+        skin = torch.cat([skin, flat.to(skin)], 1)
+        return ReferenceFeatures(
+            pixels, fine, levels, detail, inside, latent, told, mesh, has_mesh, drawn.places,
+            drawn.times, opened, skin,
+        )  # fmt: skip
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
         """Standardised latents [B, C, T] to frames [B, 3, T, 2S, 2S], the detail laid over the rest."""
@@ -545,6 +615,12 @@ class MotionCodec(nn.Module):
         """What the frames of standardised latents [B, C, T] are made of; their B is B * T."""
         rows = reference.repeated(latents.shape[2])
         return self.animator(latents.transpose(1, 2).flatten(0, 1), rows, decided=True)
+
+    @property
+    def detail_parts(self) -> tuple[nn.Module, ...]:
+        """What makes eyes and mouth out of all else."""
+        seeing = self.reference_encoder
+        return self.animator.detail, seeing.detail, seeing.colors, seeing.inside
 
     @property
     def grid(self) -> TokenGrid:

@@ -23,14 +23,17 @@ LOUDNESS = 0.08
 """Root mean square of the speech, about -22 dBFS."""
 MIN_PAUSE = 0.05
 HELDOUT: dict[str, Split] = {
-    "bf_alice": "development", "am_onyx": "development", "jf_nezumi": "development",
-    "af_sky": "test", "bm_daniel": "test", "jf_nezumi+jm_kumo": "test",
+    "bf_alice": "development", "am_onyx": "development",
+    "jf_nezumi": "development", "jf_nezumi+bf_alice": "development",
+    "af_sky": "test", "bm_daniel": "test", "jf_nezumi+jm_kumo": "test", "jm_kumo+bm_daniel": "test",
 }  # fmt: skip
-"""Styles of one split alone. Japanese ones are so few that the average for tests has a half of training's one
+"""Styles of one split alone. Japanese ones are so few that averages for tests have a half of training's one
 man.
 """
-BLEND_SHARE = 0.5
-"""Training voices that are averages of two styles."""
+BLEND_SHARE = {"en": 0.5, "ja": 0.8}
+"""Training voices that are averages of two styles. Japanese ones are averages with an English style, which
+says the same words as clearly and sounds better: DistillMOS of jf_alpha 4.02, with af_heart 4.51.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ def draw_voice(
     pool = [voice.style for voice in speakers(language, split)]
     pool = [name for name in pool if name[1] == sex[0]] or pool
     style = str(rng.choice(pool))
-    others = [name for name in pool if name != style]
-    if split == "train" and others and rng.random() < BLEND_SHARE:
-        style = "+".join(sorted((style, str(rng.choice(others)))))
+    likely = pool if language == "en" else [voice.style for voice in speakers("en", split)]
+    others = [name for name in likely if name[1] == style[1] and name != style]
+    if split == "train" and others and rng.random() < BLEND_SHARE[language]:
+        both = style, str(rng.choice(others))
+        # The first one of an average tells its language.
+        style = "+".join(sorted(both) if language == "en" else both)
     return Voice(style, round(float(rng.uniform(1.08, 1.18)), 3) if child else 1.0)
 
 

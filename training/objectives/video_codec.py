@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from mutual_forcing.codecs.face_mesh import POINTS, face_points
 from mutual_forcing.codecs.motion_codec import LATENT_CHANNELS, Layers, MotionCodec
 from mutual_forcing.codecs.warping import FINE, cut_detail, detail_window, sample, to_detail
-from mutual_forcing.config import SystemConfig
 from mutual_forcing.motion import KINDS, UNITS
 from mutual_forcing.pixels import to_pixels, to_signal
 
@@ -114,18 +113,28 @@ class VideoBatch:
 
 @dataclass(frozen=True)
 class MotionCodecConfig:
-    """unrelated: share of the rows that show a picture without a face, standing still."""
+    """unrelated: share of the rows that show a picture without a face, standing still. only_detail: eyes and
+    mouth alone learn; everything else is the recipe's first `init`, statistics of motion among it.
+    """
 
     kind: ClassVar[str] = "video_codec"
     unrelated: float = 0.05
+    only_detail: bool = False
 
     def build(self, sources: Sources, recipe: Recipe) -> MotionCodecObjective:
         """See ObjectiveConfig."""
-        statistics = sources.corpus().motion_statistics
+        codec = MotionCodec(sources.system_config.video_codec)
+        if self.only_detail:
+            codec.load_state_dict(sources.system().video_codec.state_dict())
+            codec.requires_grad_(False)
+            for part in codec.detail_parts:
+                part.requires_grad_(True)
+        else:
+            statistics = sources.corpus().motion_statistics
+            codec.set_statistics(*(torch.from_numpy(part) for part in statistics))
         return MotionCodecObjective(
-            sources.system_config, sources.portraits(), statistics, recipe.batch, recipe.seed,
-            self.unrelated,
-        )  # fmt: skip
+            codec, sources.portraits(), recipe.batch, recipe.seed, self.unrelated
+        )
 
 
 class MotionCodecObjective:
@@ -133,24 +142,23 @@ class MotionCodecObjective:
 
     def __init__(
         self,
-        system: SystemConfig,
+        codec: MotionCodec,
         portraits: Portraits,
-        statistics: tuple[np.ndarray, np.ndarray],
         batch: int,
         seed: int,
         unrelated: float = 0.05,
     ) -> None:
-        """statistics: mean and deviation [28] of the corpus's motion."""
-        self.size, self.portraits, self.count = system.video_codec.size, portraits, batch
+        """codec: knows the statistics of motion; of it learns what wants gradients."""
+        self.size, self.portraits, self.count = codec.config.size, portraits, batch
         self.seed, self.unrelated = seed, unrelated
-        self.model = MotionCodec(system.video_codec)
-        self.model.set_statistics(*(torch.from_numpy(part) for part in statistics))
+        self.model = codec
         self.model.to(memory_format=torch.channels_last)
+        self.only_detail = not next(codec.encoder.parameters()).requires_grad
         self.networks: dict[str, nn.Module] = {"model": self.model}
         self.people = {name: portraits.split(name) for name in ("train", "heldout")}
         self._meshes: dict[tuple[int, int], np.ndarray | None] = {}
         rendered = [number for number in self.people["train"] if not is_drawn(number)]
-        if rendered:
+        if rendered and not self.only_detail:
             meshes = [mesh_of(portraits.truth(n).tracked) for n in rendered[:USUAL_PEOPLE]]
             usual = torch.from_numpy(np.mean(meshes, axis=(0, 1))) * 2 - 1
             self.model.animator.mesh_motion.usual.copy_(usual)
@@ -260,7 +268,8 @@ class MotionCodecObjective:
         noise = torch.randn(truth[..., 0].shape, generator=generator, device=device)
         mesh, has_mesh = batch.mesh.to(device), batch.has_mesh.to(device)
         # Before the decoder, which uses the same weights without a graph: autocast would keep their copies.
-        values["mesh"] = mesh_error(model, batch, 1 + step % (FACES - 1))
+        if not self.only_detail:
+            values["mesh"] = mesh_error(model, batch, 1 + step % (FACES - 1))
         reference = model.look_at(pixels, picture, seen, told, mesh, has_mesh)
         shake = SHAKE * torch.randn((len(target), 2, 5, 5), generator=generator, device=device)
         shaken = torch.rand(len(target), generator=generator, device=device) < SHAKEN
@@ -291,7 +300,7 @@ class MotionCodecObjective:
             + MASK_WEIGHT * (values["kept"] + values["opened"])
             + COVER_WEIGHT * values["covered"]
             + KIND_WEIGHT * values["kinds"]
-            + MESH_WEIGHT * values["mesh"]
+            + MESH_WEIGHT * values.get("mesh", 0)
             + POINT_WEIGHT * values.get("points", 0)
             + MOTION_WEIGHT * values.get("motion", 0)
         )
@@ -301,8 +310,10 @@ class MotionCodecObjective:
         self, target: Tensor, pixels: Tensor, truth: Tensor, landmarks: Tensor, known: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The encoder's losses on frames and references [B, 3, S, S], and what it reads off the references,
-        [B, C].
+        [B, C]. Where only the detail learns there are no losses.
         """
+        if self.only_detail:
+            return {}, self.model.encode_still(pixels)
         seen, found = self.model.observe(torch.stack([target, pixels], 2))
         values = {
             "points": point_error(found, landmarks, known),

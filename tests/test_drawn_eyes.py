@@ -1,0 +1,89 @@
+"""Eyes of flat drawings: found where they are painted, left alone everywhere else."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import numpy as np
+import portraits
+import pytest
+import torch
+from torch import Tensor
+
+from mutual_forcing.codecs.drawn_eyes import Drawn, find_drawn_eyes, is_flat
+from mutual_forcing.codecs.face_mesh import EYES, face_points
+from mutual_forcing.pixels import to_signal
+
+SIZE = 512
+SKIN, WHITE, DARK = (190, 125, 80), (255, 255, 255), (20, 20, 20)
+ALL = torch.ones(1)
+
+
+@functools.cache
+def mesh() -> Tensor:
+    """Where a human face has its points."""
+    return face_points(portraits.square("blond-bob")[None])[0]
+
+
+def middles() -> list[np.ndarray]:
+    points = (mesh()[0].numpy() + 1) * SIZE / 2
+    return [points[[*upper, *lower]].mean(0) for upper, lower in EYES]
+
+
+def drawing(high: int, wide: int = 26, eyes: int = 2) -> np.ndarray:
+    """A flat face with eyes of so many pixels from the middle to the rim, and brows above them."""
+    picture = np.full((SIZE, SIZE, 3), SKIN, np.uint8)
+    for x, y in [middle.round().astype(int).tolist() for middle in middles()][:eyes]:
+        cv2.ellipse(picture, (x, y), (wide, high), 0, 0, 360, WHITE, -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, y + 4), 9, DARK, -1, cv2.LINE_AA)
+        cv2.line(picture, (x - 30, y - high - 16), (x + 30, y - high - 16), DARK, 6)
+    return picture
+
+
+def found_in(picture: np.ndarray, known: Tensor = ALL) -> Drawn:
+    signal = to_signal(torch.from_numpy(picture)).permute(2, 0, 1)[None]
+    return find_drawn_eyes(signal, mesh(), known)
+
+
+@pytest.mark.parametrize("high", [24, 36])
+def test_large_eyes_are_found_from_rim_to_rim(high: int) -> None:
+    found = found_in(drawing(high))
+    assert found.flat[0] == 1
+    assert ((found.skin[0] + 1) * 127.5).round().int().tolist() == list(SKIN)
+    points = (found.places[0].numpy() + 1) * SIZE / 2
+    for (upper, lower), (x, y) in zip(EYES, middles(), strict=True):
+        top, bottom = points[upper[4], 1], points[lower[4], 1]
+        assert y - high - 8 < top < y - high + 1 and y + high - 1 < bottom < y + high + 8
+        assert points[upper[0], 0] < x - 26 and points[upper[-1], 0] > x + 26
+        assert found.times[0, upper[4], 0] > 1.5
+    nose = list(range(1, 6))
+    assert torch.equal(found.places[0, nose], mesh()[0, nose]) and found.times[0, 1] == 1
+
+
+def test_a_lone_eye_moves_nothing() -> None:
+    found = found_in(drawing(30, eyes=1))
+    assert found.flat[0] == 1 and torch.equal(found.places, mesh()) and (found.times == 1).all()
+
+
+def test_an_eye_that_goes_over_into_hair_or_glasses_moves_nothing() -> None:
+    picture = drawing(30)
+    picture[: int(middles()[0][1]), :] = np.where(
+        (picture[: int(middles()[0][1])] == SKIN).all(2, keepdims=True),
+        DARK,
+        picture[: int(middles()[0][1])],
+    )
+    assert torch.equal(found_in(picture).places, mesh())
+
+
+def test_a_painted_face_is_no_flat_one() -> None:
+    shaded = drawing(30).astype(float) + np.random.default_rng(0).normal(0, 2, (SIZE, SIZE, 3))
+    found = found_in(shaded.clip(0, 255).astype(np.uint8))
+    assert found.flat[0] == 0 and torch.equal(found.places, mesh())
+    points = (mesh()[0].numpy() + 1) * SIZE / 2
+    assert is_flat(drawing(30), points)
+
+
+def test_without_points_nothing_is_looked_for() -> None:
+    found = find_drawn_eyes(torch.ones(1, 3, SIZE, SIZE), torch.zeros(1, 468, 2), torch.zeros(1))
+    assert found.flat[0] == 0 and found.places.abs().max() == 0
