@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutual_forcing.codecs.drawn_eyes import Drawn, find_drawn_eyes, is_flat
+from mutual_forcing.codecs.drawn_eyes import DrawnEyes, find_drawn_eyes, is_flat
 from mutual_forcing.codecs.face_mesh import EYES, face_points
 from mutual_forcing.pixels import to_signal
 
@@ -41,7 +41,7 @@ def drawing(high: int, wide: int = 26, eyes: int = 2) -> np.ndarray:
     return picture
 
 
-def found_in(picture: np.ndarray, known: Tensor = ALL) -> Drawn:
+def found_in(picture: np.ndarray, known: Tensor = ALL) -> DrawnEyes:
     signal = to_signal(torch.from_numpy(picture)).permute(2, 0, 1)[None]
     return find_drawn_eyes(signal, mesh(), known)
 

@@ -33,7 +33,7 @@ from mutual_forcing.codecs.warping import DETAIL_SIDE, to_detail
 from mutual_forcing.config import MotionCodecConfig
 from mutual_forcing.motion import MOTION, POSE
 from mutual_forcing.pixels import to_signal
-from training.data.face_mesh import matches, mesh_of
+from training.data.mesh_matches import matches, mesh_of
 from training.data.portraits import Portraits, is_drawn
 
 SIZE = 128
@@ -257,7 +257,7 @@ def test_a_row_has_the_same_points_alone_and_beside_a_picture_without_a_face() -
 
 
 def test_the_renderer_s_mesh_is_the_one_that_is_found(portraits_folder) -> None:
-    """Which of the head's points are the mesh's was found once (training/data/face_mesh.json)."""
+    """Which of the head's points are the mesh's was found once (training/data/mesh_matches.json)."""
     people, away = Portraits(portraits_folder), []
     assert matches().shape == (POINTS,)
     for number in (n for n in people.numbers if not is_drawn(n)):

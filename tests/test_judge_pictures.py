@@ -11,8 +11,15 @@ from PIL import Image
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.media import read_image
 from training import judge_pictures as command
-from training.evaluation.face_judges import Face, FaceJudges, sharpness
-from training.judge_pictures import BASES, CHARACTERS, Options, compared, judge_pictures, table
+from training.evaluation.face_judges import FaceJudges, SeenFace, sharpness
+from training.judge_pictures import (
+    BASES,
+    CHARACTERS,
+    PictureOptions,
+    compared,
+    judge_pictures,
+    table,
+)
 
 
 class Eyes:
@@ -21,13 +28,13 @@ class Eyes:
     def __init__(self) -> None:
         self.looks = 0
 
-    def face(self, picture: np.ndarray) -> Face | None:
+    def face(self, picture: np.ndarray) -> SeenFace | None:
         if not picture.any():
             return None
         corners = np.array([[0.0, 0.0], [picture.shape[1], picture.shape[0]]])
-        return Face(float(picture.mean()), 0.1, corners)
+        return SeenFace(float(picture.mean()), 0.1, corners)
 
-    def identity(self, picture: np.ndarray, face: Face) -> np.ndarray:
+    def identity(self, picture: np.ndarray, face: SeenFace) -> np.ndarray:
         self.looks += 1
         return np.zeros(128)
 
@@ -72,7 +79,7 @@ def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -
     shutil.copy(CHARACTERS / f"{BASES[0]}.png", tmp_path / "photo-a.png")
     Image.new("RGB", (300, 300)).save(tmp_path / "photo-dark.png")
     pictures = command.pictures_in(tmp_path)
-    options = Options("Hello.", steps=1, size=256)
+    options = PictureOptions("Hello.", steps=1, size=256)
     text = judge_pictures(generator, eyes, options, pictures, out)  # type: ignore[arg-type]
     assert "| photo, 1 |" in text and "- photo-dark: " in text
     assert (out / "pictures.md").read_text() == text
@@ -82,14 +89,14 @@ def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -
     looked = eyes.looks
     assert judge_pictures(generator, eyes, options, pictures, out) == text  # type: ignore[arg-type]
     assert eyes.looks == looked, "every row was kept"
-    judge_pictures(generator, eyes, Options("Hi.", steps=1, size=256), pictures, out)  # type: ignore[arg-type]
+    judge_pictures(generator, eyes, PictureOptions("Hi.", steps=1, size=256), pictures, out)  # type: ignore[arg-type]
     assert eyes.looks > looked
 
 
 def test_wrong_options_are_refused_in_a_sentence(monkeypatch, capsys, tmp_path) -> None:
     for wrong in ({"steps": 0}, {"steps": 51}, {"seed": -1}):
         with pytest.raises(ValueError, match="must"):
-            Options(**wrong)
+            PictureOptions(**wrong)
     given = ["judge_pictures", "--pictures", str(tmp_path), "--out", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", given)
     assert command.main() == 1

@@ -9,7 +9,7 @@ from mutual_forcing import StreamingGenerator
 from training import judge_speech as command
 from training.data.voices import HELDOUT
 from training.evaluation.speech_judges import SpeechJudges, mistakes
-from training.judge_speech import Options, cases, judge_speech, summary
+from training.judge_speech import SpeechOptions, cases, judge_speech, summary
 
 
 class Ears:
@@ -33,11 +33,11 @@ class Ears:
 
 
 def test_everybody_speaks_everyday_sentences_of_both_languages() -> None:
-    told = cases(Options(), ("en", "ja"))
+    told = cases(SpeechOptions(), ("en", "ja"))
     assert len({case.text for case in told}) == len(told) == 100
     for case in told:
         assert HELDOUT[case.voice.style] == "development" and case.voice.language == case.language
-    assert len(cases(Options(count=3), ("en",))) == 3
+    assert len(cases(SpeechOptions(count=3), ("en",))) == 3
 
 
 def test_mistakes_are_counted_in_what_is_said_not_in_how_it_is_written() -> None:
@@ -52,7 +52,7 @@ def test_mistakes_are_counted_in_what_is_said_not_in_how_it_is_written() -> None
 def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -> None:
     generator, ears = StreamingGenerator.random("smoke"), Ears()
     monkeypatch.setattr(StreamingGenerator, "languages", ("en",))
-    options = Options(steps=(2,), count=1)
+    options = SpeechOptions(steps=(2,), count=1)
     text = judge_speech(generator, ears, options, tmp_path)  # type: ignore[arg-type]
     assert ears.asked == 3 and "few 2" in text and "their codec" in text
     assert (tmp_path / "speech.md").read_text() == text
@@ -63,14 +63,14 @@ def test_rows_are_kept_and_made_again_for_other_options(tmp_path, monkeypatch) -
     path.write_text(path.read_text()[:-40])  # cut off by a crash
     for _ in range(2):
         assert judge_speech(generator, ears, options, tmp_path) == text and ears.asked == 4  # type: ignore[arg-type]
-    judge_speech(generator, ears, Options(steps=(2,), count=1, seed=1), tmp_path)  # type: ignore[arg-type]
+    judge_speech(generator, ears, SpeechOptions(steps=(2,), count=1, seed=1), tmp_path)  # type: ignore[arg-type]
     assert ears.asked == 7
 
 
 def test_wrong_options_are_refused_in_a_sentence(monkeypatch, capsys, tmp_path) -> None:
     for wrong in ({"steps": ()}, {"steps": (0,)}, {"steps": (51,)}, {"count": 0}, {"seed": -1}):
         with pytest.raises(ValueError, match=r"must|needed"):
-            Options(**wrong)
+            SpeechOptions(**wrong)
     monkeypatch.setattr("sys.argv", ["judge_speech", "--out", str(tmp_path), "--steps", "many"])
     assert command.main() == 1
     assert "such as 4,8,50" in capsys.readouterr().err
@@ -88,9 +88,9 @@ def test_the_judges_hear_what_a_speaker_says() -> None:
     judges = SpeechJudges()
     first, other = (
         command._at_judges_rate(command._spoken(case).audio)
-        for case in cases(Options(count=2), ("en",))
+        for case in cases(SpeechOptions(count=2), ("en",))
     )
-    text = cases(Options(count=1), ("en",))[0].text
+    text = cases(SpeechOptions(count=1), ("en",))[0].text
     assert mistakes(text, judges.words(first, "en"), "en") < 0.1
     noise = np.random.default_rng(0).normal(0, 0.1, len(first)).astype(np.float32)
     assert judges.mos(first) > 3 > judges.mos(noise)

@@ -1,10 +1,11 @@
 """The direction of dependencies (see README, Layout)."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODEL_MAY_IMPORT = {"config", "types", "motion", "chunks", "text", "models"}
+MODEL_MAY_IMPORT = {"audio", "config", "types", "motion", "chunks", "text", "models"}
 TEXT_MAY_IMPORT = {"audio", "config", "types", "chunks", "text"}
 
 
@@ -23,6 +24,19 @@ def imports_of(path: Path) -> set[str]:
 
 def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_no_two_modules_or_classes_have_one_name() -> None:
+    modules = [*files("mutual_forcing"), *files("training")]
+    classes = [
+        node.name
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name[0] != "_"
+    ]
+    stems = [path.stem for path in modules if path.stem != "__init__"]
+    for names in (stems, classes):
+        assert not [name for name, count in Counter(names).items() if count > 1]
 
 
 def test_the_library_imports_neither_training_nor_gradio() -> None:

@@ -36,12 +36,6 @@ from training.data.augment import random_turn, repaint, turn_picture, turn_point
 from training.data.dataset import Corpus
 from training.data.drawings import draw, sample_style
 from training.data.head_model import load_head_model
-from training.data.landmarks import (
-    LANDMARKS,
-    landmark_vertices,
-    tracked_corners,
-    tracked_count,
-)
 from training.data.portraits import (
     BLINK,
     FACES,
@@ -49,6 +43,12 @@ from training.data.portraits import (
     Portraits,
     make_portrait,
     make_portraits,
+)
+from training.data.tracked_points import (
+    LANDMARKS,
+    landmark_vertices,
+    tracked_corners,
+    tracked_count,
 )
 from training.objectives.video_codec import (
     MotionCodecObjective,

@@ -55,7 +55,7 @@ SEEN, AROUND = 0.5, 3
 
 
 @dataclass(frozen=True)
-class Options:
+class PictureOptions:
     """Raises ValueError for values that make no sense."""
 
     text: str = TEXT
@@ -84,7 +84,7 @@ def pictures_in(folder: Path) -> list[Path]:
 def judge_pictures(
     generator: StreamingGenerator,
     judges: FaceJudges,
-    options: Options,
+    options: PictureOptions,
     pictures: Sequence[Path],
     out: Path,
 ) -> str:
@@ -118,7 +118,9 @@ def judge_pictures(
     return text
 
 
-def _seen(generator: StreamingGenerator, judges: FaceJudges, options: Options, path: Path) -> Row:
+def _seen(
+    generator: StreamingGenerator, judges: FaceJudges, options: PictureOptions, path: Path
+) -> Row:
     """What the judges see in a picture's film; why there is none where the face cannot be animated."""
     try:
         request = GenerationRequest(
@@ -232,7 +234,7 @@ def main() -> int:
     given = parser.parse_args()
 
     def judge() -> None:
-        options = Options(given.text, given.steps, given.seed)
+        options = PictureOptions(given.text, given.steps, given.seed)
         pictures = pictures_in(given.pictures)
         generator = StreamingGenerator.from_pretrained(given.checkpoint, device="cpu")
         with closing(FaceJudges()) as judges:

@@ -65,7 +65,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Options:
+class SpeechOptions:
     """count: sentences of each language. Raises ValueError for values that make no sense."""
 
     steps: tuple[int, ...] = (4, 8, 50)
@@ -82,7 +82,7 @@ class Options:
             raise ValueError(f"The split must be one of {', '.join(HELDOUT)}.")
 
 
-def cases(options: Options, languages: Sequence[Language]) -> list[Case]:
+def cases(options: SpeechOptions, languages: Sequence[Language]) -> list[Case]:
     """The sentences with the held-out speakers in turn."""
     texts = json.loads(SENTENCES.read_text(encoding="utf-8"))
     return [
@@ -94,7 +94,7 @@ def cases(options: Options, languages: Sequence[Language]) -> list[Case]:
 
 
 def judge_speech(
-    generator: StreamingGenerator, judges: SpeechJudges, options: Options, out: Path
+    generator: StreamingGenerator, judges: SpeechJudges, options: SpeechOptions, out: Path
 ) -> str:
     """Measure everything, writing speech.json and speech.md anew after each system; return the Markdown."""
     out.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def summary(rows: Sequence[Row]) -> dict[str, list[float]]:
     return {name: report.mean_interval([row[name] for row in rows]) for name in FIGURES}
 
 
-def _write(found: dict[str, list[Row]], options: Options, out: Path) -> str:
+def _write(found: dict[str, list[Row]], options: SpeechOptions, out: Path) -> str:
     tables, text = {}, ""
     for language in get_args(Language):
         means = {
@@ -231,7 +231,7 @@ def main() -> int:
         parts = given.steps.split(",")
         if not all(part.strip().isdecimal() for part in parts):
             raise ValueError("Write steps as numbers with commas between, such as 4,8,50.")
-        options = Options(tuple(map(int, parts)), given.count, given.split, given.seed)
+        options = SpeechOptions(tuple(map(int, parts)), given.count, given.split, given.seed)
         generator = StreamingGenerator.from_pretrained(given.checkpoint, device="cpu")
         sys.stdout.write(judge_speech(generator, SpeechJudges(), options, given.out))
 

@@ -9,12 +9,12 @@ from .objectives.audio_codec import SourceFilterCodecConfig
 from .objectives.base import ClipConfig
 from .objectives.bidirectional import BidirectionalConfig
 from .objectives.diffusion_forcing import DiffusionForcingConfig
-from .objectives.duration_predictor import DurationConfig
+from .objectives.duration_predictor import DurationPredictorConfig
 from .objectives.losses import DEFAULT_GUIDANCE, Guidance
 from .objectives.mutual_forcing import DMDConfig, MutualForcingConfig, RolloutConfig
 from .objectives.self_forcing import SelfForcingConfig
 from .objectives.teacher_forcing import ConsistencyConfig, TeacherForcingConfig
-from .objectives.video_codec import MotionCodecConfig
+from .objectives.video_codec import VideoCodecConfig
 from .stage_config import ObjectiveConfig, OptimizerConfig, Recipe
 
 STAGES = (
@@ -146,13 +146,13 @@ HISTORY_NOISE = 0.02
 
 def _video_codec(scale: Scale) -> Recipe:
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0)
-    return _recipe(scale, "video_codec", MotionCodecConfig(), optimizer)
+    return _recipe(scale, "video_codec", VideoCodecConfig(), optimizer)
 
 
 def _video_detail(scale: Scale) -> Recipe:
     """Eyes and mouth alone, told points that have learnt: at first nothing could rely on them."""
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, warmup=50, clip=1.0)
-    objective = MotionCodecConfig(only_detail=True)
+    objective = VideoCodecConfig(only_detail=True)
     return _recipe(scale, "video_detail", objective, optimizer, ("video_codec",))
 
 
@@ -164,7 +164,9 @@ def _audio_codec(scale: Scale) -> Recipe:
 
 
 def _duration(scale: Scale) -> Recipe:
-    return _recipe(scale, "duration", DurationConfig(), OptimizerConfig(lr=1e-3, final_lr=1e-5))
+    return _recipe(
+        scale, "duration", DurationPredictorConfig(), OptimizerConfig(lr=1e-3, final_lr=1e-5)
+    )
 
 
 PRETRAINING = OptimizerConfig(lr=1e-3, final_lr=3e-4)

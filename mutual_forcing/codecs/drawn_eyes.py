@@ -42,7 +42,7 @@ SKIN_AROUND = 0.6
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnEyes:
     """Of faces: places [B, 468, 2] in -1..1 of their points, with the eyes of drawings; times [B, 468, 1]:
     how many times as high a point's eye is as the net's; skin [B, 3] within -1..1, where it is flat [B], 0
     or 1.
@@ -54,17 +54,17 @@ class Drawn:
     flat: Tensor
 
     @staticmethod
-    def none(mesh: Tensor) -> Drawn:
+    def none(mesh: Tensor) -> DrawnEyes:
         """Of points [B, 468, 2] of which none is a drawing's."""
         times, count = torch.ones_like(mesh[..., :1]), len(mesh)
-        return Drawn(mesh, times, mesh.new_zeros(count, 3), mesh.new_zeros(count))
+        return DrawnEyes(mesh, times, mesh.new_zeros(count, 3), mesh.new_zeros(count))
 
 
-def find_drawn_eyes(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> Drawn:
+def find_drawn_eyes(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnEyes:
     """Look for drawn eyes near the points, mesh [B, 468, 2] in -1..1, of squares [B, 3, H, H] within -1..1,
     where there are points (has_mesh [B], 0 or 1).
     """
-    found = Drawn.none(mesh.clone())
+    found = DrawnEyes.none(mesh.clone())
     half = pictures.shape[-1] / 2
     for row, square in enumerate(to_pixels(pictures).permute(0, 2, 3, 1).cpu().numpy()):
         points = (mesh[row].cpu().numpy() + 1) * half

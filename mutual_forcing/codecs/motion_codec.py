@@ -35,7 +35,7 @@ from ..config import MotionCodecConfig, TokenGrid
 from ..motion import INSIDE, KINDS, MOTION, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
-from .drawn_eyes import Drawn, find_drawn_eyes
+from .drawn_eyes import DrawnEyes, find_drawn_eyes
 from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry, openings
 from .mesh_fit import film_points, fit_latents
 from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
@@ -537,12 +537,12 @@ class MotionCodec(nn.Module):
         told: Tensor,
         mesh: Tensor,
         has_mesh: Tensor,
-        drawn: Drawn | None = None,
+        drawn: DrawnEyes | None = None,
     ) -> ReferenceFeatures:
         """As `encode_reference`, of a picture in both sizes whose latents [B, C] and points are given."""
         levels, detail, inside = self.reference_encoder(pixels, fine)
         near = cut_detail(pixels)
-        drawn = drawn or Drawn.none(mesh)
+        drawn = drawn or DrawnEyes.none(mesh)
         opened = openings(drawn.places, near.shape[-1]) * has_mesh[:, None, None, None]
         skin = skin_around(near, opened)
         # Of a drawing it is one colour, which hair and brows near large eyes do not change.

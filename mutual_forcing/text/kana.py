@@ -91,7 +91,7 @@ _TO_ENGLISH = {
 }
 
 
-class Reading(NamedTuple):
+class KanaReading(NamedTuple):
     """A Japanese word: where it stands in the text that was read, its phonemes, () for a mark, and whether
     the dictionary has it.
     """
@@ -102,11 +102,11 @@ class Reading(NamedTuple):
     known: bool
 
 
-def read(text: str) -> list[Reading]:
+def read(text: str) -> list[KanaReading]:
     """The words of a Japanese text in NFKC, read in their context; digits are words by themselves."""
     with _LOCK:
         words = _haqumei().g2p_mapping_detailed(text)
-    readings: list[Reading] = []
+    readings: list[KanaReading] = []
     for word in words:
         begin, end = word.char_span
         phonemes = () if word.is_ignored else mora_phonemes(re.sub("[’']", "", word.pron))
@@ -115,7 +115,7 @@ def read(text: str) -> list[Reading]:
         ):  # the place of a digit (ten in 24) belongs to the digit before it
             last = readings.pop()
             begin, phonemes = last.begin, last.phonemes + phonemes
-        readings.append(Reading(begin, end, phonemes, not word.is_unknown))
+        readings.append(KanaReading(begin, end, phonemes, not word.is_unknown))
     return readings
 
 

@@ -50,7 +50,7 @@ def write_sound(path: Path, audio: np.ndarray) -> None:
 
 
 def write_motion(path: Path, motion: np.ndarray, landmarks: np.ndarray | None) -> None:
-    """Write the truth of a clip's motion beside it: half precision, see data/landmarks.py."""
+    """Write the truth of a clip's motion beside it: half precision, see data/tracked_points.py."""
     parts = {"motion": motion} | ({} if landmarks is None else {"landmarks": landmarks})
     with written_whole(path.with_suffix(".safetensors")) as partial:
         save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)

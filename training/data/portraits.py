@@ -266,8 +266,8 @@ def _rendered(
     rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Pictures of one person, what their pixels show, and their truth by the names of Portrait."""
-    from .landmarks import motion
     from .renderer import Renderer
+    from .tracked_points import motion
 
     appearance, faces = sample_portrait_appearance(rng), sample_faces(rng)
     if size not in _CACHE:
@@ -283,7 +283,7 @@ def _drawn(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """As `_rendered`; a drawing has other points, fewer of them and no landmarks."""
     from .drawings import draw, sample_style
-    from .landmarks import LANDMARKS, motion, tracked_count
+    from .tracked_points import LANDMARKS, motion, tracked_count
 
     style, faces = sample_style(rng), sample_faces(rng)
     moves = motion(faces)

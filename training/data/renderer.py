@@ -25,7 +25,7 @@ from training.data.geometry import (
     rotation_matrices,
 )
 from training.data.head_model import PARTS, UNIT_NAMES, HeadModel, load_head_model
-from training.data.landmarks import iris_points, landmark_vertices, posed, tracked_corners
+from training.data.tracked_points import iris_points, landmark_vertices, posed, tracked_corners
 
 __all__ = ["Performance", "Rendered", "Renderer"]
 

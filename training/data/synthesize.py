@@ -152,8 +152,8 @@ def _make_clip(
     out: Path,
 ) -> dict[str, Any]:
     from .appearance import describe
-    from .landmarks import motion as true_motion
     from .speech_motion import animate
+    from .tracked_points import motion as true_motion
 
     rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
     speech, text = _speech(options.seed, voice, split, rng)

@@ -27,7 +27,7 @@ _LEAST = 256
 
 
 @dataclass(frozen=True)
-class Face:
+class SeenFace:
     """lips: the gap between them in distances of the eyes. blink: 0..1. points: pixels, [478, 2]."""
 
     lips: float
@@ -51,7 +51,7 @@ class FaceJudges:
         if "_landmarker" in vars(self):
             self._landmarker.close()
 
-    def face(self, picture: np.ndarray) -> Face | None:
+    def face(self, picture: np.ndarray) -> SeenFace | None:
         """What is seen of the clearest face, or None where no face is."""
         scale = max(1.0, _LEAST / min(picture.shape[:2]))
         if scale > 1:
@@ -65,9 +65,9 @@ class FaceJudges:
         gaps = [np.linalg.norm(points[a] - points[b]) for a, b in _INNER_LIPS]
         shapes = {shape.category_name: shape.score for shape in found.face_blendshapes[0]}
         blink = (shapes["eyeBlinkLeft"] + shapes["eyeBlinkRight"]) / 2
-        return Face(float(np.mean(gaps) / np.linalg.norm(eyes)), blink, points / scale)
+        return SeenFace(float(np.mean(gaps) / np.linalg.norm(eyes)), blink, points / scale)
 
-    def identity(self, picture: np.ndarray, face: Face) -> np.ndarray:
+    def identity(self, picture: np.ndarray, face: SeenFace) -> np.ndarray:
         """128 numbers for who it is; of one film's frames those further apart than 0.6 show two people."""
         find, shape, net = self._recognition
         picture = np.ascontiguousarray(picture)
@@ -120,7 +120,7 @@ def _folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def sharpness(picture: np.ndarray, face: Face) -> float:
+def sharpness(picture: np.ndarray, face: SeenFace) -> float:
     """Variance of the Laplacian over the box around a face."""
     left, top = np.floor(face.points.min(0)).astype(int).clip(0)
     right, bottom = np.ceil(face.points.max(0)).astype(int)

@@ -21,7 +21,7 @@ MAX_LENGTH = 256
 
 
 @dataclass(frozen=True)
-class DurationConfig:
+class DurationPredictorConfig:
     """Nothing to choose."""
 
     kind: ClassVar[str] = "duration"

@@ -31,11 +31,11 @@ from mutual_forcing.motion import KINDS, UNITS
 from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.augment import random_turn, repaint, turn_picture, turn_points
-from ..data.face_mesh import mesh_of
-from ..data.landmarks import LANDMARKS, tracked_count
 from ..data.latents import join_batches
+from ..data.mesh_matches import mesh_of
 from ..data.portraits import BLINK, FACES, Portraits, is_drawn
 from ..data.random_pictures import random_picture
+from ..data.tracked_points import LANDMARKS, tracked_count
 from ..stage_config import Recipe, Sources, Turns
 
 LATENT_NOISE = 0.05
@@ -112,7 +112,7 @@ class VideoBatch:
 
 
 @dataclass(frozen=True)
-class MotionCodecConfig:
+class VideoCodecConfig:
     """unrelated: share of the rows that show a picture without a face, standing still. only_detail: eyes and
     mouth alone learn; everything else is the recipe's first `init`, statistics of motion among it.
     """

@@ -1,4 +1,4 @@
-"""Draw single characters: python -m training.data.characters --count 48 --out DIR, or --gallery --out DIR.
+"""Draw single characters: python -m training.data.gallery --count 48 --out DIR, or --gallery --out DIR.
 
 Each looks straight into the camera, neutral and with closed lips, and differs in everything that
 the corpus varies. Character number n depends on (seed, n) alone, like the corpus's identities: with
@@ -81,7 +81,7 @@ def _at_rest() -> Performance:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.data.characters", description=__doc__.splitlines()[0]
+        prog="python -m training.data.gallery", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=SEED, help=f"default: {SEED}")

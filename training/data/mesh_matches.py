@@ -1,10 +1,10 @@
 """Which of the renderer's points are those of MediaPipe's face mesh.
 
-python -m training.data.face_mesh PORTRAITS
+python -m training.data.mesh_matches PORTRAITS
 
 Found once on portraits of open mouths and open eyes, where the net finds every point of the mesh and the
-renderer knows every point of the head: the one that lies nearest over all faces. Written to face_mesh.json,
-which is part of this package.
+renderer knows every point of the head: the one that lies nearest over all faces. Written to
+mesh_matches.json, which is part of this package.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from mutual_forcing.codecs.face_mesh import POINTS
 from mutual_forcing.motion import MOTION
 
-from .landmarks import tracked_count
+from .tracked_points import tracked_count
 
-MATCHES = Path(__file__).with_name("face_mesh.json")
+MATCHES = Path(__file__).with_name("mesh_matches.json")
 FAR = 0.15
 """Halves of the picture beyond which a point is as bad as a hidden one."""
 OPEN_MOUTH, OPEN_EYES = 0.25, 0.3

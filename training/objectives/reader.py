@@ -41,7 +41,7 @@ BENT, FILTERED, SMEARED, NOISY = 0.7, 0.7, 0.5, 0.7
 
 
 @dataclass(frozen=True)
-class PhonemeReaderConfig:
+class ReaderConfig:
     """Nothing to choose."""
 
     kind: ClassVar[str] = "phoneme_reader"
