@@ -42,6 +42,7 @@ from .types import (
     AVLatents,
     GenerationRequest,
     References,
+    Steering,
     StreamPlan,
     TimedPhoneme,
     Transcript,
@@ -198,7 +199,9 @@ class StreamingGenerator:
             reference=reference,
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=KVCache(request.window or self.config.model.window),
-            video_decoder=self.system.video_codec.begin(request.seed),
+            video_decoder=self.system.video_codec.steer(
+                self.system.video_codec.begin(request.seed), request.steering
+            ),
             total=total,
             recogniser=_recogniser(request),
         )
@@ -251,9 +254,15 @@ class StreamingGenerator:
         state.total += 1
 
     def steer(
-        self, state: StreamState, *, caption: str | None = None, steps: int | None = None
+        self,
+        state: StreamState,
+        *,
+        caption: str | None = None,
+        steps: int | None = None,
+        steering: Steering | None = None,
     ) -> None:
-        """Change the style or the steps (1..50) from the next chunk on; None leaves them.
+        """Change the style, the steps (1..50) or what the face is asked for from the next chunk on; None
+        leaves them.
 
         Not while a chunk is being made. A change into guided Multi mode lets the unguided rows start
         from the past that exists; after `window` chunks they have one of their own. Raises ValueError
@@ -263,6 +272,7 @@ class StreamingGenerator:
             state.request,
             caption=state.request.caption if caption is None else caption,
             steps=state.request.steps if steps is None else steps,
+            steering=steering or state.request.steering,
         )
         sampler = Sampler.of(request.steps, request.guidance_scale)
         if sampler.guided != state.sampler.guided:
@@ -276,6 +286,8 @@ class StreamingGenerator:
                 _with_rows(references.layers, rows),
                 EmbeddedContext(_rows(picture.hidden, rows), _rows(picture.trend, rows)),
             )
+        if steering is not None:
+            state.video_decoder = self.system.video_codec.steer(state.video_decoder, steering)
         state.request, state.sampler = request, sampler
 
     @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -171,6 +171,32 @@ class FaceCrop:
 
 
 @dataclass(frozen=True)
+class Steering:
+    """What a character is asked to do beside what it does by itself, each -1..1 and 0 for nothing.
+
+    Right and left are those of who watches. nod_up: the head back and the chin up; brows_up: down, and
+    together, below 0; smile: corners of the mouth down below 0; eyes_shut: 0..1. Raises ValueError for
+    anything else.
+    """
+
+    look_right: float = 0.0
+    look_up: float = 0.0
+    turn_right: float = 0.0
+    nod_up: float = 0.0
+    tilt_right: float = 0.0
+    brows_up: float = 0.0
+    smile: float = 0.0
+    eyes_shut: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 0 if name == "eyes_shut" else -1
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not least <= value <= 1:
+                raise ValueError(f"{name} must be a number from {least} to 1.")
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One character, one utterance.
 
@@ -190,6 +216,7 @@ class GenerationRequest:
     seconds: length of the stream; None for as long as text or audio need.
     window: past chunks kept in the cache; None for the checkpoint's own.
     transcript: the user's own timing instead of `text`'s predicted one.
+    steering: what the character is asked to do with head, eyes and face from the start on.
 
     Raises ValueError, in one sentence, for anything else.
     """
@@ -210,6 +237,7 @@ class GenerationRequest:
     seconds: float | None = None
     window: int | None = None
     transcript: Transcript | None = None
+    steering: Steering = field(default_factory=Steering)
 
     def __post_init__(self) -> None:
         _check_image(self.image)

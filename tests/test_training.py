@@ -19,6 +19,7 @@ from training.data.latents import Dropout, LatentDataset
 from training.data.precompute import encode_silence
 from training.recipes import BASELINES, STAGES, recipe
 from training.stages import Workspace
+from training.train_state import load_tensors
 from training.trainer import Interrupted, Trainer
 
 CPU = torch.device("cpu")
@@ -52,6 +53,23 @@ def test_the_transformer_does_not_wait_for_the_video_codec(
     assert "heldout/saturation" not in figures
     ours, theirs = (w.system("video_pretrain").model.state_dict() for w in (alone, trained))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours), "the weights are the same"
+
+
+def test_the_detail_learns_alone(workspace: Workspace) -> None:
+    """Eyes and mouth go on from the whole codec, and what is served then is theirs."""
+    before, after = (
+        load_tensors(workspace.stage_folder(name) / "weights.safetensors")[0]
+        for name in ("video_codec", "video_detail")
+    )
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert "animator.detail.mouth.leave.bias" in changed
+    parts = (
+        "animator.detail.",
+        *(f"reference_encoder.{p}." for p in ("detail", "colors", "inside")),
+    )
+    assert all(name.startswith(parts) for name in changed), changed
+    served = workspace.system().video_codec.state_dict()
+    assert all(torch.equal(served[name], value) for name, value in after.items())
 
 
 @pytest.mark.parametrize("name", BASELINES)

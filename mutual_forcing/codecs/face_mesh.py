@@ -65,6 +65,8 @@ BELOW = (
 NOSE_TIP, NOSE_ROOT = 1, 168
 UNDER_NOSE = 2, 97, 326
 """What moves as the upper teeth do, with the head alone."""
+GAZE = 0.275
+"""How far an iris moves for a radian, in distances of the eyes: measured on portraits."""
 UPPER, LOWER = (
     (*lip, *MOUTH[i][1:-1], *EYES[0][i][1:-1], *EYES[1][i][1:-1], *skin)
     for i, (lip, skin) in enumerate(((UPPER_LIP, ABOVE), (LOWER_LIP, BELOW)))
@@ -159,10 +161,11 @@ class Geometry:
     """What the points say of the detail's square.
 
     flow [B, 2, H, H]: how far away in the reference, in halves of the picture, in a mouth as its upper teeth
-    move; sure [B, 1, H, H]: 0..1, how near points are; about [B, 12, H, H]: of the mouth and of the eyes how
-    far below the upper and above the lower rim, how far from the middle to a corner, and whether inside; what
-    of mouth and eyes the flow fetches from inside; which side of the line between upper and lower counts; how
-    sure; inside [B, 2, H, H]: 0..1, where mouth and eyes are open. All 0 where there are no points.
+    move and in an eye as the iris does; sure [B, 1, H, H]: 0..1, how near points are; about [B, 12, H, H]: of
+    the mouth and of the eyes how far below the upper and above the lower rim, how far from the middle to a
+    corner, and whether inside; what of mouth and eyes the flow fetches from inside; which side of the line
+    between upper and lower counts; how sure; inside [B, 2, H, H]: 0..1, where mouth and eyes are open. All 0
+    where there are no points.
     """
 
     flow: Tensor
@@ -179,9 +182,12 @@ def openings(mesh: Tensor, size: int) -> Tensor:
     return torch.cat([inside for *_, inside in _openings(mesh, axis(size, mesh.device))], 1)
 
 
-def geometry(mesh: Tensor, opened: Tensor, moved: Tensor, known: Tensor) -> Geometry:
+def geometry(
+    mesh: Tensor, opened: Tensor, moved: Tensor, known: Tensor, gaze: Tensor | None = None
+) -> Geometry:
     """Of points that are at mesh [B, 468, 2] in the reference and at moved in the frame, where they are known
-    (0 or 1, [B]); opened [B, 2, H, H]: the reference's `openings`.
+    (0 or 1, [B]); opened [B, 2, H, H]: the reference's `openings`; gaze [B, 2]: by how many radians it looks
+    further to the picture's right and further up.
     """
     size = opened.shape[-1]
     mesh = to_detail(mesh.float())
@@ -198,9 +204,10 @@ def geometry(mesh: Tensor, opened: Tensor, moved: Tensor, known: Tensor) -> Geom
     ways = torch.lerp(upper, lower, below_line)
     near = ways[:, 2:]
     flow = ways[:, :2] / (near + 1e-4)
-    # Between lips that part no skin is stretched: what the reference has there stays with the head.
+    # Between lips and lids that part no skin is stretched: what is there moves with the head.
     teeth = (mesh - moved)[:, list(UNDER_NOSE)].mean(1)
     flow = torch.lerp(flow, teeth[..., None, None], rims[0][3])
+    flow = torch.lerp(flow, _ways_of_eyes(mesh, moved, gaze, line), rims[1][3])
     known = known.to(flow)[:, None, None, None]
     sure = known * near / (near + FEW)
     about = [
@@ -212,6 +219,18 @@ def geometry(mesh: Tensor, opened: Tensor, moved: Tensor, known: Tensor) -> Geom
     about = known * torch.cat([*about, warp(opened.float(), flow), below_line, sure], 1)
     inside = known * torch.cat([inside for *_, inside in rims], 1)
     return Geometry(known * flow * DETAIL_SIDE, sure, about, inside)
+
+
+def _ways_of_eyes(mesh: Tensor, moved: Tensor, gaze: Tensor | None, line: Tensor) -> Tensor:
+    """Ways back of the iris on a cell's side of the nose, [B, 2, 1, H]."""
+    corners = [[upper[0], upper[-1]] for upper, _ in EYES]
+    left, right = ((mesh - moved)[:, ends].mean(1) for ends in corners)
+    apart = mesh[:, corners[1]].mean(1) - mesh[:, corners[0]].mean(1)
+    if gaze is not None:
+        looks = gaze * gaze.new_tensor([-1.0, 1.0]) * GAZE * apart.norm(dim=1, keepdim=True)
+        left, right = left + looks, right + looks
+    on_left = (line < moved[:, NOSE_ROOT, :1])[:, None]
+    return torch.where(on_left, left[..., None], right[..., None])[:, :, None]
 
 
 def _meeting(mesh: Tensor, moved: Tensor) -> Tensor:

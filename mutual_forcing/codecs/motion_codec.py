@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry, openi
 from .mesh_fit import film_points, fit_latents
 from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
 from .mouth_colors import INSIDE_COLORS, plausible
+from .steering import SteeringState
 from .warping import (
     DETAIL_SIDE,
     FINE,
@@ -54,6 +55,7 @@ from .warping import (
 
 if TYPE_CHECKING:
     from ..canvas import Canvas
+    from ..types import Steering
 
 AT_ONCE = 4
 """Frames that are decoded together: more no longer fit the caches of a CPU."""
@@ -74,6 +76,7 @@ RIM = 3
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of a reference's colours around its face: all that decides what colours its mouth has inside."""
 BLINK = MOTION.index("eyeBlink")
+GAZE = slice(MOTION.index("gazeX"), MOTION.index("gazeY") + 1)
 SEEN_LIDS = 1.5
 """By how much more lids close than their points tell: of whole blinks of renderings 0.61 were read."""
 OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
@@ -381,7 +384,12 @@ def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class Animator(nn.Module):
-    """The decoder: latents of a frame and of the reference say how the reference's features move."""
+    """The decoder: latents of a frame and of the reference say how the reference's features move.
+
+    gaze_std: radians of a latent of each direction of the gaze.
+    """
+
+    gaze_std: Tensor
 
     def __init__(self, config: MotionCodecConfig) -> None:
         super().__init__()
@@ -393,6 +401,7 @@ class Animator(nn.Module):
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
         self.mesh_motion = MeshMotion(LATENT_CHANNELS)
+        self.register_buffer("gaze_std", torch.ones(2))
         self.detail = Detail(widths[0], config)
 
     def forward(
@@ -426,7 +435,8 @@ class Animator(nn.Module):
             ways = self.mesh_motion(reference.mesh, latents, pose) - reference.mesh
             ways = torch.cat([ways[..., :1], ways[..., 1:] * reference.times], 2)
             places = reference.places
-            seen = geometry(places, reference.opened, places + ways, reference.has_mesh)
+            gaze = motion[:, GAZE].float() * self.gaze_std
+            seen = geometry(places, reference.opened, places + ways, reference.has_mesh, gaze)
         detail = self.detail(hidden, flow, reference, seen, code, decided, shake)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
 
@@ -437,6 +447,7 @@ class MotionState:
 
     clock: BlinkClock
     blinks: BlinkState
+    steering: SteeringState = field(default_factory=SteeringState)
 
 
 @functools.cache
@@ -524,6 +535,8 @@ class MotionCodec(nn.Module):
         latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
         told = latent.clone()
         told[:, : len(UNITS)] = 0
+        # Where it looks at the camera the iris is where the picture has it; whoever looks away goes on to.
+        told[:, GAZE] = -(self.latent_mean / self.latent_std)[GAZE]
         mesh, has_mesh = face_points(picture)
         drawn = find_drawn_eyes(picture, mesh, has_mesh)
         found = self.look_at(pixels, picture, latent, told, mesh, has_mesh, drawn)
@@ -571,6 +584,10 @@ class MotionCodec(nn.Module):
         clock = BlinkClock(seed)
         return MotionState(clock, clock.begin())
 
+    def steer(self, state: MotionState, steering: Steering) -> MotionState:
+        """The same state of a stream, whose face is asked for this from the next latents on."""
+        return replace(state, steering=state.steering.steer(steering))
+
     def animate(
         self,
         latents: Tensor,
@@ -583,6 +600,7 @@ class MotionCodec(nn.Module):
         """
         if state is not None:
             latents, state = self.mend_blinks(latents, state)
+            latents, state = self._steered(latents, state)
         frames = frame_array((latents.shape[2], *canvas.reference_frame.shape))
 
         def make(first: int, few: Tensor) -> None:
@@ -609,7 +627,16 @@ class MotionCodec(nn.Module):
         touched = torch.zeros_like(latents, dtype=torch.bool)
         touched[0, BLINK] = torch.from_numpy(mended != closed).to(latents.device)
         mixed = torch.where(touched, self.encode_motion(motion), latents)
-        return mixed, MotionState(state.clock, blinks)
+        return mixed, replace(state, blinks=blinks)
+
+    def _steered(self, latents: Tensor, state: MotionState) -> tuple[Tensor, MotionState]:
+        """Latents [1, C, T] with what is asked for, and the state after; the very same where nothing is."""
+        motion = self.read_motion(latents)[0].float().cpu().numpy()
+        steered, steering = state.steering.apply(motion)
+        if steered is not motion:
+            changed = torch.from_numpy(steered - motion).to(latents)
+            latents = latents + (changed / self.latent_std).T[None]
+        return latents, replace(state, steering=steering)
 
     def layers(self, latents: Tensor, reference: ReferenceFeatures) -> Layers:
         """What the frames of standardised latents [B, C, T] are made of; their B is B * T."""
@@ -646,3 +673,4 @@ class MotionCodec(nn.Module):
         """Set the mean and deviation [C] of motion; latents are then what lies between."""
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(1e-4))
+        self.animator.gaze_std.copy_(self.latent_std[GAZE])

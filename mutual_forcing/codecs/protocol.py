@@ -14,6 +14,7 @@ from ..config import TokenGrid
 
 if TYPE_CHECKING:
     from ..canvas import Canvas
+    from ..types import Steering
 
 
 class EncodedPicture(Protocol):
@@ -53,6 +54,10 @@ class VideoCodec(Protocol):
 
     def begin(self, seed: int) -> Any:
         """The state of a stream before its first latent."""
+        ...
+
+    def steer(self, state: Any, steering: Steering) -> Any:
+        """The state of a stream that is asked for this from its next latents on."""
         ...
 
     def animate(
