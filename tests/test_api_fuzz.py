@@ -160,7 +160,8 @@ def _problem_told(web: httpx.Client, session: str) -> str:
 
 
 ROUTES = [
-    "call/generate", "call/compare", "call/live", "call/live_say", "call/live_steer", "call/none",
+    "call/generate", "call/compare", "call/live", "call/live_say", "call/live_steer",
+    "call/live_pose", "call/none",
     "call/v2/generate", "call/v2/none", "cancel", "reset", "queue/join", "run/generate", "run/predict",
     "component_server", "upload", "stream/fuzz", "app_id",
 ]  # fmt: skip

@@ -24,9 +24,10 @@ from mutual_forcing.demo import live_tab
 from mutual_forcing.demo.components import session_id_of
 from mutual_forcing.demo.live import LiveManager
 from mutual_forcing.demo.live_stream import LiveLimits
-from mutual_forcing.demo.live_tab import _run_to_end, _show
+from mutual_forcing.demo.live_tab import _run_to_end, _show, _steering
 from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.media import read_image
+from mutual_forcing.types import Steering
 
 FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
 
@@ -290,6 +291,36 @@ def test_files_of_callers_who_never_leave_are_removed(generator, request_, monke
     assert len(sessions.videos._videos) == 2, "their bytes are gone as well"
     sessions.close()
     assert not any(clip.exists() for clip in clips)
+
+
+def test_a_face_is_asked_for_something_while_it_talks(generator, request_):
+    """As `/live_pose` does: held from the second that it returns, and no other one."""
+    manager, asked = LiveManager(SessionManager(generator), LiveLimits(quiet=1.0)), []
+
+    def act(update) -> None:
+        if update.moments and not asked:
+            asked.append(manager.pose("visitor", Steering(turn_right=1.0)))
+            stream = manager._streams.get("visitor")
+            assert stream._state.request.steering == Steering()
+
+    run(manager, request_, act)
+    request = manager._streams.get("visitor")._state.request
+    assert request.steering == Steering(turn_right=1.0) and request.steps == request_.steps
+    changes = manager._streams.get("visitor").settings()["changes"]
+    assert "steering" not in changes[0] and changes[1]["steering"] == {"turn_right": 1.0}
+    assert changes[1]["seconds"] == pytest.approx(asked[0], abs=0.01)
+    assert asked[0] % CHUNK_SECONDS == pytest.approx(0, abs=1e-6) and asked[0] > 0
+    with pytest.raises(ValueError, match="start the stream"):
+        manager.pose("visitor", Steering())
+    with pytest.raises(ValueError, match="smile must be a number from -1 to 1"):
+        _steering(0, 0, 0, 0, 0, 0, 7, 0)
+
+
+def test_a_stream_of_the_page_begins_as_its_sliders_say(generator):
+    manager = LiveManager(SessionManager(generator), LiveLimits(quiet=0.1))
+    values = str(FACE), "Hi.", "happy", "calm", 1
+    list(_show(manager, caller("page"), *values, steering=Steering(smile=0.5)))
+    assert manager._streams.get("page")._state.request.steering.smile == 0.5
 
 
 def test_wrong_changes_are_refused_and_the_stream_goes_on(generator, request_):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mutual_forcing.media import remux_faststart
-from mutual_forcing.types import GenerationRequest
+from mutual_forcing.types import GenerationRequest, Steering
 
 from .live_stream import LiveLimits, LiveStream, LiveUpdate
 from .session_store import SessionStore
@@ -84,6 +84,13 @@ class LiveManager:
         None leaves a value as it is. Raises ValueError when nothing runs and for wrong values.
         """
         return self._running(session_id).steer(emotion, motion, steps)
+
+    def pose(self, session_id: str, steering: Steering) -> float:
+        """Ask the face for something else; return the second of the stream from which this applies.
+
+        Raises ValueError when nothing runs.
+        """
+        return self._running(session_id).pose(steering)
 
     def stop(self, session_id: str) -> None:
         """End the visitor's stream after the chunk in progress; what was made is kept."""

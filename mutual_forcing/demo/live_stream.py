@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.media import StreamMuxer
 from mutual_forcing.streaming import AbandonedError
-from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest
+from mutual_forcing.types import MAX_STEPS, AVChunk, GenerationRequest, Steering
 
 from .inputs import caption, style_of
 from .progress import Progress, badge, failure
@@ -56,6 +56,14 @@ class Moment:
     steps: int
     mode: str
     style: str
+    steering: Steering = field(default_factory=Steering)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of it a visitor chose."""
+        asked = {name: value for name, value in asdict(self.steering).items() if value}
+        chosen = {"steps": self.steps, "caption": self.style}
+        return {**chosen, "steering": asked} if asked else chosen
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,7 @@ class LiveStream:
         self._open = 0  # The first chunk that is not yet being made: changes hold from there.
         self._caption: str | None = None
         self._steps: int | None = None
+        self._steering: Steering | None = None
         self._quiet = 0.0
         self._started = 0.0
         self._reason = ""
@@ -174,6 +183,12 @@ class LiveStream:
             self._steps = count or self._steps
             return self._open * CHUNK_SECONDS
 
+    def pose(self, steering: Steering) -> float:
+        """Ask the face for something else; return the second of the stream from which this applies."""
+        with self._lock:
+            self._steering = steering
+            return self._open * CHUNK_SECONDS
+
     def stop(self, reason: str = "") -> None:
         """End the stream after the chunk in progress; what was made is kept."""
         self._reason = self._reason or reason
@@ -192,7 +207,7 @@ class LiveStream:
         """Return the text and the changes of style and steps as plain values."""
         changes, transcript = self.moments[:1], self._state.transcript
         for moment in self.moments[1:]:
-            if (moment.steps, moment.style) != (changes[-1].steps, changes[-1].style):
+            if moment.settings != changes[-1].settings:
                 changes.append(moment)
         return {
             "text": " ".join(self.said),
@@ -202,10 +217,7 @@ class LiveStream:
             "framing": self._state.request.framing,
             "face": self._face,
             **({"ended_early": self.problem} if self.problem else {}),
-            "changes": [
-                {"seconds": round(m.start, 2), "steps": m.steps, "caption": m.style}
-                for m in changes
-            ],
+            "changes": [{"seconds": round(m.start, 2), **m.settings} for m in changes],
         }
 
     def _produce(self, updates: queue.Queue) -> None:
@@ -257,9 +269,10 @@ class LiveStream:
         """Apply the changes for the next chunk; return False when the stream has ended."""
         state, limits, generator = self._state, self._limits, self._model.generator
         with self._lock:
-            if self._caption is not None or self._steps is not None:
-                generator.steer(state, caption=self._caption, steps=self._steps)
-                self._caption = self._steps = None
+            changed = {"caption": self._caption, "steps": self._steps, "steering": self._steering}
+            if any(value is not None for value in changed.values()):
+                generator.steer(state, **changed)
+                self._caption = self._steps = self._steering = None
             self._open = state.index + 1
             if time.perf_counter() - self._started > 60 * limits.minutes:
                 self._reason = say("limit.work", minutes=f"{limits.minutes:g}")
@@ -280,7 +293,8 @@ class LiveStream:
     def _record(self, chunk: AVChunk) -> None:
         request = self._state.request
         with self._lock:
-            self.moments.append(Moment(chunk.start, request.steps, request.mode, request.caption))
+            how = request.steps, request.mode, request.caption, request.steering
+            self.moments.append(Moment(chunk.start, *how))
 
     def _first_progress(self) -> Progress:
         seconds = self._state.total * CHUNK_SECONDS

@@ -6,12 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from mutual_forcing.types import MAX_STEPS, GenerationRequest
+from mutual_forcing.types import MAX_STEPS, GenerationRequest, Steering
 
 from . import framing, inputs, spoken
 from .components import (
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mutual_forcing import StreamingGenerator
 
 log = logging.getLogger(__name__)
+_POSE = tuple(field.name for field in fields(Steering))
 _TEXT = "Hello, I am live. Type something, and I will say it next."
 
 
@@ -52,6 +53,8 @@ class _Controls:
     emotion: gr.Dropdown
     motion: gr.Radio
     steps: gr.Slider
+    pose: list[gr.Slider]
+    let_go: gr.Button
     look: framing.FramingControls
     expect: gr.HTML
     start: gr.Button
@@ -93,10 +96,25 @@ def _request_column(generator: StreamingGenerator) -> dict[str, Any]:
             elem_id="live-steps", info=t("ask.steps-live"),
         )  # fmt: skip
         expect = gr.HTML("", visible=False, elem_id="live-expect")
+    pose, let_go = _pose()
     return {
         "picture": picture, "text": text, "spoken": line, "emotion": emotion, "motion": motion,
-        "steps": steps, "look": look, "expect": expect,
+        "steps": steps, "pose": pose, "let_go": let_go, "look": look, "expect": expect,
     }  # fmt: skip
+
+
+def _pose() -> tuple[list[gr.Slider], gr.Button]:
+    """What the face is asked for, in the order of Steering."""
+    with gr.Accordion(t("ask.pose"), open=False, elem_id="live-pose"):
+        sliders = [
+            gr.Slider(
+                0 if name == "eyes_shut" else -1, 1, value=0, step=0.05, label=t(f"pose.{name}"),
+                elem_id=f"live-pose-{name.replace('_', '-')}", min_width=140, buttons=[],
+            )
+            for name in _POSE
+        ]  # fmt: skip
+        let_go = gr.Button(t("do.let-go"), elem_id="live-let-go", size="sm")
+    return sliders, let_go
 
 
 def _stage_column(generator: StreamingGenerator) -> dict[str, Any]:
@@ -138,13 +156,13 @@ def _stage_column(generator: StreamingGenerator) -> dict[str, Any]:
 
 def _connect(demo: gr.Blocks, manager: LiveManager, c: _Controls) -> None:
     on_page, live = _stream_endpoints(manager)
-    fields = [c.picture, c.text, c.emotion, c.motion, c.steps, *c.look.fields]
+    asked = [c.picture, c.text, c.emotion, c.motion, c.steps, *c.look.fields]
     outputs = [c.player, c.timeline, c.start, c.stop, c.more, c.say, c.clip]
-    event = c.start.click(on_page, fields, outputs, api_visibility="private", **MODEL)
+    event = c.start.click(on_page, [*c.pose, *asked], outputs, api_visibility="private", **MODEL)
     event.failure(_failed, outputs=outputs[:1] + outputs[2:6], **QUIET)
     events = gr.JSON(visible=False, label="Timeline")
     gr.Button(visible=False).click(
-        live, fields, [c.clip, events], api_name="live", **MODEL, **_listed(manager)
+        live, asked, [c.clip, events], api_name="live", **MODEL, **_listed(manager)
     )
 
     def forget(request: gr.Request) -> None:
@@ -180,7 +198,7 @@ def _connect_expectation(demo: gr.Blocks, manager: LiveManager, c: _Controls) ->
 
 
 def _connect_changes(manager: LiveManager, c: _Controls) -> None:
-    live_say, live_steer, live_stop = _change_endpoints(manager)
+    live_say, live_steer, live_pose, live_stop = _change_endpoints(manager)
 
     def say_on_page(text: str, request: gr.Request) -> str:
         live_say(text, request)
@@ -200,6 +218,19 @@ def _connect_changes(manager: LiveManager, c: _Controls) -> None:
         **QUIET,
     )
 
+    def pose_on_page(request: gr.Request, *values: float) -> None:
+        if manager.running(session_id_of(request)):
+            manager.pose(session_id_of(request), _steering(*values))
+
+    gr.on(
+        [slider.change for slider in c.pose],
+        pose_on_page,
+        c.pose,
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    c.let_go.click(lambda: [0.0] * len(_POSE), outputs=c.pose, **QUIET)
+
     def stop(request: gr.Request) -> None:
         manager.stop(session_id_of(request))
 
@@ -210,6 +241,7 @@ def _connect_changes(manager: LiveManager, c: _Controls) -> None:
     public = {**QUIET, **_listed(manager)}
     gr.Button(visible=False).click(live_say, text, at, api_name="live_say", **public)
     gr.Button(visible=False).click(live_steer, changed, at, api_name="live_steer", **public)
+    gr.Button(visible=False).click(live_pose, c.pose, at, api_name="live_pose", **public)
     gr.Button(visible=False).click(live_stop, api_name="live_stop", **public)
 
 
@@ -218,7 +250,12 @@ def _listed(manager: LiveManager) -> dict[str, Any]:
     return {"api_visibility": "undocumented" if manager.sessions.limits.mcp else "public"}
 
 
-def _change_endpoints(manager: LiveManager) -> tuple[Callable, Callable, Callable]:
+def _steering(*values: float) -> Steering:
+    """What the sliders or a client ask for. Raises ValueError for what no face can do."""
+    return Steering(**{name: float(value) for name, value in zip(_POSE, values, strict=True)})
+
+
+def _change_endpoints(manager: LiveManager) -> tuple[Callable, Callable, Callable, Callable]:
     def live_say(text: str, request: gr.Request) -> float:
         """Append text to the running live stream; return the second at which it begins.
 
@@ -240,17 +277,38 @@ def _change_endpoints(manager: LiveManager) -> tuple[Callable, Callable, Callabl
         with user_errors():
             return manager.steer(session_id_of(request), emotion, motion, steps)
 
+    def live_pose(
+        look_right: float, look_up: float, turn_right: float, nod_up: float, tilt_right: float,
+        brows_up: float, smile: float, eyes_shut: float, request: gr.Request,
+    ) -> float:  # fmt: skip
+        """Ask the face of the running live stream for something; return the second from which it holds.
+
+        Args:
+            look_right: where the eyes look, beside what they do by themselves, -1 to 1 like all of these.
+            look_up: the same, up and down.
+            turn_right: the head to its watcher's right or left.
+            nod_up: the head back or forward.
+            tilt_right: the head towards one shoulder or the other.
+            brows_up: up, or down and together.
+            smile: a smile, or the corners of the mouth down.
+            eyes_shut: how far the eyes are shut, 0 to 1.
+        """
+        asked = (look_right, look_up, turn_right, nod_up, tilt_right, brows_up, smile, eyes_shut)
+        with user_errors():
+            return manager.pose(session_id_of(request), _steering(*asked))
+
     def live_stop(request: gr.Request) -> None:
         """End the running live stream; `/live` then returns its clip."""
         manager.stop(session_id_of(request))
 
-    return live_say, live_steer, live_stop
+    return live_say, live_steer, live_pose, live_stop
 
 
 def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
     def on_page(request: gr.Request, *values: Any) -> Iterator[tuple]:
+        pose, values = values[: len(_POSE)], values[len(_POSE) :]
         with user_errors():
-            yield from _show(manager, request, *values)
+            yield from _show(manager, request, *values, steering=_steering(*pose))
 
     def live(
         picture: str, text: str, emotion: str, motion: str, steps: float, request: gr.Request,
@@ -317,12 +375,14 @@ def _form(
     )  # fmt: skip
 
 
-def _show(manager: LiveManager, caller: gr.Request, *values: Any) -> Iterator[tuple]:
+def _show(
+    manager: LiveManager, caller: gr.Request, *values: Any, steering: Steering | None = None
+) -> Iterator[tuple]:
     """Yield the outputs of the page while a stream runs, and the clip when it ends or fails."""
     update = None
     try:
         form = _form(*values)
-        request = form.request(manager.sessions.limits)
+        request = replace(form.request(manager.sessions.limits), steering=steering or Steering())
         with closing(_updates(manager, caller, request, form.face_number())) as stream:
             for update in stream:
                 if not update.progress.done:

@@ -37,6 +37,9 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
         "() => document.querySelector('#live-player .mf-badge').innerText.includes('2 steps')",
         timeout=10_000,
     )
+    page.click("#live-pose button")
+    page.fill("#live-pose-turn-right input[type=number]", "0.5")
+    page.keyboard.press("Tab")
     end = page.evaluate("() => document.querySelector('#live-player video').buffered.end(0)")
     page.wait_for_function(
         f"() => ({STATE})().time > {end} && "
@@ -58,6 +61,7 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
     with av.open(str(clip)) as film:
         settings = json.loads(film.metadata["comment"])
     assert settings["ai_generated"] and "yellow house" in settings["text"]
+    assert settings["changes"][-1]["steering"] == {"turn_right": 0.5}
     if checkpoint == "tiny":
         from mutual_forcing.metrics.words import normalise, recognised, transcribe
 
