@@ -280,9 +280,10 @@ class MotionCodecObjective:
         rest = weight[..., ::FINE, ::FINE]
         # What the paint covers is what it must be good at.
         covered = (1 - layers.detail_mask.float()).detach() + 0.1
+        if not self.only_detail:
+            values["l1"] = picture_loss(layers.frames(pixels).float(), target, rest)
+            values["painted"] = picture_loss(layers.painted.float(), target, rest)
         values |= {
-            "l1": picture_loss(layers.frames(pixels).float(), target, rest),
-            "painted": picture_loss(layers.painted.float(), target, rest),
             "detail": picture_loss(layers.detail(picture).float(), detail, near),
             "detail_painted": picture_loss(layers.detail_painted.float(), detail, near * covered),
             "covered": ((1 - layers.mask.float()) / rest).mean()
@@ -291,8 +292,8 @@ class MotionCodecObjective:
             **point_losses(layers, batch.tracked.to(device), batch.in_view.to(device)),
         }
         values["loss"] = (
-            values["l1"]
-            + 0.3 * values["painted"]
+            values.get("l1", 0)
+            + 0.3 * values.get("painted", 0)
             + values["detail"]
             + 0.3 * values["detail_painted"]
             + FLOW_WEIGHT * values["flow"]
