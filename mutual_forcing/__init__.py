@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .streaming import StreamingGenerator, StreamState
-    from .types import AVChunk, GenerationRequest
+    from .types import AVChunk, GenerationRequest, Steering
 
 __version__ = "0.2.0"
-__all__ = ["AVChunk", "GenerationRequest", "StreamState", "StreamingGenerator"]
+__all__ = ["AVChunk", "GenerationRequest", "Steering", "StreamState", "StreamingGenerator"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
         from . import streaming
 
         return getattr(streaming, name)
-    if name in ("AVChunk", "GenerationRequest"):
+    if name in ("AVChunk", "GenerationRequest", "Steering"):
         from . import types
 
         return getattr(types, name)

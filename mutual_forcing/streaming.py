@@ -272,7 +272,7 @@ class StreamingGenerator:
             state.request,
             caption=state.request.caption if caption is None else caption,
             steps=state.request.steps if steps is None else steps,
-            steering=steering or state.request.steering,
+            steering=state.request.steering if steering is None else steering,
         )
         sampler = Sampler.of(request.steps, request.guidance_scale)
         if sampler.guided != state.sampler.guided:

@@ -246,6 +246,8 @@ class GenerationRequest:
         _check_heard(self)
         _check_waveform(self.voice, "voice sample")
         _check_numbers(self)
+        if not isinstance(self.steering, Steering):
+            raise ValueError("What the face is asked for must be a Steering.")
         if self.language not in LANGUAGE_CHOICES:
             raise ValueError(f"The language must be one of {', '.join(LANGUAGE_CHOICES)}.")
         if not self.text.strip() and self.audio is None and self.transcript is None:

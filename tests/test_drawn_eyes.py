@@ -84,6 +84,15 @@ def test_a_painted_face_is_no_flat_one() -> None:
     assert is_flat(drawing(30), points)
 
 
+@pytest.mark.parametrize("away", [(1.3, 0.0), (0.0, 1.6), (-1.5, -1.5)])
+def test_points_beyond_the_picture_are_survived(away: tuple[float, float]) -> None:
+    signal = to_signal(torch.from_numpy(drawing(30))).permute(2, 0, 1)[None]
+    moved = mesh() + torch.tensor(away)
+    assert torch.equal(find_drawn_eyes(signal, moved, ALL).places, moved)
+    one = torch.zeros_like(mesh())
+    assert torch.equal(find_drawn_eyes(signal, one, ALL).places, one)
+
+
 def test_without_points_nothing_is_looked_for() -> None:
     found = find_drawn_eyes(torch.ones(1, 3, SIZE, SIZE), torch.zeros(1, 468, 2), torch.zeros(1))
     assert found.flat[0] == 0 and found.places.abs().max() == 0

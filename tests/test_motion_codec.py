@@ -323,7 +323,10 @@ def test_a_stranger_s_face_is_not_told_but_its_pose_is() -> None:
     fine = torch.rand(1, 3, 128, 128) * 2 - 1
     reference = model.encode_reference(fine)
     assert not reference.told[:, : len(UNITS)].any()
-    assert torch.equal(reference.told[:, len(UNITS) :], reference.latent[:, len(UNITS) :])
+    told = model.read_motion(reference.told[:, :, None])[0, 0]
+    gaze, head = told[len(UNITS) : len(UNITS) + 2], slice(len(UNITS) + 2, None)
+    assert gaze.abs().max() < 1e-6, "it looks at the camera"
+    assert torch.equal(reference.told[:, head], reference.latent[:, head])
     assert reference.latent[:, : len(UNITS)].any()
     motion = model.read_motion(reference.latent[:, :, None])[0, 0]
     assert abs(float(motion[BLINK])) < 1e-6, "its eyes are open"

@@ -10,10 +10,20 @@ import pytest
 import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
-from mutual_forcing.codecs.face_mesh import EYES, face_points, geometry, openings
+from mutual_forcing.codecs.face_mesh import (
+    EYES,
+    GAZE,
+    face_points,
+    geometry,
+    iris_ways,
+    openings,
+)
 from mutual_forcing.codecs.steering import CONTROLS, SteeringState
-from mutual_forcing.motion import MOTION
+from mutual_forcing.motion import MOTION, POSE, UNITS
 from mutual_forcing.types import Steering
+from training.data.mesh_matches import mesh_of
+from training.data.portraits import Portraits, is_drawn
+from training.data.tracked_points import EYE_POINTS
 
 SECOND = 25
 
@@ -97,13 +107,35 @@ def test_an_iris_moves_where_the_gaze_goes() -> None:
     """To the right and up by a quarter of an eye; lids and cheeks stay."""
     mesh, has_mesh = face_points(portraits.square("blond-bob")[None])
     opened = openings(mesh, 128)
-    gaze = torch.tensor([[0.2, 0.1]])
-    still, looks = (geometry(mesh, opened, mesh, has_mesh, g) for g in (torch.zeros(1, 2), gaze))
+    turned = torch.zeros(1, len(POSE))
+    turned[0, [POSE.index("gazeX"), POSE.index("gazeY")]] = torch.tensor([0.2, 0.1])
+    still, looks = (
+        geometry(mesh, opened, mesh, has_mesh, iris_ways(pose)) for pose in (0 * turned, turned)
+    )
     inside = still.inside[0, 1] == 1
     assert inside.sum() > 20 and still.flow.abs().max() < 1e-5
     ways = looks.flow[0][:, inside]
     assert (ways[0] < -0.01).all() and (ways[1] > 0.005).all(), "what is fetched lies the other way"
     corners = [mesh[0, [upper[0], upper[-1]]].mean(0) for upper, _ in EYES]
     apart = float((corners[1] - corners[0]).norm())
-    assert ways[0].mean() == pytest.approx(-0.2 * 0.275 * apart, rel=0.05)
+    assert ways[0].mean() == pytest.approx(-0.2 * GAZE * apart, rel=0.05)
     assert looks.flow[0][:, still.inside[0, 1] == 0].abs().max() < 1e-5
+
+
+@pytest.mark.slow
+def test_irises_are_where_the_renderer_has_them(portraits_folder) -> None:
+    """Gaze and turn of the head together tell where they are between the corners of the eyes."""
+    people, told, true = Portraits(portraits_folder), [], []
+    for number in (n for n in people.numbers if not is_drawn(n)):
+        truth = people.truth(number)
+        mesh, irises = mesh_of(truth.tracked), truth.tracked[:, [-2 * EYE_POINTS, -EYE_POINTS]]
+        corners = np.stack([mesh[:, [u[0], u[-1]]].mean(1) for u, _ in EYES], 1)
+        apart = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)[:, None]
+        ways = ((irises - corners) / apart[..., None]).mean(1)
+        pose = torch.from_numpy(truth.motion[:, len(UNITS) :])
+        told.append(iris_ways(pose - pose.mean(0)).numpy())
+        true.append(ways - ways.mean(0))
+    told, true = np.concatenate(told), np.concatenate(true)
+    assert len(true) >= 16
+    missed = np.square(true - told).sum(0) / np.square(true).sum(0)
+    assert (missed < 0.1).all(), "of the gaze alone it was a third"

@@ -18,7 +18,7 @@ import torch
 from mutual_forcing.checkpoint import load_checkpoint
 
 from .command import run
-from .stages import FROZEN, MODEL_STAGES, Workspace
+from .stages import FROZEN, MODEL_STAGES, REFINED, Workspace
 from .train_state import save_tensors
 
 OBJECTIVE = ("objective", "options")
@@ -41,17 +41,18 @@ def import_checkpoint(
         raise ValueError(f"{source} is no checkpoint of the preset {workspace.scale}.")
     assert system.folder is not None
     told = json.loads((system.folder / "record.json").read_text(encoding="utf-8"))
-    origin = {**FROZEN, "model": told["model_stage"]}
-    stages = {**FROZEN, "model": model_stage}
+    # A network that was refined is both stages: else the later one would be trained again.
+    parts = [(network, stage, stage) for network, stage in (*FROZEN.items(), *REFINED.items())]
+    parts.append(("model", model_stage, told["model_stage"]))
     name = f"{source} ({system.digest}, {told['model_stage']})"
-    missing = {
-        n: s for n, s in stages.items() if not (again and _imported_from(workspace, s) == name)
-    }
-    for stage in missing.values():
+    missing = [part for part in parts if not (again and _imported_from(workspace, part[1]) == name)]
+    for _, stage, _ in missing:
         if workspace.done(stage):
             raise ValueError(f"{workspace.root} already holds a finished stage {stage}.")
-    for network, stage in missing.items():
-        record = _record(told["stages"].get(origin[network], {}), name)
+    for network, stage, origin in missing:
+        if stage in REFINED.values() and origin not in told["stages"]:
+            continue
+        record = _record(told["stages"].get(origin, {}), name)
         folder = workspace.stage_folder(stage)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -29,7 +29,7 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "corpus": (0.3, ()),
     "analysis": (0.03, ("corpus",)),
     "portraits": (0.04, ()),
-    "video_codec": (0.24, ("corpus", "portraits")),
+    "video_codec": (0.23, ("corpus", "portraits")),
     "video_detail": (0.04, ("video_codec",)),
     "audio_codec": (0.1, ("analysis",)),
     "duration": (0.01, ("corpus",)),

@@ -83,8 +83,8 @@ class Workspace:
             torch.manual_seed(0)
             system = System.build(self.system_config)
         for module_name, stage in FROZEN.items():
-            refined = REFINED.get(module_name, stage)
-            if self.done(refined) or self.done(stage):
+            if self.done(stage):
+                refined = REFINED.get(module_name, stage)
                 newest = refined if self.done(refined) else stage
                 self._load(system.modules[module_name], newest)
         if model_stage is not None:
@@ -93,9 +93,12 @@ class Workspace:
             module.eval().requires_grad_(False)
         return system.to(self.device)
 
-    def _load(self, module: torch.nn.Module, stage: str) -> None:
+    def _check_done(self, stage: str) -> None:
         if not self.done(stage):
             raise ValueError(f"Stage {stage} has not finished in {self.root}; train it first.")
+
+    def _load(self, module: torch.nn.Module, stage: str) -> None:
+        self._check_done(stage)
         tensors, _ = load_tensors(self.stage_folder(stage) / "weights.safetensors")
         module.load_state_dict(tensors)
 
@@ -152,6 +155,8 @@ class Workspace:
             log.info("%s is done", name)
             return
         plan = self.plan(name, steps, seed)
+        for earlier in plan.init:
+            self._check_done(earlier)
         torch.manual_seed(plan.seed)
         objective = plan.objective.build(self, plan)
         Trainer(plan, objective, self.stage_folder(name), self.device).run()

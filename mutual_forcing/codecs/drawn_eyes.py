@@ -33,6 +33,8 @@ NOSE = 0.45
 """How far around the nose's tip its colour is looked for, in the same unit."""
 NEAR, LEAST = 0.23, 0.01
 """How far away its own middle may be, so that it is no brow, and its least area, in the same unit."""
+LEAST_APART = 8.0
+"""Pixels between eyes that are eyes."""
 THIN, AROUND = 0.06, 0.05
 """What is thinner is a lash, and how far around an eye there is skin, in the same unit."""
 WIDER = 0.12
@@ -71,7 +73,7 @@ def find_drawn_eyes(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnEy
         if has_mesh[row] and is_flat(square, points):
             middles = [points[[*upper, *lower]].mean(0) for upper, lower in EYES]
             apart = float(np.linalg.norm(middles[1] - middles[0]))
-            skin = _skin(square, points, apart)
+            skin = _skin(square, points, apart) if apart > LEAST_APART else None
             if skin is None:
                 continue
             other = np.linalg.norm(square - skin, axis=2) > OTHER
@@ -126,9 +128,11 @@ def _eye(other: np.ndarray, middle: np.ndarray, apart: float) -> np.ndarray | No
     other: what has not the skin's colour.
     """
     reach = np.array(REACH) * apart
-    left, top = (middle - reach).round().astype(int).clip(0)
-    right, bottom = (middle + reach).round().astype(int)
+    corners = [(middle + way * reach).round().astype(int).clip(0, len(other)) for way in (-1, 1)]
+    (left, top), (right, bottom) = corners
     part = other[top:bottom, left:right].astype(np.uint8)
+    if not part.size:  # OpenCV dies of it
+        return None
     count, labels, boxes, centres = cv2.connectedComponentsWithStats(part)
     away = np.linalg.norm(centres - (middle - (left, top)), axis=1)
     for index in sorted(range(1, count), key=away.__getitem__):

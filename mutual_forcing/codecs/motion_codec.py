@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from ..blinks import BlinkClock, BlinkState
 from ..chunks import FRAMES_PER_CHUNK
 from ..config import MotionCodecConfig, TokenGrid
-from ..motion import INSIDE, KINDS, MOTION, UNITS
+from ..motion import INSIDE, KINDS, MOTION, POSE, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
 from .drawn_eyes import DrawnEyes, find_drawn_eyes
-from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry, openings
+from .face_mesh import ABOUT, Geometry, MeshMotion, face_points, geometry, iris_ways, openings
 from .mesh_fit import film_points, fit_latents
 from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
 from .mouth_colors import INSIDE_COLORS, plausible
@@ -312,8 +312,7 @@ class Detail(nn.Module):
         # Where points are near they alone say: what the picture adds is right for renderings only.
         flow = rough + FLOW_SCALE * window * (1 - seen.sure) * self.to_flow(hidden)
         # Between lips and lids the reference has to show what it has between its own, elsewhere what not.
-        shown = warp(reference.opened, flow / DETAIL_SIDE)
-        apart = ((seen.inside - shown).abs() - SLACK).clamp_min(0) / (1 - SLACK)
+        apart = ((seen.inside - seen.shown).abs() - SLACK).clamp_min(0) / (1 - SLACK)
         alike = (1 - apart).prod(1, keepdim=True)
         rules = F.pixel_unshuffle(enlarge(torch.cat([alike, seen.inside[:, :1]], 1), FINE), FINE)
         inside = self.mouth(about, code).unflatten(2, flow.shape[2:])
@@ -374,7 +373,11 @@ def skin_around(near: Tensor, opened: Tensor) -> Tensor:
     # Cells without skin take what the nearest ones have; whoever has all counts a hundred times more.
     for reach in (3, 5):
         total = total + 0.01 * F.avg_pool2d(total, reach, 1, reach // 2, count_include_pad=False)
-    return (total[:, :3] / total[:, 3:].clamp_min(1e-6)).to(near.dtype)
+    # Where no neighbour has any, it is the square's.
+    total = total + 1e-6 * F.pad(
+        near.float().mean((2, 3), keepdim=True), (0, 0, 0, 0, 0, 1), value=1.0
+    )
+    return (total[:, :3] / total[:, 3:]).to(near.dtype)
 
 
 def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -386,10 +389,10 @@ def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
 class Animator(nn.Module):
     """The decoder: latents of a frame and of the reference say how the reference's features move.
 
-    gaze_std: radians of a latent of each direction of the gaze.
+    pose_std: the unit of a latent for each of motion.POSE.
     """
 
-    gaze_std: Tensor
+    pose_std: Tensor
 
     def __init__(self, config: MotionCodecConfig) -> None:
         super().__init__()
@@ -401,7 +404,7 @@ class Animator(nn.Module):
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
         self.mesh_motion = MeshMotion(LATENT_CHANNELS)
-        self.register_buffer("gaze_std", torch.ones(2))
+        self.register_buffer("pose_std", torch.ones(len(POSE)))
         self.detail = Detail(widths[0], config)
 
     def forward(
@@ -435,8 +438,8 @@ class Animator(nn.Module):
             ways = self.mesh_motion(reference.mesh, latents, pose) - reference.mesh
             ways = torch.cat([ways[..., :1], ways[..., 1:] * reference.times], 2)
             places = reference.places
-            gaze = motion[:, GAZE].float() * self.gaze_std
-            seen = geometry(places, reference.opened, places + ways, reference.has_mesh, gaze)
+            looks = iris_ways(motion[:, len(UNITS) :].float() * self.pose_std)
+            seen = geometry(places, reference.opened, places + ways, reference.has_mesh, looks)
         detail = self.detail(hidden, flow, reference, seen, code, decided, shake)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
 
@@ -673,4 +676,4 @@ class MotionCodec(nn.Module):
         """Set the mean and deviation [C] of motion; latents are then what lies between."""
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(1e-4))
-        self.animator.gaze_std.copy_(self.latent_std[GAZE])
+        self.animator.pose_std.copy_(self.latent_std[len(UNITS) :])

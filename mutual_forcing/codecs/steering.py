@@ -56,7 +56,7 @@ class SteeringState:
     """wanted: what is asked for; eased [2, controls]: where a control is, and where what it follows is."""
 
     wanted: Steering = field(default_factory=Steering)
-    eased: np.ndarray | None = None
+    eased: np.ndarray | None = field(default=None, compare=False)
 
     def steer(self, wanted: Steering) -> SteeringState:
         """The same moment, with something else asked for from here on."""

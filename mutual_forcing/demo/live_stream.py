@@ -92,7 +92,7 @@ class LiveUpdate:
 
 
 class LiveStream:
-    """A stream from its request to its end. `say`, `steer` and `stop` may be called from any thread."""
+    """A stream from its request to its end. `say`, `steer`, `pose` and `stop` may come from any thread."""
 
     def __init__(
         self,

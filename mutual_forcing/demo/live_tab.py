@@ -220,7 +220,7 @@ def _connect_changes(manager: LiveManager, c: _Controls) -> None:
 
     def pose_on_page(request: gr.Request, *values: float) -> None:
         if manager.running(session_id_of(request)):
-            manager.pose(session_id_of(request), _steering(*values))
+            live_pose(*values, request)
 
     gr.on(
         [slider.change for slider in c.pose],
@@ -316,7 +316,7 @@ def _stream_endpoints(manager: LiveManager) -> tuple[Callable, Callable]:
     ) -> tuple[str | None, dict[str, Any]]:  # fmt: skip
         """Run a live stream until it is stopped or silent; return its clip and its timeline.
 
-        While it runs, `/live_say`, `/live_steer` and `/live_stop` of the same client change it.
+        While it runs, `/live_say`, `/live_steer`, `/live_pose` and `/live_stop` of the same client change it.
 
         Args:
             picture: an uploaded picture of the character.
