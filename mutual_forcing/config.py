@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from .motion import MOTION
-from .text.inventory import NEEDED, PHONEMES
+from .text.inventory import PHONEMES
 
 SAMPLE_RATE = 24_000
 """Audio samples per second of all that is generated, and of what the model hears; mono."""
@@ -136,16 +136,6 @@ class DurationConfig:
     width: int = 128
     layers: int = 4
     phonemes: int = len(PHONEMES)
-
-
-@dataclass(frozen=True)
-class PhonemeReaderConfig:
-    """Hears which phoneme is said when, of the first `phonemes`, which have no stress."""
-
-    mel_bins: int = 64
-    width: int = 192
-    blocks: int = 8
-    phonemes: int = NEEDED["ja"]
 
 
 LARGEST = 16_384

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from mutual_forcing.canvas import prepare
+from mutual_forcing.codecs.detail import BLUR, skin_around
 from mutual_forcing.codecs.face_mesh import LOWER_LIP, MOUTH, openings
 from mutual_forcing.codecs.motion_codec import (
-    BLUR,
     LATENT_CHANNELS,
     Layers,
     MotionCodec,
     ReferenceFeatures,
-    skin_around,
 )
 from mutual_forcing.codecs.mouth_colors import plausible
 from mutual_forcing.codecs.warping import (

@@ -1,0 +1,192 @@
+"""The detail: eyes and mouth, in the middle half of the square, finer than the rest, and ruled by points.
+
+Where the points of a face are near (face_mesh.py), they alone say where pixels come from, and what may be
+seen between lips and lids. What the reference cannot show is painted: skin, an eye, or what a mouth has
+inside.
+
+Shape letters: B batch, S picture size, K code width, H pixels a side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import MotionCodecConfig
+from ..motion import INSIDE, KINDS
+from .face_mesh import ABOUT, Geometry
+from .motion_encoder import ResidualBlock
+from .warping import DETAIL_SIDE, FINE, cut_detail, detail_window, enlarge, warp
+
+if TYPE_CHECKING:
+    from .motion_codec import ReferenceFeatures
+
+BRIGHTEST = 1.3
+"""Most light on what is inside a mouth, where 1 shows its own colour."""
+DECIDED, OPENED = 3, 2
+"""By how much names of paint are sharper in streams than they were taught, and how much more an open mouth's
+paint covers: of photographs the decoder knows less, and a mouth that is half open and half teeth is a blur.
+"""
+SLACK = 0.25
+"""By how much open and shut may differ in a cell at a rim, where they are neither."""
+BLUR = 8
+"""Pixels of the square whose mean colour what is painted begins with."""
+RIM = 3
+"""How far lashes and lips reach beyond what is open, in pixels of the square."""
+OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
+FLOW_SCALE = 0.1
+"""Unit of the predicted flow, in halves of the picture."""
+
+
+class MouthInside(nn.Module):
+    """What an open mouth has inside, hollow, teeth or tongue, and how much light is there: lips and motion
+    tell it alone, since a network that sees the picture finds grey in every photograph.
+    """
+
+    def __init__(self, code_width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(ABOUT + 2, MOUTH_WIDTH, 1)
+        self.code = nn.Linear(code_width, MOUTH_WIDTH)
+        self.hidden = nn.Conv2d(MOUTH_WIDTH, MOUTH_WIDTH, 1)
+        self.leave = nn.Conv2d(MOUTH_WIDTH, (1 + len(INSIDE)) * FINE**2, 1)
+
+    def forward(self, about: Tensor, code: Tensor) -> Tensor:
+        """about [B, 14, N cells], code [B, K] to the light's logit and one of each of INSIDE, for the pixels
+        of a cell beside each other: [B, 4 * FINE**2, N].
+        """
+        hidden = F.silu(_mixed(self.enter, about) + self.code(code)[..., None])
+        hidden = F.silu(_mixed(self.hidden, hidden))
+        return _mixed(self.leave, hidden)
+
+
+class Detail(nn.Module):
+    """Eyes and mouth, finer: the reference's own detail is moved roughly and looked at, and what is seen says
+    where exactly everything lies, and what must be painted.
+    """
+
+    def __init__(self, width_in: int, config: MotionCodecConfig) -> None:
+        super().__init__()
+        width = config.detail_width
+        self.enter = nn.Conv2d(width_in, width * 16, 1)
+        self.about = nn.Conv2d(ABOUT + 2, width, 1)
+        self.blocks = nn.ModuleList(ResidualBlock(width, config.code_width) for _ in range(3))
+        self.to_flow = nn.Conv2d(width, 2, 3, padding=1)
+        # Of a pixel: a colour, and how much it is the reference's, or painted, and then not inside a mouth.
+        self.to_pixels = nn.Conv2d(width, (3 + 1 + OUTSIDE) * FINE**2, 3, padding=1)
+        self.about_pixels = nn.Conv2d(ABOUT + 2, (1 + OUTSIDE) * FINE**2, 1, bias=False)
+        self.mouth = MouthInside(config.code_width)
+        for layer in (self.about, self.to_flow, self.about_pixels):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        flow: Tensor,
+        reference: ReferenceFeatures,
+        seen: Geometry,
+        code: Tensor,
+        decided: bool,
+        shake: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """hidden [B, W, S/4, S/4], flow [B, 2, S/4, S/4], seen of S/2 cells a side, code [B, K] to the
+        detail's part of Layers. shake: see Animator.
+        """
+        hidden = self.enter(cut_detail(hidden))
+        rough = cut_detail(flow, margin=1)
+        rough = F.interpolate(rough, scale_factor=4, mode="bilinear", align_corners=False)
+        rough = rough[..., 4:-4, 4:-4]
+        if shake is not None:
+            hidden = hidden * (shake == 0).flatten(1).all(1)[:, None, None, None]
+            shake = F.interpolate(shake, size=rough.shape[-2:], mode="bilinear")
+            rough = rough + shake * seen.sure
+        # The rest's flow at the rim, so that nothing shows where the detail ends; the points' near them.
+        window = detail_window(rough)
+        missed = (seen.flow - rough) * seen.sure
+        rough = rough + window * missed
+        about = torch.cat([seen.about, missed / FLOW_SCALE], 1)
+        about = about.to(hidden.dtype).flatten(2)
+        hidden = F.pixel_shuffle(hidden, 4)
+        hidden = hidden + _mixed(self.about, about).view_as(hidden)
+        hidden = hidden + warp(reference.detail, rough / DETAIL_SIDE)
+        for block in self.blocks:
+            hidden = block(hidden, code)
+        hidden = F.silu(hidden)
+        # Where points are near they alone say: what the picture adds is right for renderings only.
+        flow = rough + FLOW_SCALE * window * (1 - seen.sure) * self.to_flow(hidden)
+        # Between lips and lids the reference has to show what it has between its own, elsewhere what not.
+        apart = ((seen.inside - seen.shown).abs() - SLACK).clamp_min(0) / (1 - SLACK)
+        alike = (1 - apart).prod(1, keepdim=True)
+        rules = F.pixel_unshuffle(enlarge(torch.cat([alike, seen.inside[:, :1]], 1), FINE), FINE)
+        inside = self.mouth(about, code).unflatten(2, flow.shape[2:])
+        return flow, *self._paint(hidden, about, flow, rules, inside, reference, decided)
+
+    def _paint(
+        self,
+        hidden: Tensor,
+        about: Tensor,
+        flow: Tensor,
+        rules: Tensor,
+        inside: Tensor,
+        reference: ReferenceFeatures,
+        decided: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What is painted, where the reference shows instead, and in training the paint's names (see Layers).
+
+        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2]; rules [B, 8, S/2, S/2]: of the
+        pixels of a cell, how much the reference may be seen, and how much a mouth's inside; inside [B, 16,
+        S/2, S/2]: see MouthInside.
+        """
+        # The four pixels of a cell stay beside each other until there are only four numbers of each left; and
+        # plane by plane: parts of channels that lie side by side take three times as long.
+        pixels = self.to_pixels(hidden).contiguous().unflatten(1, (-1, FINE**2))
+        color, logits = pixels.split((3, 1 + OUTSIDE), 1)
+        # Where lips and lids are says what a pixel is, however the picture looks.
+        logits = logits + _mixed(self.about_pixels, about).view_as(logits)
+        light, inside = (
+            inside.to(logits.dtype).unflatten(1, (-1, FINE**2)).split((1, len(INSIDE)), 1)
+        )
+        may_show, opened = rules.to(logits.dtype).unflatten(1, (2, -1)).split(1, 1)
+        shows, outside = logits.split((1, OUTSIDE), 1)
+        names = torch.cat([outside, inside], 1)
+        mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True)) * may_show
+        # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else is.
+        sharper = DECIDED if decided else 1
+        outside, within = ((sharper * part).softmax(1) for part in (outside, inside))
+        outside, within = outside * (1 - opened), within * opened
+        # All but a mouth's inside is painted much as the skin is around there, whatever face it has.
+        skin, alone = warp(reference.skin, flow / DETAIL_SIDE)[:, :, None].split((3, 1), 1)
+        color = color * (1 - alone) + skin
+        lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
+        painted = color - (color + 1) * opened + 2 * BRIGHTEST * torch.sigmoid(light) * lit
+        if decided:
+            mask = mask * (1 - opened * (1 - mask.pow(OPENED)))
+        shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
+        kinds = torch.cat([outside, within], 1).flatten(1, 2)
+        named = None if decided else F.pixel_shuffle(kinds, FINE)
+        return shown[:, :3], shown[:, 3:], named
+
+
+def skin_around(near: Tensor, opened: Tensor) -> Tensor:
+    """Mean colours of the detail's square [B, 3, H, H] by cells of BLUR pixels, without what is open in it
+    (opened [B, 2, H, H]) and its lashes and lips: where that is a cell, its neighbours' colours.
+    """
+    skin = 1 - F.max_pool2d(opened.amax(1, keepdim=True), 2 * RIM + 1, 1, RIM)
+    total = F.avg_pool2d(torch.cat([near * skin, skin], 1).float(), BLUR)
+    # Cells without skin take what the nearest ones have; whoever has all counts a hundred times more.
+    for reach in (3, 5):
+        total = total + 0.01 * F.avg_pool2d(total, reach, 1, reach // 2, count_include_pad=False)
+    # Where no neighbour has any, it is the square's.
+    total = total + 1e-6 * F.pad(
+        near.float().mean((2, 3), keepdim=True), (0, 0, 0, 0, 0, 1), value=1.0
+    )
+    return (total[:, :3] / total[:, 3:]).to(near.dtype)
+
+
+def _mixed(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1 x 1 convolution of [B, W, N], channel by channel contiguous: added to what is, it takes a third."""
+    mixed = layer.weight.flatten(1).to(x.dtype) @ x
+    return mixed if layer.bias is None else mixed + layer.bias[:, None].to(x.dtype)
