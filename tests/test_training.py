@@ -167,6 +167,8 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
     export(workspace, tmp_path / "again", "joint")
     told = json.loads((tmp_path / "again/record.json").read_text(encoding="utf-8"))
     assert told["stages"]["joint"]["objective"]["guidance"] == {"video": 2, "audio": 2}
+    assert told["stages"]["video_detail"]["objective"]["only_detail"]
+    assert not told["stages"]["video_codec"]["objective"]["only_detail"]
     with pytest.raises(ValueError, match="already holds"):
         import_checkpoint(tmp_path / "checkpoint", workspace)
     weights = workspace.stage_folder("joint") / "weights.safetensors"
@@ -180,9 +182,11 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
         import_checkpoint(tmp_path / "checkpoint", Workspace(tmp_path / "other", "tiny", CPU))
     with pytest.raises(ValueError, match="Not finished"):
         export(Workspace(tmp_path / "empty", "smoke", CPU), tmp_path / "nothing", "joint")
+    with pytest.raises(ValueError, match="video_codec has not finished"):
+        Workspace(tmp_path / "empty", "smoke", CPU).train("video_detail")
 
 
-@pytest.mark.parametrize("name", ["video_codec", "audio_codec", "joint", "mutual_forcing"])
+@pytest.mark.parametrize("name", ["video_detail", "audio_codec", "joint", "mutual_forcing"])
 def test_resumed_training_equals_uninterrupted(
     trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

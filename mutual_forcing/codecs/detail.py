@@ -154,19 +154,19 @@ class Detail(nn.Module):
         names = torch.cat([outside, inside], 1)
         mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True)) * may_show
         # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else is.
-        sharper = DECIDED if decided else 1
-        outside, within = ((sharper * part).softmax(1) for part in (outside, inside))
-        outside, within = outside * (1 - opened), within * opened
+        within = ((DECIDED if decided else 1) * inside).softmax(1) * opened
         # All but a mouth's inside is painted much as the skin is around there, whatever face it has.
         skin, alone = warp(reference.skin, flow / DETAIL_SIDE)[:, :, None].split((3, 1), 1)
         color = color * (1 - alone) + skin
         lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
         painted = color - (color + 1) * opened + 2 * BRIGHTEST * torch.sigmoid(light) * lit
+        named = None
         if decided:
             mask = mask * (1 - opened * (1 - mask.pow(OPENED)))
+        else:
+            kinds = torch.cat([outside.softmax(1) * (1 - opened), within], 1)
+            named = F.pixel_shuffle(kinds.flatten(1, 2), FINE)
         shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
-        kinds = torch.cat([outside, within], 1).flatten(1, 2)
-        named = None if decided else F.pixel_shuffle(kinds, FINE)
         return shown[:, :3], shown[:, 3:], named
 
 
