@@ -36,6 +36,8 @@ BLUR = 8
 """Pixels of the square whose mean colour what is painted begins with."""
 RIM = 3
 """How far lashes and lips reach beyond what is open, in pixels of the square."""
+LESS_TEETH = 1.0
+"""By how many nats teeth are less likely in streams: dim ones in a narrow gap look like shut lips."""
 OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
@@ -154,7 +156,10 @@ class Detail(nn.Module):
         names = torch.cat([outside, inside], 1)
         mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True)) * may_show
         # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else is.
-        within = ((DECIDED if decided else 1) * inside).softmax(1) * opened
+        if decided:
+            less = inside.new_tensor([LESS_TEETH * (name == "teeth") for name in INSIDE])
+            inside = DECIDED * (inside - less[:, None, None, None])
+        within = inside.softmax(1) * opened
         # All but a mouth's inside is painted much as the skin is around there, whatever face it has.
         skin, alone = warp(reference.skin, flow / DETAIL_SIDE)[:, :, None].split((3, 1), 1)
         color = color * (1 - alone) + skin
