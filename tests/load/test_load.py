@@ -20,10 +20,9 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 import app
-from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
+from mutual_forcing import AVChunk, StreamingGenerator
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.limits import Limits
-from mutual_forcing.demo.sessions import SessionManager
 
 pytestmark = pytest.mark.slow
 QUEUE = 20
@@ -150,23 +149,8 @@ def test_four_browsers_at_once_watch_and_keep_their_own_films(address, face, tmp
             browser.close()
 
 
-def test_memory_after_many_films(generator):
-    sessions = SessionManager(generator)
-    picture = np.full((64, 64, 3), 128, np.uint8)
-
-    def make(number: int) -> None:
-        request = GenerationRequest(picture, "Hello.", steps=1, seconds=1.28, seed=1)
-        session_id = f"visitor-{number}"
-        list(sessions.begin(session_id, request))
-        sessions.save(sessions.session_of(session_id))
-        sessions.forget(session_id)
-
-    check_memory(make)
-    sessions.close()
-
-
 def test_memory_of_the_served_page_after_many_films(address, face):
-    """The same through the API: what Gradio keeps of each request counts as well."""
+    """Streams, saved films and what Gradio keeps of each request."""
     client = Client(address, verbose=False)
     check_memory(lambda number: check_film(submit(client, face, 1).result(timeout=300), 1))
 
