@@ -36,7 +36,7 @@ from ..motion import INSIDE, MOTION, POSE, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
 from .detail import BLUR, FLOW_SCALE, Detail, skin_around
-from .drawn_eyes import DrawnEyes, find_drawn_eyes
+from .drawn_faces import DrawnFaces, find_drawn_faces
 from .face_mesh import MeshMotion, face_points, geometry, iris_ways, openings
 from .mesh_fit import film_points, fit_latents
 from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
@@ -80,7 +80,7 @@ class ReferenceFeatures:
     the colours within 0..1 of motion.INSIDE; latent [B, C]: what the encoder reads; told [B, C]: what the
     decoder believes of it; mesh [B, 468, 2]: where the points of the face are (face_mesh.py), if it has any
     (has_mesh [B], 0 or 1); places [B, 468, 2] and times [B, 468, 1]: where they are with the eyes of a
-    drawing, and how many times as high these are (drawn_eyes.py); opened [B, 2, S/2, S/2]: where mouth and
+    drawing, and how many times as high these are (drawn_faces.py); opened [B, 2, S/2, S/2]: where mouth and
     eyes are open by them; skin [B, 4, S/2/BLUR, S/2/BLUR]: the colours around there without these, and 1
     where nothing else is painted, 0 elsewhere.
     """
@@ -375,7 +375,7 @@ class MotionCodec(nn.Module):
         # Where it looks at the camera the iris is where the picture has it; whoever looks away goes on to.
         told[:, GAZE] = -(self.latent_mean / self.latent_std)[GAZE]
         mesh, has_mesh = face_points(picture)
-        drawn = find_drawn_eyes(picture, mesh, has_mesh)
+        drawn = find_drawn_faces(picture, mesh, has_mesh)
         found = self.look_at(pixels, picture, latent, told, mesh, has_mesh, drawn)
         return replace(found, inside=plausible(found.inside, pixels))
 
@@ -387,12 +387,12 @@ class MotionCodec(nn.Module):
         told: Tensor,
         mesh: Tensor,
         has_mesh: Tensor,
-        drawn: DrawnEyes | None = None,
+        drawn: DrawnFaces | None = None,
     ) -> ReferenceFeatures:
         """As `encode_reference`, of a picture in both sizes whose latents [B, C] and points are given."""
         levels, detail, inside = self.reference_encoder(pixels, fine)
         near = cut_detail(pixels)
-        drawn = drawn or DrawnEyes.none(mesh)
+        drawn = drawn or DrawnFaces.none(mesh)
         opened = openings(drawn.places, near.shape[-1]) * has_mesh[:, None, None, None]
         skin = skin_around(near, opened)
         # Of a drawing it is one colour, which hair and brows near large eyes do not change.

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutual_forcing.codecs.drawn_eyes import DrawnEyes, find_drawn_eyes, is_flat
-from mutual_forcing.codecs.face_mesh import EYES, face_points
+from mutual_forcing.codecs.drawn_faces import DrawnFaces, find_drawn_faces, is_flat
+from mutual_forcing.codecs.face_mesh import EYES, MOUTH, face_points
 from mutual_forcing.pixels import to_signal
 
 SIZE = 512
@@ -41,9 +41,9 @@ def drawing(high: int, wide: int = 26, eyes: int = 2) -> np.ndarray:
     return picture
 
 
-def found_in(picture: np.ndarray, known: Tensor = ALL) -> DrawnEyes:
+def found_in(picture: np.ndarray, known: Tensor = ALL) -> DrawnFaces:
     signal = to_signal(torch.from_numpy(picture)).permute(2, 0, 1)[None]
-    return find_drawn_eyes(signal, mesh(), known)
+    return find_drawn_faces(signal, mesh(), known)
 
 
 @pytest.mark.parametrize("high", [24, 36])
@@ -59,6 +59,36 @@ def test_large_eyes_are_found_from_rim_to_rim(high: int) -> None:
         assert found.times[0, upper[4], 0] > 1.5
     nose = list(range(1, 6))
     assert torch.equal(found.places[0, nose], mesh()[0, nose]) and found.times[0, 1] == 1
+
+
+def mouth_of(found: DrawnFaces) -> np.ndarray:
+    points = (found.places[0].numpy() + 1) * SIZE / 2
+    return points[[*MOUTH[0], *MOUTH[1]]]
+
+
+def smiling(thick: int) -> tuple[np.ndarray, np.ndarray]:
+    """A face whose mouth is a bow of so many pixels, and its middle."""
+    picture, middle = drawing(30), mouth_of(DrawnFaces.none(mesh())).mean(0)
+    across = np.linspace(-45, 45, 91)
+    bow = np.stack([middle[0] + across, middle[1] + 18 - 28 * (across / 45) ** 2], 1)
+    cv2.polylines(picture, [bow.round().astype(np.int32)], False, DARK, thick, cv2.LINE_AA)
+    return picture, bow
+
+
+def test_lips_meet_on_a_mouth_that_is_one_line() -> None:
+    picture, bow = smiling(5)
+    points = mouth_of(found_in(picture))
+    wanted = np.interp(points[:, 0], bow[:, 0], bow[:, 1])
+    assert np.abs(points[:, 1] - wanted).max() < 5
+    assert points[0, 0] < bow[0, 0] + 5 and points[10, 0] > bow[-1, 0] - 5
+
+
+def test_a_mouth_that_is_painted_or_goes_over_into_a_beard_stays_the_net_s() -> None:
+    before = mouth_of(DrawnFaces.none(mesh()))
+    assert np.allclose(mouth_of(found_in(smiling(40)[0])), before, atol=0.01)
+    bearded = smiling(5)[0]
+    bearded[round(before[:, 1].mean()) :] = DARK
+    assert np.allclose(mouth_of(found_in(bearded)), before, atol=0.01)
 
 
 def test_a_lone_eye_moves_nothing() -> None:
@@ -88,11 +118,11 @@ def test_a_painted_face_is_no_flat_one() -> None:
 def test_points_beyond_the_picture_are_survived(away: tuple[float, float]) -> None:
     signal = to_signal(torch.from_numpy(drawing(30))).permute(2, 0, 1)[None]
     moved = mesh() + torch.tensor(away)
-    assert torch.equal(find_drawn_eyes(signal, moved, ALL).places, moved)
+    assert torch.equal(find_drawn_faces(signal, moved, ALL).places, moved)
     one = torch.zeros_like(mesh())
-    assert torch.equal(find_drawn_eyes(signal, one, ALL).places, one)
+    assert torch.equal(find_drawn_faces(signal, one, ALL).places, one)
 
 
 def test_without_points_nothing_is_looked_for() -> None:
-    found = find_drawn_eyes(torch.ones(1, 3, SIZE, SIZE), torch.zeros(1, 468, 2), torch.zeros(1))
+    found = find_drawn_faces(torch.ones(1, 3, SIZE, SIZE), torch.zeros(1, 468, 2), torch.zeros(1))
     assert found.flat[0] == 0 and found.places.abs().max() == 0

@@ -1,8 +1,9 @@
-"""Eyes of drawings, which are as large as their artist likes: found by colour, not by a net of human faces.
+"""Eyes and mouths of drawings, which are as their artist likes: found by colour, not by a net of human faces.
 
 The net that finds a face's points lays human eyes into the large ones of a drawing, and lids that close by
-these cover half of them. Where a face is flat, an eye is what lies near the net's and has not the skin's
-colour; its points are moved to the rim of that.
+these cover half of them; and it lays straight lips over a mouth that is one curved line. Where a face is
+flat, an eye is what lies near the net's and has not the skin's colour, and so is a mouth; the points are
+moved to the rims of the one, and along the line that is the other.
 
 Points [468, 2] are pixels of a square, x to the right, y down, where nothing else is said.
 """
@@ -17,7 +18,16 @@ import torch
 from torch import Tensor
 
 from ..pixels import to_pixels
-from .face_mesh import CREASES, EYES, LOWER, NOSE_TIP, UPPER
+from .face_mesh import (
+    CREASES,
+    EYES,
+    LOWER,
+    LOWER_LIP,
+    MOUTH,
+    NOSE_TIP,
+    UPPER,
+    UPPER_LIP,
+)
 
 UNDER = (110, 24, 23, 22, 26, 112, 25), (339, 254, 253, 252, 256, 341, 255)
 """Right below the rims of the lower lids, from left to right."""
@@ -31,12 +41,18 @@ REACH = (0.42, 0.5)
 """How far an eye may reach from the middle of the net's, across and down, in distances of the eyes."""
 NOSE = 0.45
 """How far around the nose's tip its colour is looked for, in the same unit."""
-NEAR, LEAST = 0.23, 0.01
+NEAR, LEAST = 0.2, 0.01
 """How far away its own middle may be, so that it is no brow, and its least area, in the same unit."""
 LEAST_APART = 8.0
 """Pixels between eyes that are eyes."""
 THIN, AROUND = 0.06, 0.05
 """What is thinner is a lash, and how far around an eye there is skin, in the same unit."""
+CORNERS = (61, 76, 62), (291, 306, 292)
+"""Of the lips, outside those of the rims."""
+MOUTH_REACH, MOUTH_NEAR = (0.8, 0.4), 0.3
+"""How far a line may reach from the middle of the net's mouth, and how far away its own may be."""
+SHORT, THICK = 0.25, 0.12
+"""The least length of a line that is a mouth, and the most width of one, in the same unit."""
 WIDER = 0.12
 """By how much its points lie further out beside an eye: between corner and rim they are joined straight."""
 SKIN_AROUND = 0.6
@@ -44,9 +60,9 @@ SKIN_AROUND = 0.6
 
 
 @dataclass(frozen=True)
-class DrawnEyes:
-    """Of faces: places [B, 468, 2] in -1..1 of their points, with the eyes of drawings; times [B, 468, 1]:
-    how many times as high a point's eye is as the net's; skin [B, 3] within -1..1, where it is flat [B], 0
+class DrawnFaces:
+    """Of faces: places [B, 468, 2] in -1..1 of their points, with what is drawn; times [B, 468, 1]: how many
+    times as high a point's eye is as the net's; skin [B, 3] within -1..1, where it is flat [B], 0
     or 1.
     """
 
@@ -56,17 +72,17 @@ class DrawnEyes:
     flat: Tensor
 
     @staticmethod
-    def none(mesh: Tensor) -> DrawnEyes:
+    def none(mesh: Tensor) -> DrawnFaces:
         """Of points [B, 468, 2] of which none is a drawing's."""
         times, count = torch.ones_like(mesh[..., :1]), len(mesh)
-        return DrawnEyes(mesh, times, mesh.new_zeros(count, 3), mesh.new_zeros(count))
+        return DrawnFaces(mesh, times, mesh.new_zeros(count, 3), mesh.new_zeros(count))
 
 
-def find_drawn_eyes(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnEyes:
-    """Look for drawn eyes near the points, mesh [B, 468, 2] in -1..1, of squares [B, 3, H, H] within -1..1,
-    where there are points (has_mesh [B], 0 or 1).
+def find_drawn_faces(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnFaces:
+    """Look for what is drawn near the points, mesh [B, 468, 2] in -1..1, of squares [B, 3, H, H] within
+    -1..1, where there are points (has_mesh [B], 0 or 1).
     """
-    found = DrawnEyes.none(mesh.clone())
+    found = DrawnFaces.none(mesh.clone())
     half = pictures.shape[-1] / 2
     for row, square in enumerate(to_pixels(pictures).permute(0, 2, 3, 1).cpu().numpy()):
         points = (mesh[row].cpu().numpy() + 1) * half
@@ -84,7 +100,12 @@ def find_drawn_eyes(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnEy
             if all(shape is not None for shape in shapes):
                 places, times = _fitted(points, [s for s in shapes if s is not None])
                 found.places[row] = torch.from_numpy(places / half - 1).to(mesh)
+                points = places
                 found.times[row, :, 0] = torch.from_numpy(times).to(mesh)
+            line = _line(other, points, apart)
+            if line is not None:
+                places = _with_mouth(points, line)
+                found.places[row] = torch.from_numpy(places / half - 1).to(mesh)
     return found
 
 
@@ -157,6 +178,50 @@ def _eye(other: np.ndarray, middle: np.ndarray, apart: float) -> np.ndarray | No
             shape[top:bottom, left:right] = bare > 0
             return shape
     return None
+
+
+def _line(other: np.ndarray, points: np.ndarray, apart: float) -> np.ndarray | None:
+    """The middle [N, 2] of a mouth that is drawn as one line, from left to right, or None."""
+    inner = points[[*MOUTH[0], *MOUTH[1]]]
+    middle = inner.mean(0)
+    reach = np.array(MOUTH_REACH) * apart
+    corners = [(middle + way * reach).round().astype(int).clip(0, len(other)) for way in (-1, 1)]
+    (left, top), (right, bottom) = corners
+    part = other[top:bottom, left:right].astype(np.uint8)
+    if not part.size:
+        return None
+    count, labels, boxes, centres = cv2.connectedComponentsWithStats(part)
+    away = np.linalg.norm(centres - (middle - (left, top)), axis=1)
+    for index in sorted(range(1, count), key=away.__getitem__):
+        x, y, wide, high, _ = boxes[index]
+        goes_on = x == 0 or y == 0 or x + wide == part.shape[1] or y + high == part.shape[0]
+        if goes_on or away[index] > MOUTH_NEAR * apart or wide < SHORT * apart:
+            continue
+        shape = labels[:, x : x + wide] == index
+        thick = shape.sum(0)
+        whole = (thick == len(shape) - shape.argmax(0) - shape[::-1].argmax(0)).mean()
+        if np.median(thick) > THICK * apart or whole < 0.9:
+            return None  # it is open, or has lips
+        down = (shape * np.arange(len(shape))[:, None]).sum(0) / thick
+        return np.stack([left + x + np.arange(wide), top + down], 1)
+    return None
+
+
+def _with_mouth(points: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """Points whose lips meet on a line, from its one end to its other."""
+    moved = points.copy()
+    for rim, lip in zip(MOUTH, (UPPER_LIP, LOWER_LIP), strict=True):
+        x = points[list(rim), 0]
+        share = ((x - x[0]) / max(float(x[-1] - x[0]), 1e-3)).clip(0, 1)
+        across = line[0, 0] + share * (line[-1, 0] - line[0, 0])
+        places = np.stack([across, np.interp(across, line[:, 0], line[:, 1])], 1)
+        ways = places - points[list(rim)]
+        moved[list(rim)] = places
+        for row in np.reshape(lip, (-1, len(rim) - 2)):
+            moved[row] += ways[1:-1]
+        for corner, way in zip(CORNERS, (ways[0], ways[-1]), strict=True):
+            moved[list(corner)] = points[list(corner)] + way
+    return moved
 
 
 def _disc(across: float) -> np.ndarray:
