@@ -66,27 +66,27 @@ def test_a_single_character_may_come_again():
 
 
 @pytest.fixture(scope="module")
-def characters():
+def gallery():
     moderngl = pytest.importorskip("moderngl")
     try:
         moderngl.create_standalone_context(backend="egl").release()
     except Exception as error:
         pytest.skip(f"no EGL on this machine: {error}")
-    from training.data import characters
+    from training.data import gallery as tool
 
-    return characters
+    return tool
 
 
-def test_the_same_seed_draws_the_same_characters(characters):
-    first, again = (list(characters.portraits([0, 1], seed=7, size=64)) for _ in range(2))
+def test_the_same_seed_draws_the_same_characters(gallery):
+    first, again = (list(gallery.portraits([0, 1], seed=7, size=64)) for _ in range(2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first[0], first[1])
-    other = next(characters.portraits([0], seed=8, size=64))
+    other = next(gallery.portraits([0], seed=8, size=64))
     assert not np.array_equal(first[0], other)
 
 
-def test_the_tool_writes_what_is_bundled(characters, tmp_path, capsys):
-    assert characters.main(["--count", "2", "--seed", "1000", "--out", str(tmp_path)]) == 0
+def test_the_tool_writes_what_is_bundled(gallery, tmp_path, capsys):
+    assert gallery.main(["--count", "2", "--seed", "1000", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("2 characters")
     written = sorted(tmp_path.glob("*.webp"))
     assert len(written) == 2
@@ -98,6 +98,6 @@ def test_the_tool_writes_what_is_bundled(characters, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("wrong", [["--count", "0"], ["--seed", "-1"], ["--size", "3"]])
-def test_wrong_arguments_are_one_sentence(characters, wrong, tmp_path, capsys):
-    assert characters.main([*wrong, "--out", str(tmp_path)]) == 1
+def test_wrong_arguments_are_one_sentence(gallery, wrong, tmp_path, capsys):
+    assert gallery.main([*wrong, "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err.count("\n") == 1

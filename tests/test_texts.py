@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from mutual_forcing.demo.texts import LANGUAGES, Phrase, say, serialised
 from mutual_forcing.demo.texts_table import TEXTS
 from mutual_forcing.text.captions import EMOTIONS, MOTIONS
 from mutual_forcing.text.inventory import LANGUAGE_CHOICES
-from mutual_forcing.types import FEW_MODE_MAX_STEPS, FRAMINGS, MAX_SECONDS
+from mutual_forcing.types import FEW_MODE_MAX_STEPS, FRAMINGS, MAX_SECONDS, Steering
 
 DEMO = Path(texts.__file__).parent
 SOURCES = {
@@ -32,6 +33,7 @@ FAMILIES = {
     *(f"motion.{word}" for word in MOTIONS),
     *(f"framing.{word}" for word in FRAMINGS),
     *(f"language.{choice}" for choice in LANGUAGE_CHOICES),
+    *(f"pose.{field.name}" for field in fields(Steering)),
     # A column or chart has a second text that explains it.
     *(key for key in TEXTS if key.startswith(("figure.", "chart.")) and key.endswith("-info")),
 }

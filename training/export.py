@@ -65,7 +65,8 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
 def held_stages(workspace: Workspace, model_stage: str) -> list[str]:
     """The finished stages whose training is in a checkpoint, in order, but not those of other methods."""
     line = _line(model_stage, workspace.scale)
-    every = dict.fromkeys([*FROZEN.values(), *REFINED.values(), *line])
+    networks = (stage for n, first in FROZEN.items() for stage in (first, REFINED.get(n, first)))
+    every = dict.fromkeys([*networks, *line])
     return [name for name in every if workspace.done(name)]
 
 
