@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import httpx
@@ -26,6 +26,7 @@ from mutual_forcing.demo.leaving import Departure, GoneError, while_there
 from mutual_forcing.demo.limits import Limits
 from mutual_forcing.demo.server import build_app, listening
 from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.types import Steering
 
 FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
 SECONDS = 3.0
@@ -175,7 +176,9 @@ def test_a_tab_that_is_closed(server, face, button, name, closed):
     """Its stream of messages ends, and its heartbeat: each alone is enough for what runs."""
     session = f"{button}-{closed[:5]}"
     body = {"fn_index": event_of(server, button), "session_hash": session}
-    data = values(name, face)
+    # The page's own start tells what the face is asked for.
+    pose = [0] * len(fields(Steering)) if name == "live" else []
+    data = [*pose, *values(name, face)]
     # A checkpoint of several languages asks for one.
     data += ["auto"] * (len(server.page.fns[body["fn_index"]].inputs) - len(data))
     server.post("queue/join", {**body, "data": data})
