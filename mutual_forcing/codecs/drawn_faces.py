@@ -10,6 +10,7 @@ Points [468, 2] are pixels of a square, x to the right, y down, where nothing el
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -96,15 +97,15 @@ def find_drawn_faces(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnF
             found.skin[row] = torch.from_numpy(skin / 127.5 - 1).to(mesh)
             found.flat[row] = 1
             shapes = [_eye(other, middle, apart) for middle in middles]
+            places = points
             # One large eye beside a small one would look worse than two that blink half.
             if all(shape is not None for shape in shapes):
                 places, times = _fitted(points, [s for s in shapes if s is not None])
-                found.places[row] = torch.from_numpy(places / half - 1).to(mesh)
-                points = places
                 found.times[row, :, 0] = torch.from_numpy(times).to(mesh)
             line = _line(other, points, apart)
             if line is not None:
-                places = _with_mouth(points, line)
+                places = _with_mouth(places, line)
+            if places is not points:
                 found.places[row] = torch.from_numpy(places / half - 1).to(mesh)
     return found
 
@@ -144,66 +145,62 @@ def _fitted(points: np.ndarray, shapes: list[np.ndarray]) -> tuple[np.ndarray, n
     return moved, times
 
 
-def _eye(other: np.ndarray, middle: np.ndarray, apart: float) -> np.ndarray | None:
-    """Where a drawn eye is, bool [H, H], or None: one thing with skin around it, in its place and not beyond;
-    other: what has not the skin's colour.
+def _things(
+    other: np.ndarray, middle: np.ndarray, reach: np.ndarray, near: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What is whole within `reach` of a place, the nearest first: bool [h, w] and its upper left corner;
+    near: how far away, in pixels, its own middle may be; other: what has not the skin's colour.
     """
-    reach = np.array(REACH) * apart
     corners = [(middle + way * reach).round().astype(int).clip(0, len(other)) for way in (-1, 1)]
     (left, top), (right, bottom) = corners
     part = other[top:bottom, left:right].astype(np.uint8)
     if not part.size:  # OpenCV dies of it
-        return None
+        return
     count, labels, boxes, centres = cv2.connectedComponentsWithStats(part)
-    away = np.linalg.norm(centres - (middle - (left, top)), axis=1)
+    away = np.linalg.norm(centres - (middle - corners[0]), axis=1)
     for index in sorted(range(1, count), key=away.__getitem__):
         x, y, wide, high, _ = boxes[index]
         goes_on = x == 0 or y == 0 or x + wide == part.shape[1] or y + high == part.shape[0]
-        if goes_on or away[index] > NEAR * apart:
-            continue
+        if not goes_on and away[index] <= near:
+            yield labels == index, corners[0]
+
+
+def _eye(other: np.ndarray, middle: np.ndarray, apart: float) -> np.ndarray | None:
+    """Where a drawn eye is, bool [H, H], or None: one thing with skin around it, in its place and not beyond;
+    other: what has not the skin's colour.
+    """
+    for thing, (left, top) in _things(other, middle, np.array(REACH) * apart, NEAR * apart):
         # Rings are filled, lashes taken off.
-        outline, _ = cv2.findContours(
-            (labels == index).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        filled = cv2.drawContours(np.zeros_like(part), outline, -1, 1, -1)
+        whole = thing.astype(np.uint8)
+        outline, _ = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = cv2.drawContours(np.zeros_like(whole), outline, -1, 1, -1)
         bare = cv2.morphologyEx(filled, cv2.MORPH_OPEN, _disc(THIN * apart))
-        ring = cv2.dilate(filled, _disc(2 * AROUND * apart)) - filled
-        skin = 1 - part[ring > 0].mean() if ring.any() else 0.0
+        ring = (cv2.dilate(filled, _disc(2 * AROUND * apart)) - filled) > 0
+        place = slice(top, top + len(thing)), slice(left, left + thing.shape[1])
+        skin = 1 - other[place][ring].mean() if ring.any() else 0.0
         if bare.sum() > LEAST * apart**2 and skin > SKIN_AROUND:
+            wider = np.ones((1, max(1, round(WIDER * apart)) | 1), np.uint8)
             shape = np.zeros(other.shape, bool)
-            wider = max(1, round(WIDER * apart)) | 1
-            bare = cv2.dilate(
-                cv2.dilate(bare, _disc(AROUND * apart)), np.ones((1, wider), np.uint8)
-            )
-            shape[top:bottom, left:right] = bare > 0
+            shape[place] = cv2.dilate(cv2.dilate(bare, _disc(AROUND * apart)), wider) > 0
             return shape
     return None
 
 
 def _line(other: np.ndarray, points: np.ndarray, apart: float) -> np.ndarray | None:
     """The middle [N, 2] of a mouth that is drawn as one line, from left to right, or None."""
-    inner = points[[*MOUTH[0], *MOUTH[1]]]
-    middle = inner.mean(0)
+    middle = points[[*MOUTH[0], *MOUTH[1]]].mean(0)
     reach = np.array(MOUTH_REACH) * apart
-    corners = [(middle + way * reach).round().astype(int).clip(0, len(other)) for way in (-1, 1)]
-    (left, top), (right, bottom) = corners
-    part = other[top:bottom, left:right].astype(np.uint8)
-    if not part.size:
-        return None
-    count, labels, boxes, centres = cv2.connectedComponentsWithStats(part)
-    away = np.linalg.norm(centres - (middle - (left, top)), axis=1)
-    for index in sorted(range(1, count), key=away.__getitem__):
-        x, y, wide, high, _ = boxes[index]
-        goes_on = x == 0 or y == 0 or x + wide == part.shape[1] or y + high == part.shape[0]
-        if goes_on or away[index] > MOUTH_NEAR * apart or wide < SHORT * apart:
+    for thing, corner in _things(other, middle, reach, MOUTH_NEAR * apart):
+        columns = np.flatnonzero(thing.any(0))
+        if len(columns) < SHORT * apart:
             continue
-        shape = labels[:, x : x + wide] == index
+        shape = thing[:, columns]
         thick = shape.sum(0)
         whole = (thick == len(shape) - shape.argmax(0) - shape[::-1].argmax(0)).mean()
         if np.median(thick) > THICK * apart or whole < 0.9:
             return None  # it is open, or has lips
         down = (shape * np.arange(len(shape))[:, None]).sum(0) / thick
-        return np.stack([left + x + np.arange(wide), top + down], 1)
+        return np.stack([columns, down], 1) + corner
     return None
 
 
@@ -211,17 +208,21 @@ def _with_mouth(points: np.ndarray, line: np.ndarray) -> np.ndarray:
     """Points whose lips meet on a line, from its one end to its other."""
     moved = points.copy()
     for rim, lip in zip(MOUTH, (UPPER_LIP, LOWER_LIP), strict=True):
-        x = points[list(rim), 0]
-        share = ((x - x[0]) / max(float(x[-1] - x[0]), 1e-3)).clip(0, 1)
-        across = line[0, 0] + share * (line[-1, 0] - line[0, 0])
+        across = _across(points[list(rim), 0], line[0, 0], line[-1, 0])
         places = np.stack([across, np.interp(across, line[:, 0], line[:, 1])], 1)
         ways = places - points[list(rim)]
         moved[list(rim)] = places
         for row in np.reshape(lip, (-1, len(rim) - 2)):
             moved[row] += ways[1:-1]
-        for corner, way in zip(CORNERS, (ways[0], ways[-1]), strict=True):
-            moved[list(corner)] = points[list(corner)] + way
+    for corner, way in zip(CORNERS, (ways[0], ways[-1]), strict=True):  # both lips share them
+        moved[list(corner)] += way
     return moved
+
+
+def _across(x: np.ndarray, first: float, last: float) -> np.ndarray:
+    """Places from first to last, spread as x is between its ends."""
+    share = ((x - x[0]) / max(float(x[-1] - x[0]), 1e-3)).clip(0, 1)
+    return first + share * (last - first)
 
 
 def _disc(across: float) -> np.ndarray:
@@ -239,8 +240,7 @@ def _rims(shape: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> list[np.nd
     bottoms = len(shape) - shape[::-1, first : last + 1].argmax(0)
     found = []
     for x, edge in ((upper, tops), (lower, bottoms)):
-        share = ((x - x[0]) / max(float(x[-1] - x[0]), 1e-3)).clip(0, 1)
-        place = first + share * (last - first)
+        place = _across(x, first, last)
         found.append(np.stack([place, np.interp(place, np.arange(first, last + 1), edge)], 1))
     for end in (0, -1):  # they share their corners
         found[0][end, 1] = found[1][end, 1] = (found[0][end, 1] + found[1][end, 1]) / 2

@@ -69,6 +69,9 @@ GAZE, TURN = 0.272, 0.197
 """How far an iris moves for a radian, in distances of the eyes, and how far back for one of the head's, since
 who looks at the camera goes on to: measured on 150 portraits (R2 0.98).
 """
+_GAZES, _TURNS = (
+    [POSE.index(name) for name in names] for names in (("gazeX", "gazeY"), ("yaw", "pitch"))
+)
 UPPER, LOWER = (
     (*lip, *MOUTH[i][1:-1], *EYES[0][i][1:-1], *EYES[1][i][1:-1], *skin)
     for i, (lip, skin) in enumerate(((UPPER_LIP, ABOVE), (LOWER_LIP, BELOW)))
@@ -228,10 +231,7 @@ def iris_ways(turned: Tensor) -> Tensor:
     """How far irises move between the eyes' corners, to the right and down in distances of the eyes, [B,
     2]; turned [B, 8]: what of the pose is new (motion.POSE), in radians.
     """
-    gaze, head = (
-        [POSE.index(name) for name in names] for names in (("gazeX", "gazeY"), ("yaw", "pitch"))
-    )
-    gaze, head = turned[:, gaze], turned[:, head]
+    gaze, head = (turned[:, which] for which in (_GAZES, _TURNS))
     return GAZE * gaze * gaze.new_tensor([1.0, -1.0]) - TURN * head
 
 
