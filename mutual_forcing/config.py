@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -20,7 +20,8 @@ FPS = 25
 
 @dataclass(frozen=True)
 class MotionCodecConfig:
-    """Faces seen in `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
+    """Faces seen in `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION) and
+    `free` numbers more for what has no name: one side of a face alone, a jaw that goes aside, the tongue.
 
     `encoder_widths` are the channels at size/8, size/16 and so on; `animator_widths` those of the
     reference's features, and of what is painted, at size/4, size/8 and so on; `detail_width` those of eyes
@@ -32,6 +33,12 @@ class MotionCodecConfig:
     animator_widths: tuple[int, ...] = (32, 64, 96)
     detail_width: int = 16
     code_width: int = 128
+    free: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a latent."""
+        return len(MOTION) + self.free
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,20 @@ def _tiny() -> SystemConfig:
     )
 
 
+def _base() -> SystemConfig:
+    """What 60 MB hold in half precision: `tiny` with free numbers of motion, wider for sound, and a window
+    of 5 s.
+    """
+    tiny, video_codec = _tiny(), MotionCodecConfig(free=8)
+    model = replace(
+        tiny.model,
+        video=BranchConfig(width=256, token_dim=video_codec.channels),
+        audio=BranchConfig(width=320, token_dim=48),
+        window=8,
+    )
+    return replace(tiny, name="base", video_codec=video_codec, model=model)
+
+
 def _small() -> SystemConfig:
     return SystemConfig(
         name="small",
@@ -285,12 +306,13 @@ def _smoke() -> SystemConfig:
             animator_widths=(16, 24),
             detail_width=8,
             code_width=32,
+            free=8,
         ),
         audio_codec=SourceFilterConfig(
             encoder_width=48, encoder_blocks=2, decoder_width=64, decoder_blocks=3
         ),
         model=ModelConfig(
-            video=BranchConfig(width=48, token_dim=len(MOTION)),
+            video=BranchConfig(width=48, token_dim=len(MOTION) + 8),
             audio=BranchConfig(width=32, token_dim=48),
             layers=2,
             heads=2,
@@ -301,7 +323,7 @@ def _smoke() -> SystemConfig:
     )
 
 
-PRESETS = {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper_14b": _paper_14b}
+PRESETS = {"smoke": _smoke, "tiny": _tiny, "base": _base, "small": _small, "paper_14b": _paper_14b}
 
 
 def preset(name: str) -> SystemConfig:

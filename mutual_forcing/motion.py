@@ -1,4 +1,7 @@
-"""What a video latent says: how a face moves, as 28 named numbers that mean the same on every face."""
+"""What a video latent says: how a face moves, in numbers that mean the same on every face.
+
+A latent is UNITS, then numbers without a name if it has such (config.MotionCodecConfig.free), then POSE.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ UNITS = (
 POSE = ("gazeX", "gazeY", "yaw", "pitch", "roll", "x", "y", "z")
 """Gaze and rotation in radians, translation in eye distances."""
 MOTION = UNITS + POSE
+"""What has a name."""
 INSIDE = ("hollow", "teeth", "tongue")
 """What is seen in an open mouth."""
 KINDS = ("rest", "eye", *INSIDE)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from mutual_forcing.blinks import SHORTEST_GAP, find_blinks
+from mutual_forcing.chunks import SAMPLES_PER_CHUNK
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.types import TimedPhoneme
+from mutual_forcing.types import TimedPhoneme, TimedWord
 
 pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt")
 pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
 
+from training.data.clip_maker import Spoken
 from training.data.dataset import Corpus
 from training.data.head_model import UNIT_NAMES
 from training.data.sentences import SentenceMaker
@@ -125,8 +127,10 @@ def test_most_of_a_corpus_needs_no_pictures(tmp_path: Path) -> None:
     assert film.filmed and not speech.filmed and speech.path.suffix == ".flac"
     assert Corpus(tmp_path).films("test") == [film] and not Corpus(tmp_path).films("train")
     assert film.language == "en" and speech.language == "ja" and speech.row["split"] == "train"
-    assert set(speech.read_motion()) == {"motion"}
-    assert speech.read_motion()["motion"].shape == (speech.frames, 28)
+    assert {name: part.shape for name, part in speech.read_motion().items()} == {
+        "motion": (speech.frames, 28),
+        "units": (speech.frames, 52),
+    }
     assert len(speech.read_audio()) == speech.frames * SAMPLE_RATE // 25
     assert speech.transcript.phonemes[-1].end == pytest.approx(speech.row["seconds"])
     assert speech.transcript.words and np.abs(speech.read_audio()).max() > 0.1
@@ -146,6 +150,47 @@ def test_an_interrupted_corpus_goes_on(corpus_folder: Path, tmp_path: Path) -> N
         assert (folder / path.relative_to(corpus_folder)).read_bytes() == path.read_bytes()
     manifest = "manifest.jsonl"
     assert (folder / manifest).read_bytes() == (corpus_folder / manifest).read_bytes()
+
+
+@pytest.mark.slow
+def test_motion_of_an_older_recipe_is_made_anew_and_sound_is_kept(
+    corpus_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus_folder, folder)
+    part = folder / "parts" / "000000.json"
+    rows = json.loads(part.read_text(encoding="utf-8"))
+    for row in rows:
+        del row["motion_version"]
+        row["emotion"] = "old"
+    part.write_text(json.dumps(rows), encoding="utf-8")
+    options = CorpusOptions(**json.loads((folder / "corpus.json").read_text())["options"])
+    make_identity(options, 0, folder)
+    write_manifest(folder)
+    for made, first in zip(Corpus(folder).clips, Corpus(corpus_folder).clips, strict=True):
+        assert made.row["emotion"] == first.row["emotion"] and made.frames == first.frames
+        assert made.row["silent_chunks"] == first.row["silent_chunks"]
+        assert np.abs(made.read_audio() - first.read_audio()).max() < 1e-4
+        moved, wanted = made.read_motion()["motion"], first.read_motion()["motion"]
+        assert np.abs(moved - wanted).max() < 0.02, (
+            "times and sound are rounded where they are kept"
+        )
+        for old, new in zip(first.row["phonemes"], made.row["phonemes"], strict=True):
+            assert new == [old[0], pytest.approx(old[1], abs=2e-3), pytest.approx(old[2], abs=2e-3)]
+
+
+def test_silence_around_what_is_said_can_be_taken_away_again() -> None:
+    audio = np.arange(2 * SAMPLES_PER_CHUNK, dtype=np.float64)
+    phonemes = (TimedPhoneme("h", 0.1, 0.4), TimedPhoneme("_", 0.4, 1.28))
+    spoken = Spoken(audio, phonemes, (TimedWord("a", 0.1, 0.4),), "a")
+    longer = spoken.padded(2, 1)
+    assert longer.chunks == 5 and not longer.audio[: 2 * SAMPLES_PER_CHUNK].any()
+    assert longer.phonemes[0] == TimedPhoneme("_", 0, pytest.approx(1.28))
+    assert longer.phonemes[-1].end == pytest.approx(3.2)
+    assert longer.words[0].start == pytest.approx(1.38)
+    again = longer.padded(-2, -1)
+    assert np.array_equal(again.audio, audio) and again.words[0].start == pytest.approx(0.1)
+    assert [(p.phoneme, round(p.end, 6)) for p in again.phonemes] == [("h", 0.4), ("_", 1.28)]
 
 
 def test_preview_shows_and_plays_the_corpus(corpus_folder: Path, tmp_path: Path) -> None:

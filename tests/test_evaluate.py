@@ -180,7 +180,7 @@ def test_a_corpus_that_is_split_otherwise_is_told(judge: Judge, tmp_path: Path) 
         options = {**told["options"], "seed": seed}
         path.write_text(json.dumps({"corpus": {"options": options}}), encoding="utf-8")
         warning = split_warning(judge.corpus, tmp_path)
-        assert ("seed 5 instead of 99" in warning) == warns == bool(warning)
+        assert ("seed 76 instead of 99" in warning) == warns == bool(warning)
     path.write_text("{}", encoding="utf-8")
     assert split_warning(judge.corpus, tmp_path) == split_warning(judge.corpus, None) == ""
 

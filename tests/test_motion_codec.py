@@ -12,7 +12,6 @@ from mutual_forcing.canvas import prepare
 from mutual_forcing.codecs.detail import BLUR, skin_around
 from mutual_forcing.codecs.face_mesh import LOWER_LIP, MOUTH, openings
 from mutual_forcing.codecs.motion_codec import (
-    LATENT_CHANNELS,
     Layers,
     MotionCodec,
     ReferenceFeatures,
@@ -89,7 +88,7 @@ def mouth_that_opens(model: MotionCodec) -> tuple[ReferenceFeatures, torch.Tenso
     motion = model.animator.mesh_motion
     motion.out.bias.view(-1, 2)[[*LOWER_LIP, *MOUTH[1][1:-1]], 1] = 3.0
     pose = reference.told[:, len(UNITS) :]
-    moved = motion(reference.mesh, torch.zeros(1, LATENT_CHANNELS), pose)
+    moved = motion(reference.mesh, torch.zeros(1, len(MOTION)), pose)
     inside = openings(moved, SMALL.size // 2)[:, 0]
     # A pixel between cells that differ is neither.
     sure = -torch.nn.functional.max_pool2d(-inside, 3, 1, 1) == 1
@@ -102,7 +101,7 @@ def test_an_open_mouth_never_shows_the_lips_of_a_closed_one() -> None:
     model = small()
     torch.nn.init.constant_(model.animator.detail.to_pixels.bias.view(-1, 4)[3], 9.0)  # show it
     reference, inside = mouth_that_opens(model)
-    mask = model.layers(torch.zeros(1, LATENT_CHANNELS, 1), reference).detail_mask[:, 0]
+    mask = model.layers(torch.zeros(1, len(MOTION), 1), reference).detail_mask[:, 0]
     assert mask[inside].max() < 0.05 and mask[~inside].mean() > 0.8
 
 
@@ -524,7 +523,7 @@ def test_the_animator_learns_one_pair(portraits_folder) -> None:
         optimiser.step()
         losses.append(float(values["loss"].detach()))
     assert losses[-1] < 0.7 * losses[0]
-    assert isinstance(objective.model.layers(torch.zeros(1, len(MOTION), 1),
+    assert isinstance(objective.model.layers(torch.zeros(1, objective.model.channels, 1),
         objective.model.encode_reference(torch.zeros(1, 3, 128, 128))), Layers)  # fmt: skip
 
 

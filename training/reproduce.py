@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from mutual_forcing.checkpoint import PRETRAINED
@@ -18,7 +19,7 @@ from mutual_forcing.checkpoint import PRETRAINED
 from .command import run
 from .data.dataset import Clip
 from .data.portraits import PortraitOptions, make_portraits
-from .data.synthesize import CorpusOptions, synthesize
+from .data.synthesize import CorpusOptions, synthesize, unfinished
 from .data.world import first_clips, frames_path, write_all
 from .export import export
 from .recipes import SCALES
@@ -61,8 +62,10 @@ def reproduction_jobs(
 
     def corpus_done() -> bool:
         path = corpus / "corpus.json"
-        # Whose options, nobody asks: compare --corpus brings one of its own.
-        return path.exists() and "statistics" in json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        # One with other options is compare's --corpus, and stays as it is.
+        mine = told.get("options") == asdict(options)
+        return "statistics" in told and not (mine and unfinished(options, corpus))
 
     people = PortraitOptions(scale.portraits, seed, scale.portrait_size)
     folder = workspace.portraits_folder

@@ -129,7 +129,7 @@ class Workspace:
     def _motion_statistics(self, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
         """Those of the motion codec, which may be from another corpus, else of this one."""
         if not self.done("video_codec"):
-            return corpus.motion_statistics
+            return corpus.motion_statistics(self.system_config.video_codec.free)
         autoencoder = self.system().video_codec
         return autoencoder.latent_mean.cpu().numpy(), autoencoder.latent_std.cpu().numpy()
 

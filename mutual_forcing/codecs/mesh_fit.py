@@ -18,8 +18,10 @@ from .face_mesh import LOWER, POINTS, UPPER, MeshMotion, face_points, placed
 STEPS, RATE = 80, 0.1
 LIDS_AND_LIPS = 4.0
 """How much more their points count than the others."""
-ANGLES, SHIFTS = 0.3, 0.2
-"""How far gaze, angles and places may go where a unit goes from 0 to 1."""
+ANGLES, SHIFTS, FREE = 0.3, 0.2, 2.0
+"""How far gaze and angles, places, and deviations of numbers without names may go where a unit goes from 0 to
+1.
+"""
 REST, STILL, BOUNDS = 0.05, 0.1, 5.0
 """Cost of a control away from rest, of its change from frame to frame, and of a unit beyond 0..1; that of
 points which are a pixel of 256 off is 1.
@@ -57,8 +59,10 @@ def fit_latents(
         weight = torch.ones(POINTS, device=meshes.device)
         weight[list({*UPPER, *LOWER})] = LIDS_AND_LIPS
         weight = 128 * weight / weight.sum()
-        reach = torch.tensor([1.0] * len(UNITS) + [ANGLES] * 5 + [SHIFTS] * 3, device=meshes.device)
-        rest = F.pad(pose * std[-len(POSE) :] + mean[-len(POSE) :], (len(UNITS), 0))
+        named = torch.tensor([1.0] * len(UNITS) + [ANGLES] * 5 + [SHIFTS] * 3, device=meshes.device)
+        free = FREE * std[len(UNITS) : -len(POSE)]
+        reach = torch.cat([named[: len(UNITS)], free, named[len(UNITS) :]])
+        rest = F.pad(pose * std[-len(POSE) :] + mean[-len(POSE) :], (len(mean) - len(POSE), 0))
         away = torch.zeros(count, len(mean), device=meshes.device, requires_grad=True)
         optimiser = torch.optim.Adam([away], RATE)
         start, poses = meshes[:1].expand(count, -1, -1), pose.expand(count, -1)

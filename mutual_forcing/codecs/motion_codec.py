@@ -32,14 +32,14 @@ from torch import Tensor, nn
 from ..blinks import BlinkClock, BlinkState
 from ..chunks import FRAMES_PER_CHUNK
 from ..config import MotionCodecConfig, TokenGrid
-from ..motion import INSIDE, MOTION, POSE, UNITS
+from ..motion import INSIDE, MOTION, POSE
 from ..pixels import frame_array
 from ..precision import as_here
 from .detail import BLUR, FLOW_SCALE, Detail, skin_around
 from .drawn_faces import DrawnFaces, find_drawn_faces
 from .face_mesh import MeshMotion, face_points, geometry, iris_ways, openings
 from .mesh_fit import film_points, fit_latents
-from .motion_encoder import LATENT_CHANNELS, Downsample, MotionEncoder, ResidualBlock
+from .motion_encoder import Downsample, MotionEncoder, ResidualBlock
 from .mouth_colors import INSIDE_COLORS, plausible
 from .steering import SteeringState
 from .warping import (
@@ -64,7 +64,7 @@ PATCH = 4
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of a reference's colours around its face: all that decides what colours its mouth has inside."""
 BLINK = MOTION.index("eyeBlink")
-GAZE = slice(MOTION.index("gazeX"), MOTION.index("gazeY") + 1)
+GAZE = slice(POSE.index("gazeX") - len(POSE), POSE.index("gazeY") + 1 - len(POSE))
 SEEN_LIDS = 1.5
 """By how much more lids close than their points tell: of whole blinks of renderings 0.61 were read."""
 BASIS = 16
@@ -231,13 +231,13 @@ class Animator(nn.Module):
     def __init__(self, config: MotionCodecConfig) -> None:
         super().__init__()
         widths, code_width = config.animator_widths, config.code_width
-        self.embed = nn.Linear(2 * LATENT_CHANNELS, code_width)
+        self.embed = nn.Linear(2 * config.channels, code_width)
         self.code = nn.Linear(code_width, code_width)
         self.enter = nn.Conv2d(widths[-1] + 2, widths[-1], 1)
-        self.levels = nn.ModuleList(Level(width, code_width, LATENT_CHANNELS) for width in widths)
+        self.levels = nn.ModuleList(Level(width, code_width, config.channels) for width in widths)
         self.ups = nn.ModuleList(nn.Conv2d(o, i * 4, 1) for i, o in itertools.pairwise(widths))
         self.to_pixels = nn.Conv2d(widths[0], 4 * PATCH**2, 3, padding=1)
-        self.mesh_motion = MeshMotion(LATENT_CHANNELS)
+        self.mesh_motion = MeshMotion(config.channels)
         self.register_buffer("pose_std", torch.ones(len(POSE)))
         self.detail = Detail(widths[0], config)
 
@@ -268,11 +268,11 @@ class Animator(nn.Module):
                 hidden, flow = F.pixel_shuffle(self.ups[index - 1](hidden), 2), enlarge(flow, 2)
         painted = F.pixel_shuffle(self.to_pixels(F.silu(hidden)), PATCH)
         with torch.no_grad():  # the points learn from points alone
-            pose = reference.told[:, len(UNITS) :]
+            pose = reference.told[:, -len(POSE) :]
             ways = self.mesh_motion(reference.mesh, latents, pose) - reference.mesh
             ways = torch.cat([ways[..., :1], ways[..., 1:] * reference.times], 2)
             places = reference.places
-            looks = iris_ways(motion[:, len(UNITS) :].float() * self.pose_std)
+            looks = iris_ways(motion[:, -len(POSE) :].float() * self.pose_std)
             seen = geometry(places, reference.opened, places + ways, reference.has_mesh, looks)
         detail = self.detail(hidden, flow, reference, seen, code, decided, shake)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
@@ -318,8 +318,8 @@ class MotionCodec(nn.Module):
         self.encoder = MotionEncoder(config)
         self.reference_encoder = ReferenceEncoder(config)
         self.animator = Animator(config)
-        self.register_buffer("latent_mean", torch.zeros(LATENT_CHANNELS))
-        self.register_buffer("latent_std", torch.ones(LATENT_CHANNELS))
+        self.register_buffer("latent_mean", torch.zeros(config.channels))
+        self.register_buffer("latent_std", torch.ones(config.channels))
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, T, S, S] within -1..1 to standardised latents [B, C, T].
@@ -336,7 +336,7 @@ class MotionCodec(nn.Module):
         first = self.encode_still(film[None, :, 0])[0]
         # Faces that are at rest when their film begins lose nothing by it.
         motion = self.animator.mesh_motion
-        pose, mean, std = first[len(UNITS) :], self.latent_mean, self.latent_std
+        pose, mean, std = first[-len(POSE) :], self.latent_mean, self.latent_std
         latents = fit_latents(motion, meshes, pose, mean, std).T.clone()
         lids = latents[BLINK] * std[BLINK] + mean[BLINK]
         latents[BLINK] = ((SEEN_LIDS * lids).clamp_max(1) - mean[BLINK]) / std[BLINK]
@@ -371,7 +371,7 @@ class MotionCodec(nn.Module):
         # alone it is told.
         latent[:, BLINK] = -(self.latent_mean / self.latent_std)[BLINK]
         told = latent.clone()
-        told[:, : len(UNITS)] = 0
+        told[:, : -len(POSE)] = 0
         # Where it looks at the camera the iris is where the picture has it; whoever looks away goes on to.
         told[:, GAZE] = -(self.latent_mean / self.latent_std)[GAZE]
         mesh, has_mesh = face_points(picture)
@@ -494,7 +494,7 @@ class MotionCodec(nn.Module):
     @property
     def channels(self) -> int:
         """Numbers of a latent."""
-        return LATENT_CHANNELS
+        return self.config.channels
 
     @property
     def square_size(self) -> int:
@@ -510,4 +510,4 @@ class MotionCodec(nn.Module):
         """Set the mean and deviation [C] of motion; latents are then what lies between."""
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std.clamp_min(1e-4))
-        self.animator.pose_std.copy_(self.latent_std[len(UNITS) :])
+        self.animator.pose_std.copy_(self.latent_std[-len(POSE) :])

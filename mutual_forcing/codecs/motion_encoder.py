@@ -12,10 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MotionCodecConfig
-from ..motion import MOTION
 from .warping import identity_places
 
-LATENT_CHANNELS = len(MOTION)
 STEM = 8
 """Pictures enter at 1/8 of their size."""
 FOUND, LOOKS = 64, 8
@@ -82,7 +80,7 @@ class MotionEncoder(nn.Module):
         self.look = nn.Conv2d(widths[-2], LOOKS, 1)
         self.points = nn.Linear(FOUND * (2 + LOOKS), 2 * config.code_width)
         self.hidden = nn.Linear(2 * config.code_width, config.code_width)
-        self.out = nn.Linear(config.code_width, LATENT_CHANNELS)
+        self.out = nn.Linear(config.code_width, config.channels)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, C] and where the points are [B, 64, 2], x and y in -1..1."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..config import FPS
-from ..motion import MOTION, UNITS
+from ..motion import MOTION, POSE, UNITS
 from ..types import Steering
 
 Way = dict[str, float]
@@ -40,6 +40,10 @@ CONTROLS = {
 _PULL = np.array([1 - np.exp(-1 / (FPS * control.seconds)) for control in CONTROLS.values()])
 _STILL = 1e-3
 """Less than this moves nothing."""
+
+
+_NAMED = np.r_[: len(UNITS), -len(POSE) : 0]
+"""Where in a latent motion.MOTION stands."""
 
 
 def _directions(ways: list[Way]) -> np.ndarray:
@@ -75,7 +79,8 @@ class SteeringState:
             # Twice the same pull: heads begin to move as gently as they stop.
             eased[0] += _PULL * (target - eased[0])
             eased[1] += _PULL * (eased[0] - eased[1])
-            steered[frame] += np.maximum(eased[1], 0) @ _PLUS + np.maximum(-eased[1], 0) @ _MINUS
+            added = np.maximum(eased[1], 0) @ _PLUS + np.maximum(-eased[1], 0) @ _MINUS
+            steered[frame, _NAMED] += added
         # A unit is whole at 1; one that the model has beyond that stays there.
         units = slice(0, len(UNITS))
         steered[:, units] = np.minimum(steered[:, units], np.maximum(motion[:, units], 1))

@@ -49,8 +49,13 @@ def write_sound(path: Path, audio: np.ndarray) -> None:
         soundfile.write(partial, audio, SAMPLE_RATE, format="FLAC")
 
 
-def write_motion(path: Path, motion: np.ndarray, landmarks: np.ndarray | None) -> None:
-    """Write the truth of a clip's motion beside it: half precision, see data/tracked_points.py."""
-    parts = {"motion": motion} | ({} if landmarks is None else {"landmarks": landmarks})
+def write_motion(
+    path: Path, motion: np.ndarray, units: np.ndarray, landmarks: np.ndarray | None
+) -> None:
+    """Write the truth of a clip's motion beside it: half precision, see data/tracked_points.py; units [T, 52]
+    also say what moves on one side alone.
+    """
+    parts = {"motion": motion, "units": units}
+    parts |= {} if landmarks is None else {"landmarks": landmarks}
     with written_whole(path.with_suffix(".safetensors")) as partial:
         save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)

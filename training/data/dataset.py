@@ -18,6 +18,8 @@ from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.text.inventory import Language
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 
+from .free_motion import with_free
+
 SMALLEST_MOTION = 0.02
 """A few clips may hold no smile at all: its deviation must not be nothing."""
 
@@ -93,8 +95,8 @@ class Clip:
         raise ValueError(f"{self.path} ends before frame {start + count}.")
 
     def read_motion(self) -> dict[str, np.ndarray]:
-        """The truth: "motion" float32 [T, 28], see mutual_forcing.motion, and of films "landmarks" float32
-        [T, 64, 2] in fractions of the picture.
+        """The truth: "motion" float32 [T, 28], see mutual_forcing.motion, "units" float32 [T, 52], see
+        head_model.UNIT_NAMES, and of films "landmarks" float32 [T, 64, 2] in fractions of the picture.
         """
         parts = load_file(self.path.with_suffix(".safetensors"))
         return {name: part.astype(np.float32) for name, part in parts.items()}
@@ -140,10 +142,11 @@ class Corpus:
             groups[clip.identity].append(clip)
         return groups
 
-    @cached_property
-    def motion_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the training clips' motion, float32 [28] each; at least SMALLEST_MOTION."""
-        motion = np.concatenate([c.read_motion()["motion"] for c in self.split("train")])
+    def motion_statistics(self, free: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the training clips' motion with so many free numbers, float32 [28 + free]
+        each; at least SMALLEST_MOTION.
+        """
+        motion = np.concatenate([with_free(c.read_motion(), free) for c in self.split("train")])
         return motion.mean(0), motion.std(0).clip(SMALLEST_MOTION)
 
     def sibling(self, clip: Clip, rng: np.random.Generator) -> Clip:

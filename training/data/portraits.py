@@ -51,9 +51,20 @@ RESHAPED = {
 UNKNOWN = 2.0
 """Where points lie that nobody knows: outside the picture."""
 QUALITY = 93
-FORM = 2
-"""Of the files: those before had no .png."""
+FORM = 3
+"""Of the files: those before had no .png, then no units."""
 BLINK = MOTION.index("eyeBlink")
+ONE_SIDED = 0.6
+"""Share of the mixed faces whose sides differ, and that do what has no name."""
+UNNAMED = (
+    "mouthLeft",
+    "mouthRight",
+    "jawLeft",
+    "jawRight",
+    "jawForward",
+    "tongueOut",
+    "mouthDimple",
+)
 BLINKING = 0.4
 """Share of the mixed faces whose lids are on their way down; half of these are closed."""
 
@@ -62,11 +73,13 @@ BLINKING = 0.4
 class Portrait:
     """The truth of one person's faces; fractions of the picture, y down.
 
-    motion float32 [16, 28] (mutual_forcing.motion); landmarks [16, 64, 2], tracked [16, N, 2] with in_view
-    bool [16, N], eyes [16, 2, 2] and mouth [16, 4] (centre and size) as in renderer.Rendered.
+    motion float32 [16, 28] (mutual_forcing.motion); units float32 [16, 52] (head_model.UNIT_NAMES); landmarks
+    [16, 64, 2], tracked [16, N, 2] with in_view bool [16, N], eyes [16, 2, 2] and mouth [16, 4] (centre and
+    size) as in renderer.Rendered.
     """
 
     motion: np.ndarray
+    units: np.ndarray
     landmarks: np.ndarray
     tracked: np.ndarray
     in_view: np.ndarray
@@ -169,6 +182,7 @@ def sample_portrait_appearance(rng: np.random.Generator) -> Any:
 
 def sample_faces(rng: np.random.Generator, count: int = FACES) -> Any:
     """A performance of independent moments: the first half of speech, the others mixed at random."""
+    from .head_motion import Manner
     from .renderer import Performance
     from .speech_motion import PHONEMES, animate
 
@@ -177,7 +191,8 @@ def sample_faces(rng: np.random.Generator, count: int = FACES) -> Any:
     starts = np.concatenate([[0], ends[:-1]])
     said = [TimedPhoneme(str(n), s, e) for n, s, e in zip(names, starts, ends, strict=True)]
     frames = int(ends[-1] * 25)
-    spoken = animate(said, frames, str(rng.choice(EMOTIONS)), bool(rng.random() < 0.6), rng)
+    mood, lively = str(rng.choice(EMOTIONS)), bool(rng.random() < 0.6)
+    spoken = animate(said, frames, mood, lively, rng, Manner.draw(rng))
     chosen = rng.choice(frames, count // 2, replace=False)
     mixed = _mixed(rng, count - count // 2)
     names = ("units", "rotation", "translation", "gaze")
@@ -191,7 +206,7 @@ def sample_faces(rng: np.random.Generator, count: int = FACES) -> Any:
 
 def _mixed(rng: np.random.Generator, count: int) -> Any:
     from .renderer import UNIT_NAMES, Performance
-    from .speech_motion import set_unit
+    from .speech_motion import scale_sides, set_unit
 
     units = np.zeros((count, len(UNIT_NAMES)), np.float32)
     for row in units:
@@ -203,6 +218,12 @@ def _mixed(rng: np.random.Generator, count: int) -> Any:
             set_unit(row, "mouthUpperUp", rng.uniform(0, 0.8))
         closing = rng.random() < BLINKING
         set_unit(row, "eyeBlink", rng.choice([1.0, rng.random()]) if closing else 0.0)
+        if rng.random() < ONE_SIDED:
+            for name in UNITS:
+                if name != "eyeBlink":
+                    scale_sides(row, name, float(np.clip(rng.normal(0, 0.4), -1, 1)))
+            for name in rng.choice(UNNAMED, int(rng.integers(1, 3)), replace=False):
+                set_unit(row, str(name), rng.random() ** 1.4 * 0.7)
     spread = [(0.17, 0.1, 0.07), (0.08, 0.08, 0.08), (0.22, 0.12)]
     rotation, translation, gaze = (
         (rng.normal(0, 1, (count, len(scale))) * scale).astype(np.float32) for scale in spread
@@ -274,6 +295,7 @@ def _rendered(
         _CACHE[size] = Renderer(size, samples=1)
     made = _CACHE[size].render(appearance, faces, track=True)
     truth = {"landmarks": made.landmarks, "mouth": made.mouth_box, "motion": motion(faces)}
+    truth["units"] = faces.units
     truth |= {"tracked": made.tracked, "in_view": made.in_view, "eyes": made.eyes}
     return made.frames, made.kinds, truth
 
@@ -293,7 +315,9 @@ def _drawn(
     tracked[:, : made.tracked.shape[1]] = made.tracked
     in_view[:, : made.tracked.shape[1]] = made.in_view
     truth = {"landmarks": np.full((FACES, LANDMARKS, 2), UNKNOWN, np.float32), "mouth": made.mouth}
-    truth |= {"motion": moves, "tracked": tracked, "in_view": in_view, "eyes": made.eyes}
+    # Both sides of a drawing do what the mean of them does: nothing of it has no name.
+    truth |= {"motion": moves, "units": np.zeros_like(faces.units), "tracked": tracked}
+    truth |= {"in_view": in_view, "eyes": made.eyes}
     return made.pictures, made.kinds, truth
 
 

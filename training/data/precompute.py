@@ -20,10 +20,12 @@ from tqdm import tqdm
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK, latents_to_tokens
 from mutual_forcing.codecs.protocol import AudioCodec
 from mutual_forcing.config import TokenGrid
+from mutual_forcing.motion import MOTION
 from mutual_forcing.precision import mixed_precision
 
 from ..atomic import written_whole
 from .dataset import Clip, Corpus
+from .free_motion import with_free
 
 CLIPS_PER_FILE = 64
 STILLS = 4
@@ -32,12 +34,14 @@ ClipEncoder = Callable[[Clip], dict[str, Tensor]]
 
 
 def video_encoder(mean: np.ndarray, deviation: np.ndarray, grid: TokenGrid) -> ClipEncoder:
-    """A clip's motion as latents, standardised by [28] each, and four of its moments as stills: the corpus
+    """A clip's motion as latents, standardised by [C] each, and four of its moments as stills: the corpus
     knows them.
     """
 
+    free = len(mean) - len(MOTION)
+
     def encode(clip: Clip) -> dict[str, Tensor]:
-        latents = torch.from_numpy((clip.read_motion()["motion"] - mean) / deviation)
+        latents = torch.from_numpy((with_free(clip.read_motion(), free) - mean) / deviation)
         chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
         return {
             "video": latents_to_tokens(latents.T[None], grid)[0],

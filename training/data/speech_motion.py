@@ -1,4 +1,4 @@
-"""How a face moves while it speaks: visemes with coarticulation, emotion, blinks, gaze and head.
+"""How a face moves while it speaks: visemes with coarticulation, emotion, and what goes with the voice.
 
 Phonemes ask for a shape; shapes are blended by a smoothing window (coarticulation), except that lips
 really close for bilabials and really touch the teeth for labiodentals, whatever their neighbours want.
@@ -11,17 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mutual_forcing.blinks import LONGEST_GAP, Lid, draw_gap
 from mutual_forcing.config import FPS
+from mutual_forcing.motion import UNITS
 from mutual_forcing.text.captions import EMOTIONS
 from mutual_forcing.text.inventory import plain
 from mutual_forcing.types import TimedPhoneme
 
 from .head_model import UNIT_NAMES
+from .head_motion import (
+    Manner,
+    breathe_in,
+    close_lids,
+    look_around,
+    move_head,
+    raise_brows,
+    wander,
+)
+from .prosody import RATE, Prosody, hear, imagine, smooth
 from .renderer import Performance
 
-RATE = 200
-"""Motion is computed at 200 Hz and sampled at the middle of each frame."""
 BLEND_SECONDS = 0.042
 LEAD_SECONDS = 0.03
 """Lips arrive a little before the sound."""
@@ -85,6 +93,12 @@ _EMOTION_UNITS: dict[str, dict[str, float]] = {
 }
 
 
+_ONE_SIDED = tuple(name for name in UNITS if f"{name}Left" in UNIT_NAMES)
+"""Units of which there is a left and a right one."""
+_TONGUE = {"θ": 0.4, "l": 0.12}
+"""How far the tongue comes out for a shape."""
+
+
 @dataclass(frozen=True)
 class Motion:
     """The performance, and the openness that the phonemes ask for: float32 [T], 0..1."""
@@ -99,28 +113,51 @@ def animate(
     emotion: str,
     lively: bool,
     rng: np.random.Generator,
+    manner: Manner | None = None,
+    prosody: Prosody | None = None,
 ) -> Motion:
-    """Move a face for `frames` frames. Raises ValueError for an unknown emotion or phoneme."""
+    """Move a face for `frames` frames in a person's manner, head and brows by what `listen` hears, or without
+    it by what might be heard. Raises ValueError for an unknown emotion or phoneme.
+    """
     if emotion not in _EMOTION_UNITS:
         raise ValueError(f"Unknown emotion {emotion!r}; choose one of {', '.join(EMOTIONS)}.")
+    manner = manner or Manner()
     samples = frames * RATE // FPS
     middle = (np.arange(frames) * RATE + RATE // 2) // FPS
+    if prosody is None:
+        prosody = imagine(phonemes, _is_vowel, samples, rng)
     shapes, closed, teeth = _mouth(phonemes, samples)
-    units = np.zeros((samples, len(UNIT_NAMES)), np.float32)
+    units = np.zeros((samples, len(UNIT_NAMES)))
     strength = float(rng.uniform(0.85, 1.1))
     _set_mouth(units, shapes * strength, closed, teeth)
+    _set_tongue(units, phonemes)
+    _add(units, "jawOpen", breathe_in(prosody, rng))
     _set_emotion(units, emotion, closed, rng)
-    _set_blinks(units, rng)
-    rotation = _head(phonemes, samples, lively, rng)
-    gaze = _gaze(samples, rng)
-    sway = _wander(samples, 0.35, rng, 3) * (0.06 if lively else 0.025)
+    up, down = raise_brows(prosody, manner, rng).T
+    _add(units, "browInnerUp", 0.8 * up)
+    _add(units, "browOuterUp", up)
+    _add(units, "browDown", down)
+    rotation, translation = move_head(prosody, manner, lively, rng)
+    gaze = look_around(prosody, rotation, manner, rng)
+    _set_sides(units, prosody, manner, rng)
+    # After the sides: lids close together.
+    _add(units, "eyeBlink", close_lids(prosody, gaze, rng))
     performance = Performance(
-        np.clip(units[middle], 0, 1),
-        rotation[middle].astype(np.float32),
-        sway[middle].astype(np.float32),
-        gaze[middle].astype(np.float32),
+        *(
+            track[middle].astype(np.float32)
+            for track in (np.clip(units, 0, 1), rotation, translation, gaze)
+        )
     )
     return Motion(performance, _openness(shapes, closed, teeth)[middle])
+
+
+def listen(audio: np.ndarray, phonemes: Sequence[TimedPhoneme], frames: int) -> Prosody:
+    """What of sound [N] at 24 kHz, whose phonemes are known, moves a head for `frames` frames."""
+    return hear(audio, phonemes, _is_vowel, frames * RATE // FPS)
+
+
+def _is_vowel(phone: TimedPhoneme) -> bool:
+    return _SHAPES[_shape_of(phone.phoneme)][0] >= 0.3 and _shape_of(phone.phoneme) not in "lh"
 
 
 def viseme_openness(phonemes: Sequence[TimedPhoneme], frames: int) -> np.ndarray:
@@ -159,7 +196,7 @@ def _mouth(
             closed = np.maximum(closed, _contact(time, phone))
         elif name == "f":
             teeth = np.maximum(teeth, _contact(time, phone))
-    return _smooth(raw, BLEND_SECONDS), closed, teeth
+    return smooth(raw, BLEND_SECONDS), closed, teeth
 
 
 def _contact(time: np.ndarray, phone: TimedPhoneme) -> np.ndarray:
@@ -169,17 +206,6 @@ def _contact(time: np.ndarray, phone: TimedPhoneme) -> np.ndarray:
     after = np.clip(1 - (time - middle - half) / 0.05, 0, 1)
     edge = np.minimum(before, after)
     return edge * edge * (3 - 2 * edge)
-
-
-def _smooth(values: np.ndarray, seconds: float) -> np.ndarray:
-    """Gaussian smoothing along the first axis; the ends are held."""
-    reach = int(4 * seconds * RATE)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (seconds * RATE)) ** 2)
-    kernel /= kernel.sum()
-    flat = values.reshape(len(values), -1)
-    padded = np.pad(flat, ((reach, reach), (0, 0)), mode="edge")
-    out = np.stack([np.convolve(c, kernel, mode="valid") for c in padded.T], 1)
-    return out.reshape(values.shape)
 
 
 def _set_mouth(
@@ -208,6 +234,13 @@ def set_unit(row: np.ndarray, name: str, value: float) -> None:
     row[_columns(name)] = value
 
 
+def scale_sides(row: np.ndarray, name: str, side: float) -> None:
+    """Let a unit of [52] do more on the person's left, by `side` of what it does, and less on the right."""
+    if f"{name}Left" in UNIT_NAMES:
+        for end, sign in (("Left", 1), ("Right", -1)):
+            row[UNIT_NAMES.index(name + end)] *= 1 + sign * side
+
+
 def _columns(name: str) -> list[int]:
     names = (name, f"{name}Left", f"{name}Right")
     return [UNIT_NAMES.index(found) for found in names if found in UNIT_NAMES]
@@ -216,68 +249,33 @@ def _columns(name: str) -> list[int]:
 def _set_emotion(
     units: np.ndarray, emotion: str, closed: np.ndarray, rng: np.random.Generator
 ) -> None:
-    swing = 1 + 0.25 * _wander(len(units), 0.3, rng, 1)[:, 0]
+    swing = 1 + 0.25 * wander(len(units), 0.3, rng, 1)[:, 0]
     level = float(rng.uniform(0.7, 1.0)) * swing
     for name, value in _EMOTION_UNITS[emotion].items():
         calm = 1 - 0.5 * closed if name.startswith("mouth") else 1.0
         _add(units, name, value * level * calm)
-    _add(units, "browInnerUp", 0.12 * np.clip(_wander(len(units), 0.6, rng, 1)[:, 0], 0, 2))
 
 
-def _set_blinks(units: np.ndarray, rng: np.random.Generator) -> None:
-    """A clip is a window into blinking that goes on before and after it.
-
-    The gap in which the clip begins is drawn in proportion to its length, and the beginning anywhere within
-    it, so that every second of a clip has the same rate.
-    """
-    time = np.arange(len(units)) / RATE
-    gap = draw_gap(rng)
-    while rng.random() * LONGEST_GAP > gap:
-        gap = draw_gap(rng)
-    clock = -float(rng.random()) * gap
-    while clock < time[-1]:
-        shape = Lid.draw(rng).at(time - clock)
-        for side in ("Left", "Right"):
-            column = units[:, UNIT_NAMES.index(f"eyeBlink{side}")]
-            np.maximum(column, shape, out=column)
-        clock, gap = clock + gap, draw_gap(rng)
-
-
-def _wander(samples: int, hertz: float, rng: np.random.Generator, columns: int) -> np.ndarray:
-    """Smooth noise of unit deviation: a sum of five sines around `hertz`, [samples, columns]."""
-    time = np.arange(samples)[:, None] / RATE
-    total = np.zeros((samples, columns))
-    for _ in range(5):
-        speed = hertz * rng.uniform(0.4, 1.8, columns)
-        total += np.sin(2 * np.pi * (speed * time + rng.random(columns)))
-    return total / np.sqrt(2.5)
-
-
-def _head(
-    phonemes: Sequence[TimedPhoneme], samples: int, lively: bool, rng: np.random.Generator
-) -> np.ndarray:
-    """Yaw, pitch and roll [N, 3]: slow wandering, and nods on long vowels."""
-    scale = np.array([0.11, 0.06, 0.05]) if lively else np.array([0.05, 0.03, 0.02])
-    rotation = _wander(samples, 0.3, rng, 3) * scale
-    rotation[:, 0] += rng.normal(0, 0.06)
-    time = np.arange(samples) / RATE
-    depth = 0.09 if lively else 0.03
+def _set_tongue(units: np.ndarray, phonemes: Sequence[TimedPhoneme]) -> None:
+    time = (np.arange(len(units)) + 0.5) / RATE
     for phone in phonemes:
-        vowel = _SHAPES[_shape_of(phone.phoneme)][0] >= 0.4
-        if vowel and phone.end - phone.start > 0.11 and rng.random() < 0.5:
-            middle = (phone.start + phone.end) / 2
-            rotation[:, 1] += depth * np.exp(-0.5 * ((time - middle) / 0.12) ** 2)
-    return rotation
+        out = _TONGUE.get(_shape_of(phone.phoneme), 0.0)
+        if out:
+            column = units[:, UNIT_NAMES.index("tongueOut")]
+            np.maximum(column, out * _contact(time, phone), out=column)
 
 
-def _gaze(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Mostly at the camera, with short glances away and tiny saccades: [N, 2]."""
-    gaze = np.zeros((samples, 2))
-    clock = 0
-    while clock < samples:
-        length = int(rng.uniform(0.3, 1.6) * RATE)
-        away = rng.random() < 0.15
-        spread = np.array([0.25, 0.12]) if away else np.array([0.03, 0.02])
-        gaze[clock : clock + length] = rng.normal(0, 1, 2) * spread
-        clock += length
-    return _smooth(gaze, 0.015)
+def _set_sides(
+    units: np.ndarray, prosody: Prosody, manner: Manner, rng: np.random.Generator
+) -> None:
+    """Nobody's face is the same on both sides: more of every unit on one, and the mouth goes there."""
+    drift = 0.05 * wander(len(units), 0.3, rng, 2)
+    sides = {"mouth": manner.mouth_side + drift[:, 0], "brow": manner.brow_side + drift[:, 1]}
+    for name in _ONE_SIDED:
+        side = sides["brow" if name.startswith("brow") else "mouth"]
+        for end, sign in (("Left", 1), ("Right", -1)):
+            units[:, UNIT_NAMES.index(name + end)] *= 1 + sign * side
+    skew = (manner.skew + 0.02 * wander(len(units), 0.4, rng, 1)[:, 0]) * prosody.activity
+    for sign, end in ((1, "Left"), (-1, "Right")):
+        _add(units, f"mouth{end}", 1.5 * np.clip(sign * skew, 0, None))
+        _add(units, f"jaw{end}", np.clip(sign * skew, 0, None))

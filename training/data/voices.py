@@ -21,6 +21,10 @@ from .sentences import Split
 
 LOUDNESS = 0.08
 """Root mean square of the speech, about -22 dBFS."""
+HEARD = -35.0
+"""Decibels below the loud parts of a sound from which on nothing is heard."""
+RELEASE, LEAST = 0.02, 0.06
+"""Seconds that a phoneme lasts beyond its sound, and at least: the closure of a last stop is silent."""
 MIN_PAUSE = 0.05
 HELDOUT: dict[str, Split] = {
     "bf_alice": "development", "am_onyx": "development",
@@ -141,7 +145,38 @@ def _finish(
     timed = [
         TimedPhoneme(p.phoneme, max(0.0, p.start - begin), min(end, p.end) - begin) for p in merged
     ]
-    return Speech(np.clip(audio, -0.99, 0.99), tuple(timed), tuple(_word_times(timed, words)))
+    audio = np.clip(audio, -0.99, 0.99)
+    timed = end_with_sound(timed, audio)
+    return Speech(audio, tuple(timed), tuple(_word_times(timed, words)))
+
+
+def end_with_sound(phones: Sequence[TimedPhoneme], audio: np.ndarray) -> list[TimedPhoneme]:
+    """Let what comes before a pause end where it is no longer heard in sound [N] at 24 kHz.
+
+    Kokoro counts half of the silence after a phrase as its last phoneme's: 0.16 s of it in English, 0.36 in
+    Japanese, and a mouth would stay open for so long.
+    """
+    hop = SAMPLE_RATE // 200
+    power = np.square(audio[: len(audio) // hop * hop].reshape(-1, hop)).mean(1)
+    # Over 10 ms, so that the zeros of a low voice are no silence.
+    power = np.convolve(power, np.ones(2) / 2, "same")
+    heard = power > np.quantile(power, 0.95) * 10 ** (HEARD / 10)
+    ended = list(phones)
+    for index, phone in enumerate(phones):
+        last = index + 1 == len(phones)
+        if is_pause(phone.phoneme) or not (last or is_pause(phones[index + 1].phoneme)):
+            continue
+        sound = np.flatnonzero(heard[int(phone.start * 200) : int(phone.end * 200)])
+        silent_from = phone.start + (sound[-1] + 1) / 200 if len(sound) else phone.start
+        least = min(phone.end, phone.start + LEAST)
+        end = float(np.clip(silent_from + RELEASE, least, phone.end))
+        ended[index] = TimedPhoneme(phone.phoneme, phone.start, end)
+        if not last:
+            after = phones[index + 1]
+            ended[index + 1] = TimedPhoneme(after.phoneme, end, after.end)
+        elif end < phone.end:
+            ended.append(TimedPhoneme(PAUSE, end, phone.end))
+    return ended
 
 
 def _merge_pauses(phones: list[TimedPhoneme]) -> list[TimedPhoneme]:

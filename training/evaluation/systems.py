@@ -20,6 +20,7 @@ from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_STEPS, MIN_SIZE, Mode, Transcript
 
 from ..data.dataset import Clip, Corpus
+from ..data.free_motion import with_free
 
 CPU = torch.device("cpu")
 
@@ -170,8 +171,9 @@ def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Cl
     """The ceiling of every mode: the corpus's own motion, whose latents the transformer learns, animates
     the reference. The sound is that of `reconstruction`.
     """
-    motion = torch.from_numpy(clip.read_motion()["motion"])[None]
-    latents = generator.system.video_codec.encode_motion(motion)
+    codec = generator.system.video_codec
+    motion = torch.from_numpy(with_free(clip.read_motion(), codec.config.free))
+    latents = codec.encode_motion(motion[None])
     return _decoded(generator, corpus, clip, latents)
 
 

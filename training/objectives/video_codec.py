@@ -25,12 +25,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mutual_forcing.codecs.face_mesh import POINTS, face_points
-from mutual_forcing.codecs.motion_codec import LATENT_CHANNELS, Layers, MotionCodec
+from mutual_forcing.codecs.motion_codec import Layers, MotionCodec
 from mutual_forcing.codecs.warping import FINE, cut_detail, detail_window, sample, to_detail
-from mutual_forcing.motion import KINDS, UNITS
+from mutual_forcing.motion import KINDS, POSE
 from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.augment import random_turn, repaint, turn_picture, turn_points
+from ..data.free_motion import with_free
 from ..data.latents import join_batches
 from ..data.mesh_matches import mesh_of
 from ..data.portraits import BLINK, FACES, Portraits, is_drawn
@@ -130,7 +131,7 @@ class VideoCodecConfig:
             for part in codec.detail_parts:
                 part.requires_grad_(True)
         else:
-            statistics = sources.corpus().motion_statistics
+            statistics = sources.corpus().motion_statistics(codec.config.free)
             codec.set_statistics(*(torch.from_numpy(part) for part in statistics))
         return MotionCodecObjective(
             codec, sources.portraits(), recipe.batch, recipe.seed, self.unrelated
@@ -186,7 +187,7 @@ class MotionCodecObjective:
             landmarks=np.zeros((2, LANDMARKS, 2), np.float32),
             tracked=np.zeros((2, tracked_count(), 2), np.float32),
             in_view=np.zeros((2, tracked_count()), bool),
-            motion=np.zeros((2, LATENT_CHANNELS), np.float32),
+            motion=np.zeros((2, self.model.channels), np.float32),
             kinds=np.zeros((2, *picture.shape[:2]), np.uint8),
             eyes=np.zeros((2, 2), np.float32),
             mouth=np.zeros(4, np.float32),
@@ -194,7 +195,7 @@ class MotionCodecObjective:
             mesh=np.zeros((POINTS, 2), np.float32),
             has_mesh=np.float32(0),
             faces_mesh=np.zeros((FACES, POINTS, 2), np.float32),
-            faces_motion=np.zeros((FACES, LATENT_CHANNELS), np.float32),
+            faces_motion=np.zeros((FACES, self.model.channels), np.float32),
             rendered=False,
         )
 
@@ -203,7 +204,8 @@ class MotionCodecObjective:
         people = self.people[split] or self.people["train"]
         person = people[rng.integers(len(people))]
         truth = self.portraits.truth(person)
-        lids = truth.motion[:, BLINK]
+        motion = with_free(vars(truth), self.model.config.free)
+        lids = motion[:, BLINK]
         opened = np.flatnonzero(lids <= 0.5)
         reference = int(rng.choice(opened if len(opened) and rng.random() < 0.93 else FACES))
         # Frames mostly move as streams do; the mixed faces, which come after, move two or three times more.
@@ -233,7 +235,7 @@ class MotionCodecObjective:
             landmarks=turn_points(truth.landmarks[both], turn),
             tracked=turn_points(truth.tracked[both], turn),
             in_view=truth.in_view[both],
-            motion=truth.motion[both],
+            motion=motion[both],
             kinds=np.stack(kinds),
             eyes=turn_points(truth.eyes[frame], turn),
             mouth=np.append(turn_points(mouth[:2], turn), 2 * mouth[2:] * np.diag(turn)),
@@ -241,7 +243,7 @@ class MotionCodecObjective:
             mesh=np.zeros((POINTS, 2), np.float32) if mesh is None else turn_points(mesh, turn),
             has_mesh=np.float32(mesh is not None),
             faces_mesh=turn_points(mesh_of(truth.tracked[faces]), turn),
-            faces_motion=truth.motion[faces],
+            faces_motion=motion[faces],
             rendered=not is_drawn(person),
         )
 
@@ -334,7 +336,7 @@ class MotionCodecObjective:
         both = torch.stack([target, F.avg_pool2d(picture, FINE)], 2)
         seen, found = ema.observe(both)
         reference = ema.encode_reference(picture)
-        pose = torch.cat([reference.told[:, : len(UNITS)], truth[:, len(UNITS) :, 1]], 1)
+        pose = torch.cat([reference.told[:, : -len(POSE)], truth[:, -len(POSE) :, 1]], 1)
         reference = replace(reference, told=pose)
         made = ema.decode(truth[..., :1], reference)[:, :, 0]
         _write_sheet([picture, fine, made], folder / f"{step:06d}.jpg")
@@ -386,7 +388,7 @@ def uncertain(truth: Tensor, seen: Tensor, generator: torch.Generator) -> Tensor
     told = torch.where(draw(len(truth), 1) < TOLD_TRUTH, truth, seen)
     told = told + REFERENCE_NOISE * draw(len(truth), 1) * noise
     told = told * (draw(len(truth), 1) >= UNTOLD)
-    pose = torch.arange(truth.shape[1], device=truth.device) >= len(UNITS)
+    pose = torch.arange(truth.shape[1], device=truth.device) >= truth.shape[1] - len(POSE)
     return torch.where(pose, truth + LATENT_NOISE * noise, told)
 
 
@@ -495,7 +497,7 @@ def mesh_error(model: MotionCodec, batch: VideoBatch, turn: int) -> Tensor:
     latents = model.encode_motion(batch.faces_motion.to(device)).transpose(1, 2)
     rendered, has_mesh = batch.rendered.to(device).float(), batch.has_mesh.to(device)
     start = torch.cat([meshes.roll(turn, 1), batch.mesh.to(device)[:, None]], 1)
-    pose = torch.cat([latents.roll(turn, 1), latents[:, 1:2]], 1)[..., len(UNITS) :]
+    pose = torch.cat([latents.roll(turn, 1), latents[:, 1:2]], 1)[..., -len(POSE) :]
     # Found points are moved as the true ones are: where the net sees a rim is its own matter.
     found = batch.mesh.to(device) + meshes[:, 0] - meshes[:, 1]
     wanted = torch.cat([meshes, found[:, None]], 1)
