@@ -12,6 +12,7 @@ the rest. Shape letters: B batch, N samples, T latents, C numbers of a latent.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ class OobleckCodec(nn.Module):
         """
         if config.weights is None:
             raise ValueError("The codec's configuration names no public weights.")
-        return OobleckCodec(config, load_network(NETWORK, config.weights, folder))
+        return OobleckCodec(config, load_network(NETWORK, config.weights, folder)).eval()
 
     @staticmethod
     def from_pretrained(
@@ -136,9 +137,9 @@ class OobleckCodec(nn.Module):
         audio = audio[:, None] if audio.ndim == 2 else audio
         channels = self.vae.config.audio_channels
         if audio.shape[1] != channels:
-            audio = audio.mean(1, keepdim=True).expand(-1, channels, -1)
-        heard = resample_waveform(audio, SAMPLE_RATE, RATE)
-        length = HOP * max(1, -int(-(heard.shape[-1] / HOP - SLACK) // 1))
+            audio = audio.mean(1, keepdim=True)
+        heard = resample_waveform(audio, SAMPLE_RATE, RATE).expand(-1, channels, -1)
+        length = HOP * max(1, math.ceil(heard.shape[-1] / HOP - SLACK))
         heard = nn.functional.pad(heard, (0, length - heard.shape[-1]))
         # Mean and deviation of a distribution: its mean is the latent.
         return self.vae.encoder(heard).chunk(2, 1)[0]
@@ -157,7 +158,7 @@ class OobleckCodec(nn.Module):
         state = replace(state, latents=torch.cat([state.latents, latents], 2))
         sound = [latents.new_zeros(len(latents), 0)]
         while state.waiting >= LATENTS_PER_CHUNK + self.look_ahead:
-            made, state = self._sound(state, LATENTS_PER_CHUNK, self.look_ahead)
+            made, state = self._sound(state, LATENTS_PER_CHUNK)
             sound.append(made)
         return torch.cat(sound, 1), state
 
@@ -168,19 +169,25 @@ class OobleckCodec(nn.Module):
         """
         if not state.waiting:
             return state.latents.new_zeros(len(state.latents), 0), state
-        return self._sound(state, state.waiting, 0)
+        return self._sound(state, state.waiting, last=True)
 
-    def _sound(self, state: OobleckState, count: int, ahead: int) -> tuple[Tensor, OobleckState]:
-        """Sound of the next `count` latents, after which `ahead` more are known, and the state after them."""
+    def _sound(
+        self, state: OobleckState, count: int, last: bool = False
+    ) -> tuple[Tensor, OobleckState]:
+        """Sound of the next `count` latents and the state after them; last: whether nothing follows."""
         known = state.heard + count
-        wave = self.vae.decoder(state.latents[..., : known + ahead]).mean(1)
+        latents = state.latents[..., : known + self.look_ahead]
+        if not last and not self.look_ahead:
+            # As if the sound stood still: with nothing at its end a chunk would end with a click.
+            latents = torch.cat([latents, latents[..., -1:]], 2)
+        wave = self.vae.decoder(latents).mean(1)
         # A piece begins at a whole step of the resampling: its samples lie where they do in the whole.
         start, stop = state.heard * HOP, known * HOP + FADE * RATE // SAMPLE_RATE
         first = max(0, start - MARGIN)
         piece = resample_waveform(wave[:, first : stop + MARGIN], RATE, SAMPLE_RATE)
         piece = piece[:, (start - first) * SAMPLE_RATE // RATE :]
         length = -(-count * HOP * SAMPLE_RATE // RATE)
-        sound, guess = piece[:, :length], piece[:, length : length + FADE] if ahead else None
+        sound, guess = piece[:, :length], None if last else piece[:, length : length + FADE]
         if state.guess is not None:
             sound = _faded(state.guess, sound)
         heard, ended = min(OOBLECK_REACH, known), count * HOP % STEP > 0

@@ -72,19 +72,20 @@ class WanCodec(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.vae = network or network_class(NETWORK)(
-            **GEOMETRY,
-            base_dim=config.encoder_width,
-            decoder_base_dim=config.decoder_width,
-            z_dim=config.latent_channels,
-            num_res_blocks=config.blocks,
-            temperal_downsample=[False, True, True],
-            in_channels=3 * PIXEL_PATCH**2,
-            out_channels=3 * PIXEL_PATCH**2,
-            scale_factor_temporal=WAN_TEMPORAL,
-            latents_mean=[0.0] * config.latent_channels,
-            latents_std=[1.0] * config.latent_channels,
-        )
+        if network is None:
+            network = network_class(NETWORK)(
+                **GEOMETRY,
+                base_dim=config.encoder_width,
+                decoder_base_dim=config.decoder_width,
+                z_dim=config.latent_channels,
+                num_res_blocks=config.blocks,
+                temperal_downsample=[False, True, True],
+                in_channels=3 * PIXEL_PATCH**2,
+                out_channels=3 * PIXEL_PATCH**2,
+                latents_mean=[0.0] * config.latent_channels,
+                latents_std=[1.0] * config.latent_channels,
+            )
+        self.vae = network
         own = self.vae.config
         if any(own[name] != value for name, value in GEOMETRY.items()):
             raise ValueError("This is an autoencoder of Wan, but not of Wan2.2 (16 x 16 x 4).")
@@ -99,7 +100,7 @@ class WanCodec(nn.Module):
         """
         if config.weights is None:
             raise ValueError("The codec's configuration names no public weights.")
-        return WanCodec(config, load_network(NETWORK, config.weights, folder))
+        return WanCodec(config, load_network(NETWORK, config.weights, folder)).eval()
 
     @staticmethod
     def from_pretrained(
