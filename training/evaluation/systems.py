@@ -12,9 +12,11 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.canvas import cut_square
+from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.faces import place
 from mutual_forcing.media import StreamMuxer
+from mutual_forcing.motion import MOTION
 from mutual_forcing.pixels import to_signal
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_STEPS, MIN_SIZE, Mode, Transcript
@@ -172,7 +174,7 @@ def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Cl
     the reference. The sound is that of `reconstruction`.
     """
     codec = generator.system.video_codec
-    motion = torch.from_numpy(with_free(clip.read_motion(), codec.config.free))
+    motion = torch.from_numpy(with_free(clip.read_motion(), codec.channels - len(MOTION)))
     latents = codec.encode_motion(motion[None])
     return _decoded(generator, corpus, clip, latents)
 
@@ -186,7 +188,7 @@ def _decoded(
     canvas = generator.canvas(GenerationRequest(picture, text="-", size=film_side(picture)))
     reference = video.encode_reference(canvas.reference(CPU))
     frames, _ = video.animate(latents, canvas, reference)
-    heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
+    heard = decode_whole(audio, audio.encode(torch.from_numpy(clip.read_audio())[None]))
     return ClipSample(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())
 
 
