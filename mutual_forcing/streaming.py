@@ -104,11 +104,18 @@ class StreamingGenerator:
 
     @staticmethod
     def from_pretrained(
-        source: str | Path = "tiny", device: str | torch.device | None = None
+        source: str | Path = "tiny",
+        device: str | torch.device | None = None,
+        revision: str | None = None,
     ) -> StreamingGenerator:
-        """Load an embedded preset, a folder or a Hub id; CUDA is used when there is one."""
+        """Load an embedded preset, a folder or a Hub repository ("owner/name"), on CUDA when there is one.
+
+        `revision`, or "owner/name@revision", is the repository's branch, tag or commit.
+
+        Raises ValueError, in one sentence, when there is none or it does not fit.
+        """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return StreamingGenerator(load_checkpoint(source, device), device)
+        return StreamingGenerator(load_checkpoint(source, device, revision), device)
 
     @staticmethod
     def random(name: str = "tiny", seed: int = 0) -> StreamingGenerator:

@@ -263,7 +263,10 @@ def _share_heaps() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the checkpoint and serve until interrupted; return the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description=__doc__)
-    parser.add_argument("--checkpoint", default="tiny", help="a name or a folder (default: tiny)")
+    parser.add_argument(
+        "--checkpoint", default="tiny",
+        help="a name, a folder, or OWNER/NAME[@REVISION] on the Hub (default: tiny)",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: CUDA when there is one)")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, else 7860)")
