@@ -95,7 +95,7 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
     responses = OpenResponses()
     middleware = [
         Middleware(EndOpenResponses, responses=responses),
-        Middleware(SafeHeaders, private=bool(limits.password)),
+        Middleware(SafeHeaders, private=bool(limits.password), replica=str(page.app_id)),
         Middleware(OneSentence),
         Middleware(BodyLimit, upload=limits.upload_mb * 2**20),
         Middleware(DiskQuota, folder=Path(page.GRADIO_CACHE), most=limits.disk_mb * 2**20),
@@ -111,6 +111,11 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
     def startup_events() -> bool:
         """Say that the queue runs. Gradio's own route would start a mounted page's queue once more."""
         return False
+
+    @app.get("/gradio_api/health")
+    def health() -> dict[str, str]:
+        """Say that this process answers, without a password: for what watches over it."""
+        return {"status": "ok", "replica": str(page.app_id)}
 
     return app
 
