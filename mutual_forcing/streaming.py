@@ -91,6 +91,17 @@ class StreamState:
         return self.canvas.size
 
 
+@dataclass(frozen=True)
+class BegunChunk:
+    """Noise and given latents by branch, each [1, 1, N, D], and what they are denoised under (two rows when
+    guided).
+    """
+
+    noise: dict[str, Tensor]
+    fixed: dict[str, Tensor]
+    conditions: Conditions
+
+
 class StreamingGenerator:
     """Generates talking characters chunk by chunk. Holds no stream's state, only the last few pictures."""
 
@@ -300,22 +311,34 @@ class StreamingGenerator:
     @torch.inference_mode()
     def _next_chunk(self, state: StreamState) -> AVChunk:
         began = time.perf_counter()
-        conditions = self._conditions(state, state.index)
-        fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
-        noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
+        begun = self.begin_chunk(state)
 
         def give_up(*_: Any) -> None:
             if state.abandoned and state.abandoned():
                 raise AbandonedError
 
         latents = sample_chunk(
-            self.system.model, noise, conditions, state.cache, state.sampler, fixed, give_up
-        )
-        # What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
-        # more of them.
+            self.system.model, begun.noise, begun.conditions, state.cache, state.sampler,
+            begun.fixed, give_up,
+        )  # fmt: skip
+        chunk = self.decode_chunk(state, latents, began)
+        write_cache(self.system.model, latents, begun.conditions, state.cache, state.sampler)
+        return chunk
+
+    def begin_chunk(self, state: StreamState) -> BegunChunk:
+        """What the next chunk of a stream starts from."""
+        fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
+        noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
+        return BegunChunk(noise, fixed, self._conditions(state, state.index))
+
+    def decode_chunk(self, state: StreamState, latents: AVLatents, began: float) -> AVChunk:
+        """The chunk of clean latents, begun at `began` of time.perf_counter; the stream then is at the next.
+
+        What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
+        more of them.
+        """
         frames = self._decode_video(state, latents)
         audio = self._decode_audio(state, latents)
-        write_cache(self.system.model, latents, conditions, state.cache, state.sampler)
         state.index += 1
         return AVChunk(
             index=state.index - 1,
