@@ -76,6 +76,9 @@ class StreamBatch:
     def __len__(self) -> int:
         return len(self._states)
 
+    def __contains__(self, state: StreamState) -> bool:
+        return id(state) in self._states
+
     def add(self, state: StreamState) -> None:
         """Take part from the next pass on; a stream that has come to its end leaves by itself."""
         self._states[id(state)], self._chunks[id(state)] = state, None

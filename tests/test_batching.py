@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from mutual_forcing import AVChunk, StreamingGenerator, StreamState
 from mutual_forcing.batching import StreamBatch, stream_together
 from mutual_forcing.models.kv_cache import KVCache, StackedCaches
+from mutual_forcing.shared_model import SharedModel
 from mutual_forcing.types import AVLatents, GenerationRequest
 
 TOLERANCE = 1e-5
@@ -184,3 +186,29 @@ def test_shorter_pasts_are_padded_before_their_first_chunk() -> None:
     assert past.branches["video"][0][0, :, :, 0, 0, 0].tolist() == [[0, 0, 0], [0, 1, 2]]
     assert stacked.previous(None).tokens[0, :, 0, 0].tolist() == [0, 2]
     assert StackedCaches([(caches[1], 0)] * 2).past(0, {}).valid is None
+
+
+def test_threads_share_a_model(generator) -> None:
+    """One reads slowly, one closes early, one asks for what cannot be; each gets what it would alone."""
+    asked = requests()[:3]
+    expected = [alone(generator, request) for request in asked]
+    model = SharedModel(generator)
+    try:
+        states = [model.start(request) for request in asked]
+        slow = model.stream(states[0])
+        early = model.stream(states[1])
+        with ThreadPoolExecutor(3) as pool:
+            whole = pool.submit(lambda: list(model.stream(states[2])))
+            ours = [next(slow)]
+            begun = [next(early)]
+            early.close()
+            same(whole.result(), expected[2][1])
+        assert states[0].index <= 1 + 2, "a stream rests while nobody reads it"
+        same(ours + list(slow), expected[0][1])
+        same([*begun, *model.stream(states[1])][-1:], expected[1][1][-1:])
+        with pytest.raises(ValueError, match="nothing that can be spoken"):
+            model.start(replace(asked[0], text="☃", seconds=None))
+    finally:
+        model.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        model.start(asked[0])
