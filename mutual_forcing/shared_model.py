@@ -56,7 +56,7 @@ class SharedModel:
         return self.do(lambda generator: generator.start(request))
 
     def stream(self, state: StreamState) -> Generator[AVChunk, None, None]:
-        """Yield the rest of a stream, which nobody else reads.
+        """Yield the rest of a stream, which nobody else reads, or until it is abandoned.
 
         When it is closed the stream rests; up to two chunks that were made ahead are lost then.
         """
@@ -122,7 +122,8 @@ class SharedModel:
 
     def _end_finished(self) -> None:
         for reader in list(self._readers.values()):
-            if reader.state.index >= reader.state.total:
+            state = reader.state
+            if state.index >= state.total or (state.abandoned and state.abandoned()):
                 reader.chunks.put(None)
                 self._leave(reader)
 

@@ -206,6 +206,9 @@ def test_threads_share_a_model(generator) -> None:
         assert states[0].index <= 1 + 2, "a stream rests while nobody reads it"
         same(ours + list(slow), expected[0][1])
         same([*begun, *model.stream(states[1])][-1:], expected[1][1][-1:])
+        left = model.start(asked[1])
+        left.abandoned = lambda: left.index > 0
+        assert len(list(model.stream(left))) == 1
         with pytest.raises(ValueError, match="nothing that can be spoken"):
             model.start(replace(asked[0], text="☃", seconds=None))
     finally:
