@@ -7,9 +7,13 @@
   const config = () => window.gradio_config || {};
   let lost = false;
 
+  // Gradio's own message says that it tries to connect again.
+  const dismiss = () => document.querySelectorAll(".toast-body.error .toast-close").forEach((close) => close.click());
+
   function tell() {
     if (lost) return;
     lost = true;
+    dismiss();
     const bar = document.createElement("div"), text = document.createElement("span"), button = document.createElement("button");
     bar.className = "mf-lost";
     bar.setAttribute("role", "alert");
@@ -19,8 +23,6 @@
     bar.append(text, button);
     document.body.append(bar);
   }
-  // Gradio's own message says that it tries to connect again.
-  const dismiss = () => document.querySelectorAll(".toast-body.error .toast-close").forEach((close) => close.click());
 
   window.fetch = async (...asked) => {
     const answer = await fetchAny(...asked);
