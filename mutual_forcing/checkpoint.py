@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import save_torch_state_dict, snapshot_download
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -20,10 +20,16 @@ from .codecs.protocol import AudioCodec, VideoCodec
 from .codecs.public_weights import find_folder, weight_files
 from .codecs.registry import build_audio_codec, build_video_codec, public_weights
 from .config import BranchConfig, SystemConfig
+from .hub import HubName, download
 from .models.duration import DurationPredictor
 from .models.transformer import AVTransformer
 
-SHARD_BYTES = 9_500_000
+SHARD_BYTES, MANY_SHARDS = 9_500_000, 100
+"""A file of this size needs no LFS, so that a Space can hold it."""
+LARGE_SHARD_BYTES = 4_000_000_000
+"""Where there would be more than so many shards."""
+INDEX = "*.safetensors.index.json"
+"""Which tensor lies in which of several shards, as the Hub wants it."""
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -102,35 +108,35 @@ def save_checkpoint(
         for name, module in system.own_modules.items()
         for key, value in module.state_dict().items()
     }
+    few = sum(tensor.nbytes for tensor in tensors.values()) <= MANY_SHARDS * SHARD_BYTES
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
         partial = Path(name)
         save_torch_state_dict(
             tensors,
             partial,
             filename_pattern="weights{suffix}.safetensors",
-            max_shard_size=SHARD_BYTES,
+            max_shard_size=SHARD_BYTES if few else LARGE_SHARD_BYTES,
         )
         _write_json(partial / "config.json", system.config.to_dict())
         _write_json(partial / "record.json", record)
         made = {path.name for path in partial.iterdir()}
         for path in partial.iterdir():
             path.replace(folder / path.name)
-    for old in [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
+    for old in [*folder.glob("*.safetensors"), *folder.glob(INDEX)]:
         if old.name not in made:
             old.unlink()
 
 
-def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> System:
-    """Load a preset name embedded in the package, a folder, or a Hub repository ("owner/name").
+def load_checkpoint(
+    source: str | Path, device: torch.device | str = "cpu", revision: str | None = None
+) -> System:
+    """Load a preset name embedded in the package, a folder, or a Hub repository ("owner/name", or
+    "owner/name@revision").
 
-    Raises ValueError when there is none or it does not fit.
+    revision: the repository's branch, tag or commit. Raises ValueError when there is none or it does not fit.
     """
-    folder = find_checkpoint(source)
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder} holds no readable config.json: {error}.") from error
-    config, tensors = SystemConfig.from_dict(values), _read_shards(folder)
+    folder = find_checkpoint(source, revision)
+    config, tensors = read_config(folder), _read_shards(folder)
     if config.least_parameters > sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError(f"The weights in {folder} are far fewer than its config asks for.")
     system = System.build(config, folder)
@@ -150,18 +156,61 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
     return system.to(torch.device(device))
 
 
-def find_checkpoint(source: str | Path) -> Path:
-    """The folder of an embedded preset, a path, or a Hub repository (downloaded)."""
-    embedded = PRETRAINED / str(source)
-    if (embedded / "config.json").exists():
-        return embedded
-    path = Path(source)
-    if path.is_dir():
-        return path
-    if str(source).count("/") == 1 and not path.exists():
-        patterns = ["*.safetensors", "*.json", "README.md"]
-        return Path(snapshot_download(str(source), allow_patterns=patterns))
-    raise ValueError(f"No checkpoint at {source!r}: give a folder, an embedded name or a Hub id.")
+def find_checkpoint(source: str | Path, revision: str | None = None) -> Path:
+    """The folder of an embedded preset, a path, or a Hub repository (downloaded).
+
+    Of a repository the configuration comes first: one that is of something else is refused before its weights
+    are fetched. Raises ValueError as `hub.download` does, and for a revision of what has none.
+    """
+    embedded, path = PRETRAINED / str(source), Path(source)
+    if (embedded / "config.json").exists() or path.is_dir():
+        if revision is not None:
+            raise ValueError(f"{source} is no Hub repository, so it has no revision {revision!r}.")
+        return embedded if (embedded / "config.json").exists() else path
+    if str(source).partition("@")[0].count("/") != 1 or path.exists():
+        raise ValueError(
+            f"No checkpoint at {source!r}: give a folder, an embedded name or a Hub id."
+        )
+    name = HubName.parse(str(source), revision)
+    commit = download(name, ["config.json"])
+    if not (commit / "config.json").is_file():
+        raise ValueError(f"{name} is no checkpoint of this project: it holds no config.json.")
+    try:
+        read_config(commit)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{name} is no checkpoint of this version of the project.") from error
+    return download(replace(name, revision=commit.name))
+
+
+def read_config(folder: Path) -> SystemConfig:
+    """A checkpoint's configuration; raises ValueError when there is none or it does not fit."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds no readable config.json: {error}.") from error
+    return SystemConfig.from_dict(values)
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights, sorted: those that its index names, or all if it has none.
+
+    Raises ValueError when the index cannot be read or names what is not there.
+    """
+    indices = sorted(folder.glob(INDEX))
+    if not indices:
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        values = json.loads(indices[0].read_text(encoding="utf-8"))
+        named = sorted({str(name) for name in values["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{indices[0]} is no readable index of shards.") from error
+    present = {path.name for path in folder.glob("*.safetensors")}
+    missing = [name for name in named if name not in present]
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {missing[0]}, which its index names: the copy is not whole."
+        )
+    return [folder / name for name in named]
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:
@@ -171,14 +220,16 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in shards_of(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is not a readable safetensors file.") from error
     if not tensors:
-        raise ValueError(f"{folder} holds no weights (*.safetensors).")
+        raise ValueError(
+            f"{folder} holds no weights (*.safetensors); pickled ones (*.bin, *.pt) are never loaded."
+        )
     return tensors
 
 
@@ -194,7 +245,7 @@ def _check_codec(name: str, codec: VideoCodec | AudioCodec, branch: BranchConfig
 
 def _digest(folder: Path, config: SystemConfig) -> str:
     """The hash of all weights, those of public codecs among them: they decide what a film looks like."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = shards_of(folder)
     for codec in (config.video_codec, config.audio_codec):
         weights = getattr(codec, "weights", None)
         files += weight_files(find_folder(weights, folder)) if weights else []

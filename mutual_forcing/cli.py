@@ -9,6 +9,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "generate": ("mutual_forcing.make_film", "a film from a picture and a sentence"),
     "serve": ("mutual_forcing.demo.server", "the web page"),
+    "replicas": ("mutual_forcing.demo.replicas", "several pages behind one address, by nginx"),
+    "push": ("mutual_forcing.push", "a checkpoint on the Hugging Face Hub"),
     "deploy": ("mutual_forcing.deploy", "the web page on Hugging Face Spaces"),
     "train": ("training.train", "one stage of training"),
     "reproduce": ("training.reproduce", "corpus, all stages and export: the served checkpoint"),

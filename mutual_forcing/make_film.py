@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--framing", choices=FRAMINGS, default="whole", help="of the picture")
     parser.add_argument("--face", type=int, default=1, help="which of several, 1 is the largest")
-    parser.add_argument("--checkpoint", default="tiny", help="a name or a folder (default: tiny)")
+    parser.add_argument(
+        "--checkpoint", default="tiny",
+        help="a name, a folder, or OWNER/NAME[@REVISION] on the Hub (default: tiny)",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=Path("out.mp4"))
     try:
         generate(parser.parse_args(arguments))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,17 @@ class StreamState:
         return self.canvas.size
 
 
+@dataclass(frozen=True)
+class BegunChunk:
+    """Noise and given latents by branch, each [1, 1, N, D], and what they are denoised under (two rows when
+    guided).
+    """
+
+    noise: dict[str, Tensor]
+    fixed: dict[str, Tensor]
+    conditions: Conditions
+
+
 class StreamingGenerator:
     """Generates talking characters chunk by chunk. Holds no stream's state, only the last few pictures."""
 
@@ -117,11 +128,18 @@ class StreamingGenerator:
 
     @staticmethod
     def from_pretrained(
-        source: str | Path = "tiny", device: str | torch.device | None = None
+        source: str | Path = "tiny",
+        device: str | torch.device | None = None,
+        revision: str | None = None,
     ) -> StreamingGenerator:
-        """Load an embedded preset, a folder or a Hub id; CUDA is used when there is one."""
+        """Load an embedded preset, a folder or a Hub repository ("owner/name"), on CUDA when there is one.
+
+        `revision`, or "owner/name@revision", is the repository's branch, tag or commit.
+
+        Raises ValueError, in one sentence, when there is none or it does not fit.
+        """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return StreamingGenerator(load_checkpoint(source, device), device)
+        return StreamingGenerator(load_checkpoint(source, device, revision), device)
 
     @staticmethod
     def random(name: str = "tiny", seed: int = 0) -> StreamingGenerator:
@@ -254,14 +272,19 @@ class StreamingGenerator:
                 raise ValueError("Give a request or the state of a stream.")
             state = self.start(request)
         while True:
-            if len(state.sound) >= SAMPLES_PER_CHUNK:
-                yield _sounding(state)
-            elif state.index < state.total:
-                self._next_chunk(state)
-            elif state.waiting:
-                self._finish_sound(state)
-            else:
+            yield from self.ready(state)
+            if state.index >= state.total:
                 return
+            self._next_chunk(state)
+
+    def ready(self, state: StreamState) -> Iterator[AVChunk]:
+        """Take the chunks whose sound is all there out of a stream; at its end nothing more is waited for."""
+        while state.waiting:
+            if len(state.sound) < SAMPLES_PER_CHUNK:
+                if state.index < state.total:
+                    return
+                self._finish_sound(state)
+            yield _sounding(state)
 
     def extend(self, state: StreamState, text: str) -> None:
         """Append text to a stream; `stream(state=state)` then goes on where it stopped.
@@ -344,24 +367,36 @@ class StreamingGenerator:
 
     @torch.inference_mode()
     def _next_chunk(self, state: StreamState) -> None:
-        """Generate a chunk: append it to those that are waiting, and what sound there is to the sound."""
+        """Generate a chunk, which then waits for its sound."""
         began = time.perf_counter()
-        conditions = self._conditions(state, state.index)
-        fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
-        noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
+        begun = self.begin_chunk(state)
 
         def give_up(*_: Any) -> None:
             if state.abandoned and state.abandoned():
                 raise AbandonedError
 
         latents = sample_chunk(
-            self.system.model, noise, conditions, state.cache, state.sampler, fixed, give_up
-        )
-        # What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
-        # more of them.
+            self.system.model, begun.noise, begun.conditions, state.cache, state.sampler,
+            begun.fixed, give_up,
+        )  # fmt: skip
+        self.decode_chunk(state, latents, began)
+        write_cache(self.system.model, latents, begun.conditions, state.cache, state.sampler)
+
+    def begin_chunk(self, state: StreamState) -> BegunChunk:
+        """What the next chunk of a stream starts from."""
+        fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
+        noise = {name: x for name, x in self._noise(state).items() if name not in fixed}
+        return BegunChunk(noise, fixed, self._conditions(state, state.index))
+
+    def decode_chunk(self, state: StreamState, latents: AVLatents, began: float) -> None:
+        """Show the clean latents of a chunk that was begun at `began` of time.perf_counter: it then waits for
+        what is still to come of its sound, and the stream is at the next.
+
+        What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
+        more of them.
+        """
         frames = self._decode_video(state, latents)
         audio = self._decode_audio(state, latents)
-        write_cache(self.system.model, latents, conditions, state.cache, state.sampler)
         state.sound = np.concatenate([state.sound, audio])
         state.waiting.append(
             AVChunk(

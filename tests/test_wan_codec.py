@@ -185,7 +185,7 @@ def test_a_commit_in_the_hub_s_cache_is_loaded_without_a_network(tmp_path, monke
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     codec = WanCodec.from_pretrained("owner/name", 64, 96, revision=commit, subfolder="vae")
     assert codec.channels == 32
-    with pytest.raises(ValueError, match="owner/other@abc can neither be fetched"):
+    with pytest.raises(ValueError, match="owner/other@abc is not in this machine"):
         WanCodec.from_pretrained("owner/other", 64, 96, revision="abc")
 
 

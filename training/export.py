@@ -16,30 +16,13 @@ from typing import Any
 
 import torch
 
-from mutual_forcing.checkpoint import save_checkpoint
+from mutual_forcing.checkpoint import PRETRAINED, save_checkpoint
+from mutual_forcing.model_card import model_card
 
 from .command import run
 from .import_checkpoint import OBJECTIVE, ORIGIN
 from .recipes import SCALES, recipe
 from .stages import FROZEN, REFINED, Workspace, latest_model_stage
-
-CARD = """---
-license: apache-2.0
-tags: [audio-video-generation, talking-head, flow-matching, streaming]
----
-# Mutual Forcing `{name}`
-
-An autoregressive audio-video flow-matching model with two modes in one set of weights (arXiv
-2604.25819) at 25 fps with 24 kHz speech. It animates the picture that it is given at that picture's own
-resolution (up to 1920 x 1080): the decoder sees a square of {size} px around the face. Trained on
-synthetic talking heads by `python -m training.reproduce --preset {name}`; the exact record, and what a stage
-began from, is in `record.json`.
-
-It has seen rendered and drawn heads and synthetic voices, English and Japanese, nothing else. Photographs
-are animated though it never saw one: where a face and its points are, nets tell it that others trained on
-photographs (YuNet, MediaPipe's). Other languages, singing and bodies are outside what it knows. Do not use
-it to make real people appear to say what they did not say. Everything it makes is AI-generated.
-"""
 
 
 def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
@@ -110,9 +93,10 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     if missing:
         raise ValueError(f"Not finished in {workspace.root}: {', '.join(missing)}.")
     system = workspace.system(stage)
-    save_checkpoint(system, out, training_record(workspace, stage))
-    card = CARD.format(name=workspace.scale, size=system.video_codec.square_size)
-    (out / "README.md").write_text(card, encoding="utf-8")
+    record = training_record(workspace, stage)
+    save_checkpoint(system, out, record)
+    source = out.name if out.parent.resolve() == PRETRAINED.resolve() else str(out)
+    (out / "README.md").write_text(model_card(system, record, source), encoding="utf-8")
 
 
 def commit() -> str:

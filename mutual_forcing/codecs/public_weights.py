@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..codec_config import PublicWeights
+from ..hub import HubName, download
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """As diffusers names them; of several files there is an index."""
@@ -76,15 +76,8 @@ def find_folder(weights: PublicWeights, base: Path | None = None) -> Path:
     inside = f"{weights.subfolder}/" if weights.subfolder else ""
     names = ("config.json", "diffusion_pytorch_model*.safetensors", INDEX)
     patterns = [inside + name for name in names]
-    revision = weights.revision or None
-    try:
-        folder = snapshot_download(weights.source, revision=revision, allow_patterns=patterns)
-    except (OSError, ValueError) as error:
-        told = f"{weights.source}@{revision}" if revision else weights.source
-        raise ValueError(
-            f"The weights of {told} can neither be fetched from the Hub nor are they in its cache here."
-        ) from error
-    return Path(folder) / weights.subfolder
+    name = HubName.parse(weights.source, weights.revision or None)
+    return download(name, patterns) / weights.subfolder
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -47,11 +47,12 @@ _FAILED = "The request could not be answered."
 class SafeHeaders:
     """Keeps browsers from guessing that an upload is a page or a script, and from telling other sites the
     addresses of films. With a password nothing is cached, and no other site shows the page in a frame.
+    X-Replica names the process, so that a page knows when another one answers it (static/replica.js).
     """
 
-    def __init__(self, app: ASGIApp, private: bool = False) -> None:
-        """Wrap `app`; `private`: there is a password."""
-        self.app, self._private = app, private
+    def __init__(self, app: ASGIApp, private: bool = False, replica: str = "") -> None:
+        """Wrap `app`; `private`: there is a password; `replica`: the process's name."""
+        self.app, self._private, self._replica = app, private, replica
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -61,6 +62,7 @@ class SafeHeaders:
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "same-origin"
+                headers["X-Replica"] = self._replica
                 if self._private:
                     headers["Content-Security-Policy"] = "frame-ancestors 'self'"
                     if scope["path"].startswith(_FILES):

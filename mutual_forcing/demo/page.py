@@ -57,7 +57,7 @@ def mount_options(sessions: SessionManager) -> dict[str, Any]:
     return {
         "theme": _theme(),
         "css": read("page.css") + read("tabs.css") + read("small.css"),
-        "head": f"<script>{read('texts.js')}{read('queue.js')}</script>",
+        "head": f"<script>{read('texts.js')}{read('queue.js')}{read('replica.js')}</script>",
         "i18n": translations(),
         "ssr_mode": False,
         "show_error": True,

@@ -95,7 +95,7 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
     responses = OpenResponses()
     middleware = [
         Middleware(EndOpenResponses, responses=responses),
-        Middleware(SafeHeaders, private=bool(limits.password)),
+        Middleware(SafeHeaders, private=bool(limits.password), replica=str(page.app_id)),
         Middleware(OneSentence),
         Middleware(BodyLimit, upload=limits.upload_mb * 2**20),
         Middleware(DiskQuota, folder=Path(page.GRADIO_CACHE), most=limits.disk_mb * 2**20),
@@ -111,6 +111,11 @@ def page_app(page: Page, limits: Limits, **options: Any) -> FastAPI:
     def startup_events() -> bool:
         """Say that the queue runs. Gradio's own route would start a mounted page's queue once more."""
         return False
+
+    @app.get("/gradio_api/health")
+    def health() -> dict[str, str]:
+        """Say that this process answers, without a password: for what watches over it."""
+        return {"status": "ok", "replica": str(page.app_id)}
 
     return app
 
@@ -263,7 +268,10 @@ def _share_heaps() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the checkpoint and serve until interrupted; return the exit status."""
     parser = argparse.ArgumentParser(prog="app.py", description=__doc__)
-    parser.add_argument("--checkpoint", default="tiny", help="a name or a folder (default: tiny)")
+    parser.add_argument(
+        "--checkpoint", default="tiny",
+        help="a name, a folder, or OWNER/NAME[@REVISION] on the Hub (default: tiny)",
+    )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: CUDA when there is one)")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, else 7860)")

@@ -18,6 +18,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "pictures and voices that you have the right to use.",
         "ここで作られるものはすべてAI生成であり、その旨がファイルのメタデータに記録されます。使"
         "用する権利のある画像と音声だけをお使いください。"),
+    "replica.lost": (
+        "The server that knew your streams has stopped: what is on the page can still be watched, reload "
+        "it to make something new.",
+        "動画を作っていたサーバーが停止しました。表示中の動画はそのまま再生できます。新しく作るには再読み込みしてく"
+        "ださい。"),
+    "replica.reload": ("Reload", "再読み込み"),
     "tab.talk": ("Talk", "話す"),
     "tab.compare": ("Compare", "比べる"),
     "tab.live": ("Live", "ライブ"),

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from ..config import BranchConfig, ModelConfig
 from .attention import COUPLING_DIMS, KeyGroup, RotaryTables, attend, past_keys, reference_keys
-from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past
+from .kv_cache import KVCache, LayerKeyValues, ParallelHistory, Past, StackedCaches
 from .layers import FeedForward, HeadNorm, modulate, rotate
 from .varlen import ValidKeys, attend_rows
 
 MODULATIONS = 6
 """Shift, scale and gate before attention and before the feed-forward (adaLN-single)."""
 
-History = KVCache | ParallelHistory
+History = KVCache | ParallelHistory | StackedCaches
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ layer are [B, K, N, H, D] (K chunks of N tokens, H heads of D).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -137,3 +138,48 @@ class KVCache:
     def length(self) -> int:
         """Chunks in the cache."""
         return next(iter(self.layers[0].values()))[0].shape[1] if self.layers else 0
+
+
+class StackedCaches:
+    """The pasts of several streams side by side: row i of the pass is its chunk i (B = 1, K rows), whose past
+    is one row of one stream's cache. Shorter ones are padded before their first chunk, with what is not seen.
+    """
+
+    def __init__(self, rows: Sequence[tuple[KVCache, int]]) -> None:
+        """Copy the caches' rows, none of them empty; what is appended to a cache later is not seen."""
+        assert rows and all(cache.length for cache, _ in rows), (
+            "a stream begins with a static chunk"
+        )
+        lengths = [cache.length for cache, _ in rows]
+        self.slots = max(lengths)
+        self._layers = [
+            {name: self._stacked(rows, layer, name) for name in branches}
+            for layer, branches in enumerate(rows[0][0].layers)
+        ]
+        slot = torch.arange(-self.slots, 0)[None]
+        valid = slot >= -torch.tensor(lengths)[:, None]
+        self._valid = None if valid.all() else valid
+        lasts = [cache.last[row] for cache, row in rows if cache.last is not None]
+        self._last = torch.stack(lasts, 1) if lasts else None
+
+    def past(self, layer: int, own: LayerKeyValues) -> Past | None:
+        """Every row's cached chunks, the newest last."""
+        return Past(self._layers[layer], tuple(range(-self.slots, 0)), self._valid)
+
+    def previous(self, own: AVLatents | None) -> PreviousChunks | None:
+        """See PreviousChunks; None without video."""
+        if self._last is None:
+            return None
+        present = torch.ones(self._last.shape[1], dtype=torch.bool, device=self._last.device)
+        return PreviousChunks(self._last, present)
+
+    def _stacked(self, rows: Sequence[tuple[KVCache, int]], layer: int, name: str) -> KeyValue:
+        """Keys and values [1, K, S, N, H, D] of one branch in one layer."""
+        key, value = (
+            torch.stack([self._padded(cache.layers[layer][name][part][row]) for cache, row in rows])
+            for part in (0, 1)
+        )
+        return key[None], value[None]
+
+    def _padded(self, chunks: Tensor) -> Tensor:
+        return F.pad(chunks, (0, 0, 0, 0, 0, 0, self.slots - len(chunks), 0))
