@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from .codecs.motion_codec import MotionCodec
 from .codecs.source_filter_codec import SourceFilterCodec
 from .config import SystemConfig
+from .models.build import build_model
 from .models.duration import DurationPredictor
-from .models.transformer import AVTransformer
+from .models.joint_model import JointModel
 
 SHARD_BYTES = 9_500_000
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -31,7 +32,7 @@ class System:
     """All networks of a checkpoint; `folder` is where they were read from, None for random ones."""
 
     config: SystemConfig
-    model: AVTransformer
+    model: JointModel
     video_codec: MotionCodec
     audio_codec: SourceFilterCodec
     duration: DurationPredictor
@@ -43,7 +44,7 @@ class System:
         """Networks with random weights."""
         return System(
             config,
-            AVTransformer(config.model),
+            build_model(config.model),
             MotionCodec(config.video_codec),
             SourceFilterCodec(config.audio_codec),
             DurationPredictor(config.duration),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from .motion import MOTION
 from .text.inventory import PHONEMES
@@ -83,7 +83,9 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class BranchConfig:
-    """One modality's half of the transformer. `token_dim`: numbers a token carries."""
+    """One modality's half of the transformer. `token_dim`: numbers a token carries. `ffn_multiple`: of the
+    width, in AVTransformer.
+    """
 
     width: int
     token_dim: int
@@ -92,13 +94,13 @@ class BranchConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The audio-video transformer. Inner width of the attention is `heads * head_dim`.
+class JointConfig:
+    """What sampling, streaming and training know of an audio-video transformer, of whichever kind.
 
-    `window` is the number of past chunks a chunk may see; the references are seen always. `coupling_bias` is
-    the logit with which the other branch's tokens begin, were there as many as own ones. `phonemes` is how
-    many of text.inventory.PHONEMES it knows. Raises ValueError for branches whose chunks are not equally
-    long.
+    Inner width of the attention is `heads * head_dim`. `window` is the number of past chunks a chunk may see;
+    the references are seen always. `coupling_bias` is the logit with which the other branch's tokens begin,
+    were there as many as own ones. `phonemes` is how many of text.inventory.PHONEMES the duration predictor
+    beside it knows. Raises ValueError for branches whose chunks are not equally long.
     """
 
     video: BranchConfig
@@ -106,8 +108,6 @@ class ModelConfig:
     layers: int = 6
     heads: int = 3
     head_dim: int = 64
-    text_width: int = 128
-    text_layers: int = 2
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
@@ -127,6 +127,62 @@ class ModelConfig:
     def grids(self) -> dict[str, TokenGrid]:
         """The branches' grids by name."""
         return {name: branch.grid for name, branch in self.branches.items()}
+
+    @property
+    def least_parameters(self) -> int:
+        """Numbers in the feed-forward matrices alone: any checkpoint of it has more."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ModelConfig(JointConfig):
+    """AVTransformer, which reads phonemes; it knows as many as `phonemes` says."""
+
+    text_width: int = 128
+    text_layers: int = 2
+
+    @property
+    def least_parameters(self) -> int:
+        """See JointConfig."""
+        return self.layers * sum(2 * b.ffn_multiple * b.width**2 for b in self.branches.values())
+
+
+@dataclass(frozen=True)
+class WanConfig(JointConfig):
+    """WanAVTransformer: two branches of the shape of Wan2.2-TI2V-5B or larger, which read UMT5.
+
+    Both widths are `heads * head_dim`. A token of video holds `patch` x `patch` latents, in the order
+    (channels, rows, columns). `ffn_width`: of the feed-forward. `text_dim`: of the text encoder, whose texts
+    are padded with zeros to `text_tokens`. `frequencies`: sinusoidal features of a noise level. `eps`: of all
+    norms. `kind` tells the configurations of a checkpoint apart. Raises ValueError for widths and tokens that
+    do not go together.
+    """
+
+    patch: int = 2
+
+    ffn_width: int = 14_336
+    text_dim: int = 4096
+    text_tokens: int = 512
+    frequencies: int = 256
+    eps: float = 1e-6
+    kind: Literal["wan"] = "wan"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        widths = {branch.width for branch in self.branches.values()}
+        if widths != {self.heads * self.head_dim}:
+            raise ValueError(
+                f"Both branches must be {self.heads * self.head_dim} wide (heads * head_dim), not {widths}."
+            )
+        if self.patch < 1 or self.video.token_dim % self.patch**2:
+            raise ValueError(
+                f"Tokens of {self.video.token_dim} numbers hold no {self.patch} x {self.patch} latents."
+            )
+
+    @property
+    def least_parameters(self) -> int:
+        """See JointConfig."""
+        return self.layers * sum(2 * self.ffn_width * b.width for b in self.branches.values())
 
 
 @dataclass(frozen=True)
@@ -165,7 +221,7 @@ class SystemConfig:
     name: str
     video_codec: MotionCodecConfig
     audio_codec: SourceFilterConfig
-    model: ModelConfig
+    model: ModelConfig | WanConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
 
     def __post_init__(self) -> None:
@@ -185,8 +241,7 @@ class SystemConfig:
     @property
     def least_parameters(self) -> int:
         """Numbers in the transformer's feed-forward matrices alone: any checkpoint of it has more."""
-        branches = self.model.branches.values()
-        return self.model.layers * sum(2 * b.ffn_multiple * b.width**2 for b in branches)
+        return self.model.least_parameters
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-serialisable dictionaries."""
@@ -208,7 +263,7 @@ class SystemConfig:
                 name=values["name"],
                 video_codec=MotionCodecConfig(**video),
                 audio_codec=SourceFilterConfig(**values["audio_codec"]),
-                model=ModelConfig(**model),
+                model=WanConfig(**model) if model.get("kind") == "wan" else ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
             )
         except (KeyError, TypeError) as error:

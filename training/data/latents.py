@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mutual_forcing.chunks import repeat_static
 from mutual_forcing.config import ModelConfig
-from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.models.joint_model import Conditions, JointModel
 from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import AVLatents, References, TextTokens
 
@@ -66,7 +66,7 @@ class LatentBatch:
         """The latents of the named branches."""
         return AVLatents.of({name: getattr(self, name) for name in branches})
 
-    def conditions(self, model: AVTransformer, branches: tuple[str, ...]) -> Conditions:
+    def conditions(self, model: JointModel, branches: tuple[str, ...]) -> Conditions:
         """Encode text and references for the named branches."""
         return model.condition(self.text, self.references(branches))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mutual_forcing.flow import add_noise
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from .intervals import draw_intervals
@@ -24,7 +24,7 @@ from .losses import (
 
 
 def self_consistency(
-    model: AVTransformer,
+    model: JointModel,
     context: Context,
     teacher: Teacher,
     chunks: AVLatents,
