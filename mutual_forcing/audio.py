@@ -49,19 +49,25 @@ _KERNEL_SECONDS = 0.1
 
 
 def resample(audio: np.ndarray, rate: int, target: int = SAMPLE_RATE) -> np.ndarray:
-    """Float [N] at `rate` to float32 [ceil(N * target / rate)] at `target`, both in the same unit.
+    """Float [N] at `rate` to float32 [ceil(N * target / rate)] at `target`, both in the same unit."""
+    samples = torch.from_numpy(np.ascontiguousarray(audio, np.float32))
+    return resample_waveform(samples, rate, target).numpy()
+
+
+def resample_waveform(audio: Tensor, rate: int, target: int) -> Tensor:
+    """Float [..., N] at `rate` to [..., ceil(N * target / rate)] at `target`, on any device.
 
     A Kaiser-windowed sinc of 64 zero crossings: flat to 0.9 of the band, 100 dB down beyond it.
     """
     return torchaudio.functional.resample(
-        torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
+        audio,
         rate,
         target,
         lowpass_filter_width=64,
         rolloff=0.9475937167399596,
         resampling_method="sinc_interp_kaiser",
         beta=14.769656459379492,
-    ).numpy()
+    )
 
 
 def mel_filters(bins: int, fft: int, rate: int = SAMPLE_RATE) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .canvas import Canvas
+from .codecs.protocol import FilmLayout
 from .types import GenerationRequest
 
 KEPT, KEPT_BYTES = 3, 64 * 2**20
@@ -25,7 +25,7 @@ class Character:
     codec's own protocol.EncodedPicture). Nothing in it changes.
     """
 
-    canvas: Canvas
+    canvas: FilmLayout
     reference: Any
 
 

@@ -1,5 +1,5 @@
 """A checkpoint: a folder with config.json and safetensors shards below 10 MB, named as on the Hub. Nothing
-unpickles.
+unpickles. Of a public codec it holds where its weights come from, not the weights.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import save_torch_state_dict, snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .codecs.motion_codec import MotionCodec
-from .codecs.source_filter_codec import SourceFilterCodec
-from .config import SystemConfig
+from .codecs.protocol import AudioCodec, VideoCodec
+from .codecs.public_weights import find_folder, weight_files
+from .codecs.registry import build_audio_codec, build_video_codec, public_weights
+from .config import BranchConfig, SystemConfig
 from .models.build import build_model
 from .models.duration import DurationPredictor
 from .models.joint_model import JointModel
@@ -29,36 +30,58 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 @dataclass(frozen=True)
 class System:
-    """All networks of a checkpoint; `folder` is where they were read from, None for random ones."""
+    """All networks of a checkpoint; `folder` is where they were read from, None for random ones.
+
+    Raises ValueError for codecs whose latents are not what the model takes.
+    """
 
     config: SystemConfig
     model: JointModel
-    video_codec: MotionCodec
-    audio_codec: SourceFilterCodec
+    video_codec: VideoCodec
+    audio_codec: AudioCodec
     duration: DurationPredictor
     digest: str = ""
     folder: Path | None = None
 
+    def __post_init__(self) -> None:
+        for name, codec, branch in (
+            ("video", self.video_codec, self.config.model.video),
+            ("audio", self.audio_codec, self.config.model.audio),
+        ):
+            _check_codec(name, codec, branch)
+
     @staticmethod
-    def build(config: SystemConfig) -> System:
-        """Networks with random weights."""
+    def build(config: SystemConfig, folder: Path | None = None) -> System:
+        """Networks with random weights, but for codecs with public ones.
+
+        folder: the checkpoint's, where these are looked for first. Raises ValueError where they cannot be
+        loaded, and for a model that does not take their latents.
+        """
         return System(
             config,
             build_model(config.model),
-            MotionCodec(config.video_codec),
-            SourceFilterCodec(config.audio_codec),
+            build_video_codec(config.video_codec, folder),
+            build_audio_codec(config.audio_codec, folder),
             DurationPredictor(config.duration),
         )
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The networks by the names they have in a checkpoint."""
-        return {
+        networks = {
             "model": self.model,
             "video_codec": self.video_codec,
             "audio_codec": self.audio_codec,
             "duration": self.duration,
         }
+        return cast("dict[str, nn.Module]", networks)
+
+    @property
+    def own_modules(self) -> dict[str, nn.Module]:
+        """Those whose weights a checkpoint holds: all but codecs with public ones."""
+        codecs = {"video_codec": self.config.video_codec, "audio_codec": self.config.audio_codec}
+        public = {name for name, config in codecs.items() if public_weights(config)}
+        return {name: module for name, module in self.modules.items() if name not in public}
 
     def to(self, device: torch.device) -> System:
         """Move every network; returns self."""
@@ -77,7 +100,7 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{name}.{key}": _stored(value, half)
-        for name, module in system.modules.items()
+        for name, module in system.own_modules.items()
         for key, value in module.state_dict().items()
     }
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
@@ -111,19 +134,20 @@ def load_checkpoint(source: str | Path, device: torch.device | str = "cpu") -> S
     config, tensors = SystemConfig.from_dict(values), _read_shards(folder)
     if config.least_parameters > sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError(f"The weights in {folder} are far fewer than its config asks for.")
-    system = System.build(config)
+    system = System.build(config, folder)
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"The weights in {folder} are not all finite ({key}).")
-    for name, module in system.modules.items():
+    for name, module in system.own_modules.items():
         start = f"{name}."
         own = {k[len(start) :]: v.float() for k, v in tensors.items() if k.startswith(start)}
         try:
             module.load_state_dict(own)
         except RuntimeError as error:
             raise ValueError(f"The weights of {name} in {folder} do not fit its config.") from error
+    for module in system.modules.values():
         module.eval().requires_grad_(False)
-    system = replace(system, digest=_digest(folder), folder=folder)
+    system = replace(system, digest=_digest(folder, config), folder=folder)
     return system.to(torch.device(device))
 
 
@@ -159,10 +183,27 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _digest(folder: Path) -> str:
+def _check_codec(name: str, codec: VideoCodec | AudioCodec, branch: BranchConfig) -> None:
+    """Raise ValueError unless the latents of `codec` are the tokens of `branch`."""
+    made, taken = (codec.grid, codec.channels), (branch.grid, branch.token_dim)
+    if made != taken:
+        raise ValueError(
+            f"The {name} codec makes tokens of {made[1]} numbers on {made[0]}, the model takes {taken[1]} on "
+            f"{taken[0]}."
+        )
+
+
+def _digest(folder: Path, config: SystemConfig) -> str:
+    """The hash of all weights, those of public codecs among them: they decide what a film looks like."""
+    files = sorted(folder.glob("*.safetensors"))
+    for codec in (config.video_codec, config.audio_codec):
+        weights = getattr(codec, "weights", None)
+        files += weight_files(find_folder(weights, folder)) if weights else []
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()[:12]
 
 

@@ -7,6 +7,16 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal
 
+from .codec_config import (
+    AUDIO_CODECS,
+    VIDEO_CODECS,
+    AnyAudioConfig,
+    AnyVideoConfig,
+    MotionCodecConfig,
+    SourceFilterConfig,
+    codec_from_dict,
+    codec_to_dict,
+)
 from .motion import MOTION
 from .text.inventory import PHONEMES
 
@@ -16,36 +26,6 @@ FILM_RATE = 48_000
 """Those of a film's sound: a user's own keeps all that can be heard of it."""
 FPS = 25
 """Video frames per second."""
-
-
-@dataclass(frozen=True)
-class MotionCodecConfig:
-    """Faces seen in `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
-
-    `encoder_widths` are the channels at size/8, size/16 and so on; `animator_widths` those of the
-    reference's features, and of what is painted, at size/4, size/8 and so on; `detail_width` those of eyes
-    and mouth at the picture's own size. `code_width` is that of the code that modulates them.
-    """
-
-    size: int = 256
-    encoder_widths: tuple[int, ...] = (48, 96, 128)
-    animator_widths: tuple[int, ...] = (32, 64, 96)
-    detail_width: int = 16
-    code_width: int = 128
-
-
-@dataclass(frozen=True)
-class SourceFilterConfig:
-    """960 samples become one latent of `latent_channels` (25 a second). Two of the encoder's blocks and three
-    of the decoder's compute at other rates than the rest.
-    """
-
-    latent_channels: int = 48
-    mel_bins: int = 80
-    encoder_width: int = 256
-    encoder_blocks: int = 7
-    decoder_width: int = 320
-    decoder_blocks: int = 8
 
 
 @dataclass(frozen=True)
@@ -219,8 +199,8 @@ class SystemConfig:
     """
 
     name: str
-    video_codec: MotionCodecConfig
-    audio_codec: SourceFilterConfig
+    video_codec: AnyVideoConfig
+    audio_codec: AnyAudioConfig
     model: ModelConfig | WanConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
 
@@ -245,7 +225,10 @@ class SystemConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-serialisable dictionaries."""
-        return asdict(self)
+        codecs = {
+            name: codec_to_dict(getattr(self, name)) for name in ("video_codec", "audio_codec")
+        }
+        return asdict(self) | codecs
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> SystemConfig:
@@ -256,13 +239,10 @@ class SystemConfig:
                 branch = dict(model[name])
                 branch["grid"] = TokenGrid(**branch["grid"])
                 model[name] = BranchConfig(**branch)
-            video: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in values["video_codec"].items()
-            }
             return SystemConfig(
                 name=values["name"],
-                video_codec=MotionCodecConfig(**video),
-                audio_codec=SourceFilterConfig(**values["audio_codec"]),
+                video_codec=codec_from_dict(values["video_codec"], VIDEO_CODECS),
+                audio_codec=codec_from_dict(values["audio_codec"], AUDIO_CODECS),
                 model=WanConfig(**model) if model.get("kind") == "wan" else ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .audio import to_speech_loudness
-from .canvas import Canvas, prepare
+from .canvas import prepare
 from .characters import Character, Characters
 from .checkpoint import System, load_checkpoint
 from .chunks import (
@@ -24,9 +24,11 @@ from .chunks import (
     latents_to_tokens,
     tokens_to_latents,
 )
+from .codecs.protocol import FaceCodec, FilmLayout, PixelCodec
 from .config import FILM_RATE, SAMPLE_RATE, SystemConfig, preset
 from .faces import place
 from .models.joint_model import Conditions, EncodedReferences, StreamCache
+from .picture_window import cut_window
 from .precision import mixed_precision
 from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .text.inventory import Language, LanguageChoice, spoken_languages
@@ -66,7 +68,7 @@ class StreamState:
     sampler: Sampler
     transcript: Transcript | None
     references: EncodedReferences
-    canvas: Canvas
+    canvas: FilmLayout
     reference: Any  # the codec's own protocol.EncodedPicture
     driving: Tensor | None
     cache: StreamCache
@@ -77,6 +79,10 @@ class StreamState:
     audio_decoder: Any = None
     abandoned: Callable[[], bool] | None = None
     """Asked before each denoising step; once it says yes, the chunk in progress raises AbandonedError."""
+    waiting: list[AVChunk] = field(default_factory=list)
+    """Chunks that were generated and whose sound is not all there yet (AudioCodec.look_ahead)."""
+    sound: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    """What there is of it."""
 
     @property
     def seconds(self) -> float:
@@ -97,8 +103,9 @@ class StreamingGenerator:
     def __init__(self, system: System, device: torch.device) -> None:
         self.system, self.device = system, device
         self._characters = Characters()
-        # A convolution is a third faster so, on a CPU and on a GPU.
-        system.video_codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # not in torch's stubs
+        if isinstance(system.video_codec, FaceCodec):
+            # A convolution of pictures is a third faster so, on a CPU and on a GPU.
+            system.modules["video_codec"].to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] # not in torch's stubs
 
     @staticmethod
     def from_pretrained(
@@ -130,8 +137,17 @@ class StreamingGenerator:
 
     @property
     def square_size(self) -> int:
-        """Pixels on each side of the square around the face, as the decoder sees and paints it."""
-        return self.system.video_codec.square_size
+        """Pixels on each side of the square around the face, as the decoder sees and paints it; of a codec
+        that makes whole frames, those of their shorter side.
+        """
+        codec = self.system.video_codec
+        return codec.square_size if isinstance(codec, FaceCodec) else min(self._film_size)
+
+    @property
+    def _film_size(self) -> tuple[int, int]:
+        codec = self.system.video_codec
+        assert isinstance(codec, PixelCodec), "every video codec is for faces or for pixels"
+        return codec.film_size
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""
@@ -153,13 +169,20 @@ class StreamingGenerator:
         for language in self.languages:
             warm_up(language)
 
-    def canvas(self, request: GenerationRequest) -> Canvas:
+    def canvas(self, request: GenerationRequest) -> FilmLayout:
         """Find the face of `request`, unless it says where it is, and lay out the film.
 
-        Raises ValueError, in one sentence, for a face that cannot be animated.
+        A codec that makes whole frames has a film of its own size, whatever size the request asks for; it
+        needs no face unless the film is to be of the face alone. Raises ValueError, in one sentence, for a
+        face that cannot be animated.
         """
-        crop = request.crop or place(request.image).crop
-        return prepare(request.image, crop, self.square_size, request.framing, request.size)
+        crop = request.crop
+        if isinstance(self.system.video_codec, FaceCodec):
+            crop = crop or place(request.image).crop
+            return prepare(request.image, crop, self.square_size, request.framing, request.size)
+        if request.framing == "face":
+            crop = crop or place(request.image).crop
+        return cut_window(request.image, self._film_size, crop, request.framing)
 
     @torch.inference_mode()
     def character(self, request: GenerationRequest) -> Character:
@@ -197,7 +220,7 @@ class StreamingGenerator:
             reference=reference,
             driving=None if request.audio is None else self._driving(request.audio, total),
             cache=self.system.model.new_cache(request.window),
-            video_decoder=self.system.video_codec.steer(
+            video_decoder=self._steered(
                 self.system.video_codec.begin(request.seed), request.steering
             ),
             total=total,
@@ -213,13 +236,24 @@ class StreamingGenerator:
     def stream(
         self, request: GenerationRequest | None = None, state: StreamState | None = None
     ) -> Generator[AVChunk, None, None]:
-        """Yield chunks of a new request, or go on with `state`. May be closed at any time."""
+        """Yield chunks of a new request, or go on with `state`. May be closed at any time.
+
+        Where the audio codec looks ahead, a chunk comes once the next one has been generated, or nothing
+        follows.
+        """
         if state is None:
             if request is None:
                 raise ValueError("Give a request or the state of a stream.")
             state = self.start(request)
-        while state.index < state.total:
-            yield self._next_chunk(state)
+        while True:
+            if len(state.sound) >= SAMPLES_PER_CHUNK:
+                yield _sounding(state)
+            elif state.index < state.total:
+                self._next_chunk(state)
+            elif state.waiting:
+                self._finish_sound(state)
+            else:
+                return
 
     def extend(self, state: StreamState, text: str) -> None:
         """Append text to a stream; `stream(state=state)` then goes on where it stopped.
@@ -264,7 +298,8 @@ class StreamingGenerator:
 
         Not while a chunk is being made. A change into guided Multi mode lets the unguided rows start
         from the past that exists; after `window` chunks they have one of their own. Raises ValueError
-        for a wrong number of steps; the stream then goes on unchanged.
+        for a wrong number of steps, and for steering where the video codec has no names for what a face does;
+        the stream then goes on unchanged.
         """
         request = replace(
             state.request,
@@ -273,16 +308,28 @@ class StreamingGenerator:
             steering=state.request.steering if steering is None else steering,
         )
         sampler = Sampler.of(request.steps, request.guidance_scale)
+        if steering is not None:
+            state.video_decoder = self._steered(state.video_decoder, steering)
         if sampler.guided != state.sampler.guided:
             rows = 2 if sampler.guided else 1
             state.cache.set_rows(rows)
             state.references = state.references.with_rows(rows)
-        if steering is not None:
-            state.video_decoder = self.system.video_codec.steer(state.video_decoder, steering)
         state.request, state.sampler = request, sampler
 
+    def _steered(self, decoder: Any, steering: Steering) -> Any:
+        """The state of a video decoder that is asked for this from its next latents on."""
+        codec = self.system.video_codec
+        if isinstance(codec, FaceCodec):
+            return codec.steer(decoder, steering)
+        if steering != Steering():
+            raise ValueError(
+                "This checkpoint's video codec has no named controls: leave head, eyes and face unsteered."
+            )
+        return decoder
+
     @torch.inference_mode()
-    def _next_chunk(self, state: StreamState) -> AVChunk:
+    def _next_chunk(self, state: StreamState) -> None:
+        """Generate a chunk: append it to those that are waiting, and what sound there is to the sound."""
         began = time.perf_counter()
         conditions = self._conditions(state, state.index)
         fixed = {} if state.driving is None else {"audio": state.driving[:, state.index, None]}
@@ -300,17 +347,27 @@ class StreamingGenerator:
         frames = self._decode_video(state, latents)
         audio = self._decode_audio(state, latents)
         write_cache(self.system.model, latents, conditions, state.cache, state.sampler)
-        state.index += 1
-        return AVChunk(
-            index=state.index - 1,
-            total=state.total,
-            start=(state.index - 1) * CHUNK_SECONDS,
-            frames=frames,
-            audio=audio,
-            nfe=state.sampler.nfe,
-            seconds_spent=time.perf_counter() - began,
-            heard=self._heard(state, state.index - 1),
+        state.sound = np.concatenate([state.sound, audio])
+        state.waiting.append(
+            AVChunk(
+                index=state.index,
+                total=state.total,
+                start=state.index * CHUNK_SECONDS,
+                frames=frames,
+                audio=audio[:0],
+                nfe=state.sampler.nfe,
+                seconds_spent=time.perf_counter() - began,
+                heard=self._heard(state, state.index),
+            )
         )
+        state.index += 1
+
+    @torch.inference_mode()
+    def _finish_sound(self, state: StreamState) -> None:
+        """The sound of the chunks that are waiting, after which nothing is known to come."""
+        audio, state.audio_decoder = self.system.audio_codec.finish(state.audio_decoder)
+        state.sound = np.concatenate([state.sound, _samples(audio)])
+        assert len(state.sound) >= len(state.waiting) * SAMPLES_PER_CHUNK, "a codec lost some sound"
 
     def _conditions(self, state: StreamState, chunk: int) -> Conditions:
         """Of one chunk; -1 is the static one before the stream."""
@@ -351,7 +408,7 @@ class StreamingGenerator:
         audio, state.audio_decoder = self.system.audio_codec.decode(
             tokens_to_latents(latents.audio, self.config.model.audio.grid), state.audio_decoder
         )
-        return audio[0].clamp(-1, 1).cpu().numpy()
+        return _samples(audio)
 
     def _heard(self, state: StreamState, chunk: int) -> np.ndarray | None:
         """One chunk of the sound as the user gave it."""
@@ -413,6 +470,17 @@ def _recogniser(request: GenerationRequest) -> PhonemeRecogniser | None:
     if request.audio is None or request.transcript is not None:
         return None
     return PhonemeRecogniser(request.audio)
+
+
+def _samples(audio: Tensor) -> np.ndarray:
+    """A codec's sound [1, N] as float32 [N] within -1..1."""
+    return audio[0].clamp(-1, 1).cpu().numpy()
+
+
+def _sounding(state: StreamState) -> AVChunk:
+    """Take the first chunk that waits, with its sound, out of the state."""
+    audio, state.sound = state.sound[:SAMPLES_PER_CHUNK], state.sound[SAMPLES_PER_CHUNK:]
+    return replace(state.waiting.pop(0), audio=audio)
 
 
 def _part(sound: np.ndarray, chunk: int, count: int) -> np.ndarray:

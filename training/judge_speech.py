@@ -27,6 +27,7 @@ from tqdm import tqdm
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.audio import resample
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK, chunks_for_samples
+from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.metrics import report
 from mutual_forcing.text.inventory import Language
@@ -160,7 +161,7 @@ def _coded(generator: StreamingGenerator, audio: np.ndarray) -> np.ndarray:
     codec = generator.system.audio_codec
     whole = torch.zeros(1, chunks_for_samples(len(audio)) * SAMPLES_PER_CHUNK)
     whole[0, : len(audio)] = torch.from_numpy(audio)
-    heard, _ = codec.decode(codec.encode(whole))
+    heard = decode_whole(codec, codec.encode(whole))
     return heard[0, : len(audio)].clamp(-1, 1).numpy()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from mutual_forcing.canvas import Canvas, prepare
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import tokens_to_latents
+from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.joint_model import StreamCache
 from mutual_forcing.sampling import Sampler, prefill_static
@@ -143,5 +144,5 @@ def _frames(system: System, tokens: Tensor, canvas: Canvas) -> np.ndarray:
 
 def _sound(system: System, tokens: Tensor) -> np.ndarray:
     latents = tokens_to_latents(tokens, system.config.model.audio.grid)
-    audio, _ = system.audio_codec.decode(latents)
+    audio = decode_whole(system.audio_codec, latents)
     return audio[0].float().clamp(-1, 1).cpu().numpy()

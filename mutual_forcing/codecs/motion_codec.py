@@ -307,7 +307,7 @@ def _painters(threads: int) -> ThreadPoolExecutor:
 
 
 class MotionCodec(nn.Module):
-    """Encoders, animator, and the statistics that standardise motion to latents: a protocol.VideoCodec."""
+    """Encoders, animator, and the statistics that standardise motion to latents: a protocol.FaceCodec."""
 
     latent_mean: Tensor
     latent_std: Tensor

@@ -279,6 +279,15 @@ class SourceFilterCodec(nn.Module):
         audio, phase, overlap, count = self.decoder.synthesize(frames, state)
         return audio, SourceFilterState(past, frames.pitch[:, -1], phase, overlap, count)
 
+    def finish(self, state: SourceFilterState) -> tuple[Tensor, SourceFilterState]:
+        """No sound, [B, 0]: all of it came with its latents."""
+        return state.pitch.new_zeros(len(state.pitch), 0), state
+
+    @property
+    def look_ahead(self) -> int:
+        """The decoder is causal."""
+        return 0
+
     @property
     def grid(self) -> TokenGrid:
         """One latent for every 960 samples."""

@@ -12,6 +12,7 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.canvas import cut_square
+from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.faces import place
 from mutual_forcing.media import StreamMuxer
@@ -184,7 +185,7 @@ def _decoded(
     canvas = generator.canvas(GenerationRequest(picture, text="-", size=film_side(picture)))
     reference = video.encode_reference(canvas.reference(CPU))
     frames, _ = video.animate(latents, canvas, reference)
-    heard, _ = audio.decode(audio.encode(torch.from_numpy(clip.read_audio())[None]))
+    heard = decode_whole(audio, audio.encode(torch.from_numpy(clip.read_audio())[None]))
     return ClipSample(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())
 
 

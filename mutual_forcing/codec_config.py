@@ -1,0 +1,165 @@
+"""The codecs that a checkpoint may name: their configurations, and the classes that these are for.
+
+This is the one list of codecs. Nothing is imported for it: codecs/registry.py builds what is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MotionCodecConfig:
+    """Faces seen in `size` x `size` pixels; every frame becomes one latent, its motion (motion.MOTION).
+
+    `encoder_widths` are the channels at size/8, size/16 and so on; `animator_widths` those of the
+    reference's features, and of what is painted, at size/4, size/8 and so on; `detail_width` those of eyes
+    and mouth at the picture's own size. `code_width` is that of the code that modulates them.
+    """
+
+    size: int = 256
+    encoder_widths: tuple[int, ...] = (48, 96, 128)
+    animator_widths: tuple[int, ...] = (32, 64, 96)
+    detail_width: int = 16
+    code_width: int = 128
+
+
+@dataclass(frozen=True)
+class SourceFilterConfig:
+    """960 samples become one latent of `latent_channels` (25 a second). Two of the encoder's blocks and three
+    of the decoder's compute at other rates than the rest.
+    """
+
+    latent_channels: int = 48
+    mel_bins: int = 80
+    encoder_width: int = 256
+    encoder_blocks: int = 7
+    decoder_width: int = 320
+    decoder_blocks: int = 8
+
+
+@dataclass(frozen=True)
+class PublicWeights:
+    """Where the weights of a public codec come from; a checkpoint that names it holds none of them.
+
+    source: a folder as diffusers writes it (in a checkpoint: relative to the checkpoint's own), or a Hub
+    repository, "owner/name". revision: the repository's branch, tag or commit; empty for its main branch.
+    subfolder: where in it they lie, such as "vae".
+    """
+
+    source: str
+    revision: str = ""
+    subfolder: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.source or not all(isinstance(value, str) for value in vars(self).values()):
+            raise ValueError("Public weights need a source: a folder or a Hub repository.")
+
+
+WAN_SPATIAL, WAN_TEMPORAL = 16, 4
+"""Pixels of a latent on each side, and frames of every latent but the first, which is one frame."""
+
+
+@dataclass(frozen=True)
+class WanCodecConfig:
+    """Films of `height` x `width` pixels by Wan2.2's autoencoder (codecs/wan.py).
+
+    `patch` x `patch` latents are one token. Without `weights` they are the checkpoint's own, of these sizes:
+    numbers of a latent, widths of encoder and decoder, residual blocks at each of their four resolutions.
+    Raises ValueError for a size that no whole number of tokens covers: convolutions drop the rest silently.
+    """
+
+    height: int = 480
+    width: int = 768
+    patch: int = 2
+    weights: PublicWeights | None = None
+    latent_channels: int = 48
+    encoder_width: int = 160
+    decoder_width: int = 256
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ValueError(f"A token has at least one latent on each side, not {self.patch}.")
+        step = WAN_SPATIAL * self.patch
+        for name, side in (("height", self.height), ("width", self.width)):
+            if side < step or side % step:
+                low = max(step, side // step * step)
+                raise ValueError(
+                    f"A film's {name} must be a multiple of {step} pixels, so that whole tokens cover it: "
+                    f"{low} or {low + step}, not {side}."
+                )
+
+
+OOBLECK_REACH = 10
+"""Latents to each side that sound and its resampling depend on, 9.3 of them by the decoder."""
+
+
+@dataclass(frozen=True)
+class OobleckConfig:
+    """Sound by Stable Audio's autoencoder (codecs/oobleck.py), 2048 samples at 44,800 Hz a latent.
+
+    Sound of a latent is made once `look_ahead` (0 to 10) more latents are there: with 10 it is exact. Without
+    `weights` they are the checkpoint's own, of these sizes: numbers of a latent, widths of encoder and
+    decoder where they are narrowest, channels of sound (1 or 2).
+    """
+
+    look_ahead: int = OOBLECK_REACH
+    weights: PublicWeights | None = None
+    latent_channels: int = 64
+    encoder_width: int = 128
+    decoder_width: int = 128
+    audio_channels: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.look_ahead <= OOBLECK_REACH:
+            raise ValueError(f"The look-ahead must be 0 to {OOBLECK_REACH} latents.")
+        if self.audio_channels not in (1, 2):
+            raise ValueError("The codec's sound must have one channel or two.")
+
+
+AnyVideoConfig = MotionCodecConfig | WanCodecConfig
+AnyAudioConfig = SourceFilterConfig | OobleckConfig
+
+
+@dataclass(frozen=True)
+class CodecEntry:
+    """config: the configuration's class; module and name: those of the codec in mutual_forcing.codecs."""
+
+    config: type
+    module: str
+    name: str
+
+
+VIDEO_CODECS = {
+    "motion": CodecEntry(MotionCodecConfig, "motion_codec", "MotionCodec"),
+    "wan": CodecEntry(WanCodecConfig, "wan", "WanCodec"),
+}
+AUDIO_CODECS = {
+    "source_filter": CodecEntry(SourceFilterConfig, "source_filter_codec", "SourceFilterCodec"),
+    "oobleck": CodecEntry(OobleckConfig, "oobleck", "OobleckCodec"),
+}
+"""By the name that a checkpoint's config has for it; one without a name is of the first."""
+
+
+def codec_kind(config: object) -> str:
+    """The name of a codec by its configuration."""
+    entries = (VIDEO_CODECS | AUDIO_CODECS).items()
+    return next(name for name, entry in entries if type(config) is entry.config)
+
+
+def codec_to_dict(config: Any) -> dict[str, Any]:
+    """A codec's configuration as plain values, its name among them as "kind"."""
+    return {"kind": codec_kind(config), **asdict(config)}
+
+
+def codec_from_dict(values: dict[str, Any], codecs: dict[str, CodecEntry]) -> Any:
+    """Undo `codec_to_dict`; raises ValueError for a codec that is not among `codecs`."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    kind = values.pop("kind", next(iter(codecs)))
+    if kind not in codecs:
+        raise ValueError(f"Unknown codec {kind!r}; known here are {', '.join(codecs)}.")
+    if values.get("weights") is not None:
+        values["weights"] = PublicWeights(**values["weights"])
+    return codecs[kind].config(**values)
