@@ -16,6 +16,7 @@ from huggingface_hub import save_torch_state_dict, snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from .codec_config import PublicWeights
 from .codecs.protocol import AudioCodec, VideoCodec
 from .codecs.public_weights import find_folder, weight_files
 from .codecs.registry import build_audio_codec, build_video_codec, public_weights
@@ -23,6 +24,8 @@ from .config import BranchConfig, SystemConfig
 from .models.build import build_model
 from .models.duration import DurationPredictor
 from .models.joint_model import JointModel
+from .models.wan_text import UMT5Text
+from .models.wan_transformer import WanAVTransformer
 
 SHARD_BYTES = 9_500_000
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -57,9 +60,13 @@ class System:
         folder: the checkpoint's, where these are looked for first. Raises ValueError where they cannot be
         loaded, and for a model that does not take their latents.
         """
+        model = build_model(config.model)
+        if isinstance(model, WanAVTransformer) and model.config.text is not None:
+            source = _text_folder(model.config.text, folder)
+            model.text = UMT5Text.load(source, model.config.text_tokens)
         return System(
             config,
-            build_model(config.model),
+            model,
             build_video_codec(config.video_codec, folder),
             build_audio_codec(config.audio_codec, folder),
             DurationPredictor(config.duration),
@@ -181,6 +188,21 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError(f"{folder} holds no weights (*.safetensors).")
     return tensors
+
+
+def _text_folder(weights: PublicWeights, base: Path | None) -> Path:
+    """The folder that holds the text encoder and its tokenizer; those of a Hub repository are downloaded."""
+    for path in ((base or Path()) / weights.source, Path(weights.source)):
+        if path.is_dir():
+            return path / weights.subfolder
+    inside = f"{weights.subfolder}/" if weights.subfolder else ""
+    patterns = ["text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*"]
+    folder = snapshot_download(
+        weights.source,
+        revision=weights.revision or None,
+        allow_patterns=[inside + pattern for pattern in patterns],
+    )
+    return Path(folder) / weights.subfolder
 
 
 def _check_codec(name: str, codec: VideoCodec | AudioCodec, branch: BranchConfig) -> None:

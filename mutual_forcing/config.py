@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import isfinite
 from typing import Any, Literal
 
@@ -13,7 +14,10 @@ from .codec_config import (
     AnyAudioConfig,
     AnyVideoConfig,
     MotionCodecConfig,
+    OobleckConfig,
+    PublicWeights,
     SourceFilterConfig,
+    WanCodecConfig,
     codec_from_dict,
     codec_to_dict,
 )
@@ -134,8 +138,9 @@ class WanConfig(JointConfig):
     Both widths are `heads * head_dim`. A token of video holds `patch` x `patch` latents, in the order
     (channels, rows, columns). `ffn_width`: of the feed-forward. `text_dim`: of the text encoder, whose texts
     are padded with zeros to `text_tokens`. `frequencies`: sinusoidal features of a noise level. `eps`: of all
-    norms. `kind` tells the configurations of a checkpoint apart. Raises ValueError for widths and tokens that
-    do not go together.
+    norms. `text`: where the text encoder and its tokenizer lie, in subfolders of these names; None for a
+    model that reads encoded texts only. `kind` tells the configurations of a checkpoint apart. Raises
+    ValueError for widths and tokens that do not go together.
     """
 
     patch: int = 2
@@ -145,6 +150,7 @@ class WanConfig(JointConfig):
     text_tokens: int = 512
     frequencies: int = 256
     eps: float = 1e-6
+    text: PublicWeights | None = None
     kind: Literal["wan"] = "wan"
 
     def __post_init__(self) -> None:
@@ -235,6 +241,8 @@ class SystemConfig:
         """Rebuild from `to_dict` output; raises ValueError when a key is missing or unknown."""
         try:
             model = dict(values["model"])
+            if model.get("text") is not None:
+                model["text"] = PublicWeights(**model["text"])
             for name in ("video", "audio"):
                 branch = dict(model[name])
                 branch["grid"] = TokenGrid(**branch["grid"])
@@ -287,27 +295,48 @@ def _small() -> SystemConfig:
     )
 
 
-def _paper_14b() -> SystemConfig:
-    """The paper's scale (2 x 7B, section Model), for planning: no such checkpoint is trained here."""
+FILM_SIZES = ((192, 352), (480, 768), (704, 1280))
+"""Height and width of the films at which the presets of the paper's scale exist; the paper's 192 x 336 is
+not covered by whole tokens.
+"""
+WAN_REPOSITORY = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+AUDIO_REPOSITORY = "stabilityai/stable-audio-open-1.0"
+
+
+def _wan(name: str, size: tuple[int, int], layers: int, heads: int) -> SystemConfig:
+    """Two branches of Wan's shape over public codecs: only they, and the duration predictor, are trained."""
+    height, width = size
+    grid = TokenGrid(4, height // 32, width // 32, rate=FPS / 4)
     return SystemConfig(
-        name="paper_14b",
-        video_codec=MotionCodecConfig(
-            size=512,
-            encoder_widths=(64, 128, 256, 512),
-            animator_widths=(64, 128, 256, 384),
-            detail_width=32,
+        name=name,
+        video_codec=WanCodecConfig(
+            height, width, weights=PublicWeights(WAN_REPOSITORY, subfolder="vae")
         ),
-        audio_codec=SourceFilterConfig(decoder_width=512),
-        model=ModelConfig(
-            video=BranchConfig(width=3584, token_dim=len(MOTION)),
-            audio=BranchConfig(width=3584, token_dim=48),
-            layers=40,
-            heads=56,
-            text_width=1024,
-            text_layers=4,
-            window=16,
+        audio_codec=OobleckConfig(weights=PublicWeights(AUDIO_REPOSITORY, subfolder="vae")),
+        model=WanConfig(
+            video=BranchConfig(width=heads * 128, token_dim=48 * 2 * 2, grid=grid),
+            audio=BranchConfig(width=heads * 128, token_dim=64, grid=TokenGrid(14, rate=21.875)),
+            layers=layers,
+            heads=heads,
+            head_dim=128,
+            window=8,
+            text=PublicWeights(WAN_REPOSITORY),
         ),
     )
+
+
+def _wan_presets() -> dict[str, Callable[[], SystemConfig]]:
+    """wan_5b has branches of the shape of Wan2.2-TI2V-5B, whose weights its video branch can begin from
+    (models/wan_weights.py); paper_14b has 7B parameters a branch as the paper says (section Model; how deep
+    they are it does not say). A name without a size is for films of the first one.
+    """
+    found: dict[str, Callable[[], SystemConfig]] = {}
+    for name, layers, heads in (("wan_5b", 30, 24), ("paper_14b", 34, 28)):
+        for size in FILM_SIZES:
+            whole = f"{name}_{size[0]}x{size[1]}"
+            found[whole] = partial(_wan, whole, size, layers, heads)
+        found[name] = partial(_wan, name, FILM_SIZES[0], layers, heads)
+    return found
 
 
 def _smoke() -> SystemConfig:
@@ -336,7 +365,7 @@ def _smoke() -> SystemConfig:
     )
 
 
-PRESETS = {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper_14b": _paper_14b}
+PRESETS = {"smoke": _smoke, "tiny": _tiny, "small": _small, **_wan_presets()}
 
 
 def preset(name: str) -> SystemConfig:

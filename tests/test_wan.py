@@ -9,7 +9,7 @@ from mutual_forcing.config import BranchConfig, TokenGrid, WanConfig
 from mutual_forcing.models.joint_model import Conditions
 from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.wan_text import WanText
-from mutual_forcing.models.wan_transformer import WanAVTransformer
+from mutual_forcing.models.wan_transformer import LayerContext, WanAVTransformer
 from mutual_forcing.models.wan_weights import ADDED, branch_state, load_branch, to_precision
 from mutual_forcing.types import AVLatents, References
 
@@ -318,10 +318,8 @@ def test_slices_are_one_dense_mask(clean_past: bool, both_ways: bool) -> None:
     )
     seen = history.slices(0, pairs)
     still = {n: torch.stack([torch.ones(c, 16), torch.zeros(c, 16)], -1) for n, c in counts.items()}
-    from mutual_forcing.models.wan_transformer import LayerContext
-
     context = LayerContext(still, still, {}, history, 0, random_text(chunks), chunks)
-    ours = torch.cat([layer._attend(n, query[n], seen, context) for n in counts], 1)
+    ours = torch.cat(list(layer._attend(query, seen, context).values()), 1)
 
     index = {n: torch.arange(chunks).repeat_interleave(c) for n, c in counts.items()}
     queries = torch.cat([index[n] for n in counts])

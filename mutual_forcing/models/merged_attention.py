@@ -1,9 +1,9 @@
 """Attention of one set of queries to several sets of keys, merged by their log-sum-exps.
 
 One softmax over all keys is a weighted sum of the softmaxes over each set: the weights are the sets' shares
-of the sum of exponentials. So the sets need not lie in one tensor, a bias on a whole set costs nothing, and
-the fused kernels, which take no such bias, do all the work. The backward pass gives every set's kernel the
-merged output and log-sum-exp, as ring attention does (arXiv 2310.01889).
+of the sum of exponentials. So the sets need not lie in one tensor, a bias between a query and a whole set
+costs nothing, and the fused kernels, which take no such bias, do all the work. The backward pass gives every
+set's kernel the merged output and log-sum-exp, as ring attention does (arXiv 2310.01889).
 
 Shape letters: B batch, N queries, M keys of a set, H heads, D width of a head.
 """
@@ -25,7 +25,7 @@ ALIGNMENT = 32
 @dataclass(frozen=True)
 class KeySet:
     """Keys and values [B, M, H, D], queries [B, N, H, D] as they are turned for these keys, and what is added
-    to the logits of every head, [H] or None for nothing.
+    to the logits of every head and query, [H, N] or None for nothing.
     """
 
     query: Tensor
@@ -55,16 +55,17 @@ class _MergedAttention(torch.autograd.Function):
         for query, key, value, bias in sets:
             out, lse = _kernel(query, key, value)
             outs.append(out)
-            sums.append(lse if bias is None else lse + bias.float()[:, None])
+            sums.append(lse if bias is None else lse + bias.float())
         if len(sets) == 1 and sets[0][3] is None:
             merged, total = outs[0], sums[0]
         else:
             total = sums[0]
             for lse in sums[1:]:
                 total = torch.logaddexp(total, lse)
-            merged = sum(
-                (lse - total).exp()[..., None] * o for o, lse in zip(outs, sums, strict=True)
-            )
+            shares = [(lse - total).exp()[..., None] for lse in sums]
+            merged = shares[0] * outs[0]
+            for share, out in zip(shares[1:], outs[1:], strict=True):
+                merged = merged.addcmul_(share, out)
             merged = merged.to(outs[0].dtype)
         # A set's own output is needed again for the gradient of its bias alone.
         ctx.biased = [bias is not None for *_, bias in sets]
@@ -85,7 +86,7 @@ class _MergedAttention(torch.autograd.Function):
         for has_bias in ctx.biased:
             query, key, value = next(inputs), next(inputs), next(inputs)
             bias = next(inputs) if has_bias else None
-            lse = total if bias is None else total - bias.float()[:, None]
+            lse = total if bias is None else total - bias.float()
             grads += _kernel_backward(grad, query, key, value, merged, lse.contiguous())
             if bias is None:
                 grads.append(None)
@@ -93,7 +94,7 @@ class _MergedAttention(torch.autograd.Function):
             # d(bias) is the sum of d(logits) over the set's keys: each is p (dp - spread).
             out, share = next(own), (next(own) - total).exp()
             slope = share * ((grad.float() * out.float()).sum(-1) - spread)
-            grads.append(slope.sum((0, 2)).to(bias.dtype))
+            grads.append(slope.sum(0).to(bias.dtype))
         return tuple(grads)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import BranchConfig, WanConfig
+from .merged_attention import KeySet, attend_sets
 
 TIME_SCALE = 1000.0
 """Wan counts noise levels from 0 to 1000."""
@@ -154,10 +155,8 @@ class WanBlock(nn.Module):
         """What every chunk reads of its text. It has no positions; its padding counts like its words."""
         rows, chunks = key.shape[:2]
         hidden = norm(x, self.eps, self.norm2.weight, self.norm2.bias).to(value.dtype)
-        query = self.attn2.queries(hidden).unflatten(1, (chunks, -1)).to(value.dtype)
-        key = key.to(value.dtype)
-        heads = (t.flatten(0, 1).transpose(1, 2) for t in (query, key, value))
-        mixed = F.scaled_dot_product_attention(*heads).transpose(1, 2)
+        query = self.attn2.queries(hidden).unflatten(1, (chunks, -1))
+        mixed = attend_sets([KeySet(*(t.flatten(0, 1) for t in (query, key, value)))])
         return self.attn2.out(mixed.unflatten(0, (rows, chunks)).flatten(1, 2))
 
 

@@ -117,9 +117,12 @@ class UMT5Text:
         for part in parts:
             if not part.is_dir():
                 raise ValueError(f"{part} is missing: give a folder of a pipeline of diffusers.")
-        options = {"local_files_only": True, "use_safetensors": True}
-        encoder = UMT5EncoderModel.from_pretrained(parts[0], dtype=dtype, **options)
-        tokenizer = AutoTokenizer.from_pretrained(parts[1], local_files_only=True)
+        try:
+            options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
+            encoder: Any = UMT5EncoderModel.from_pretrained(parts[0], dtype=dtype, **options)
+            tokenizer = AutoTokenizer.from_pretrained(parts[1], local_files_only=True)
+        except OSError as error:
+            raise ValueError(f"{folder} holds no text encoder that can be read: {error}") from error
         return UMT5Text(encoder.to(torch.device(device)), tokenizer, length)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UMT5Text:

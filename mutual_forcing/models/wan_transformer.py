@@ -89,7 +89,7 @@ class JointLayer(nn.Module):
             own[name] = rotate(key, context.rotary[name]).to(value.dtype), value
 
         own, seen = context.see(own)
-        mixed = {name: self._attend(name, query, seen, context) for name, query in queries.items()}
+        mixed = self._attend(queries, seen, context)
 
         out = {}
         for name, x in hidden.items():
@@ -99,29 +99,42 @@ class JointLayer(nn.Module):
         return out, own
 
     def _attend(
-        self, name: str, query: Tensor, seen: list[ChunkKeys], context: LayerContext
-    ) -> Tensor:
-        """The mixed values [B, S, H, D] of one branch's queries [B, K, N, H, D], not yet rotated."""
+        self, queries: Mapping[str, Tensor], seen: list[ChunkKeys], context: LayerContext
+    ) -> dict[str, Tensor]:
+        """The mixed values [B, S, H, D] of queries [B, K, N, H, D], not yet rotated, by branch.
 
-        def bias(branch: str) -> Tensor | None:
-            return None if branch == name else self.coupling[name]
-
-        on_clock = rotate(query, context.rotary[name])
-        reading = rotate(query, context.reading[name]) if context.references else query
+        The queries of both branches ask together, so that keys are read once for both.
+        """
+        counts = {name: query.shape[2] for name, query in queries.items()}
+        on_clock = torch.cat([rotate(q, context.rotary[n]) for n, q in queries.items()], 2)
+        biases = {name: self._bias(name, counts) for name in queries}
+        references = {n: pair for n, pair in context.references.items() if n in queries}
+        reading = on_clock
+        if references:
+            reading = torch.cat([rotate(q, context.reading[n]) for n, q in queries.items()], 2)
         mixed = []
         for chunk, keys in enumerate(seen):
             sets = [
-                KeySet(on_clock[:, chunk], key, value, bias(branch))
-                for branch, pairs in keys.items()
+                KeySet(on_clock[:, chunk], key, value, biases[name])
+                for name, pairs in keys.items()
                 for key, value in pairs
             ]
             sets += [
-                KeySet(reading[:, chunk], key[:, 0], value[:, 0], bias(branch))
-                for branch, (key, value) in context.references.items()
-                if branch in keys
+                KeySet(reading[:, chunk], key[:, 0], value[:, 0], biases[name])
+                for name, (key, value) in references.items()
             ]
             mixed.append(attend_sets(sets))
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed, 1)
+        split = torch.stack(mixed, 1).split(list(counts.values()), 2)
+        return {name: part.flatten(1, 2) for name, part in zip(counts, split, strict=True)}
+
+    def _bias(self, name: str, counts: Mapping[str, int]) -> Tensor | None:
+        """What the queries of every branch add for the keys of one: [H, queries]; None for nothing."""
+        if len(counts) == 1:
+            return None
+        own = torch.zeros_like(self.coupling[name])
+        parts = [own if other == name else self.coupling[other] for other in counts]
+        spread = [p[:, None].expand(-1, n) for p, n in zip(parts, counts.values(), strict=True)]
+        return torch.cat(spread, 1)
 
 
 class WanAVTransformer(JointModel):
