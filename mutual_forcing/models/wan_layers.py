@@ -48,6 +48,13 @@ def gate_frames(x: Tensor, gate: Tensor) -> Tensor:
     return (x.float().unflatten(1, (gate.shape[1], -1)) * gate[:, :, None]).flatten(1, 2)
 
 
+class WideNorm(nn.RMSNorm):
+    """RMS norm over all heads, in the weights' precision also under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class TwoLinears(nn.Module):
     """Two linear layers with an activation between them, starting as nothing where `zero`."""
 
@@ -74,7 +81,7 @@ class WanAttention(nn.Module):
         self.heads = config.heads
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
-        self.norm_q, self.norm_k = (nn.RMSNorm(width, eps=config.eps) for _ in range(2))
+        self.norm_q, self.norm_k = (WideNorm(width, eps=config.eps) for _ in range(2))
 
     def queries(self, x: Tensor) -> Tensor:
         """[..., W] to [..., H, D]."""
