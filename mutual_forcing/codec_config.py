@@ -57,6 +57,17 @@ class PublicWeights:
             raise ValueError("Public weights need a source: a folder or a Hub repository.")
 
 
+MAX_WIDTH, MAX_BLOCKS = 512, 8
+"""Of a public codec that a checkpoint holds: twice the real one's, for checkpoints come from strangers."""
+
+
+def _check_sizes(widths: tuple[int, ...], blocks: int = 1) -> None:
+    if not all(0 < width <= MAX_WIDTH for width in widths) or not 0 < blocks <= MAX_BLOCKS:
+        raise ValueError(
+            f"A codec's widths must be 1 to {MAX_WIDTH}, its blocks 1 to {MAX_BLOCKS}."
+        )
+
+
 WAN_SPATIAL, WAN_TEMPORAL = 16, 4
 """Pixels of a latent on each side, and frames of every latent but the first, which is one frame."""
 
@@ -80,6 +91,7 @@ class WanCodecConfig:
     blocks: int = 2
 
     def __post_init__(self) -> None:
+        _check_sizes((self.latent_channels, self.encoder_width, self.decoder_width), self.blocks)
         if self.patch < 1:
             raise ValueError(f"A token has at least one latent on each side, not {self.patch}.")
         step = WAN_SPATIAL * self.patch
@@ -113,6 +125,7 @@ class OobleckConfig:
     audio_channels: int = 2
 
     def __post_init__(self) -> None:
+        _check_sizes((self.latent_channels, self.encoder_width, self.decoder_width))
         if not 0 <= self.look_ahead <= OOBLECK_REACH:
             raise ValueError(f"The look-ahead must be 0 to {OOBLECK_REACH} latents.")
         if self.audio_channels not in (1, 2):

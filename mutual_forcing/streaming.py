@@ -90,6 +90,12 @@ class StreamState:
         return self.index * CHUNK_SECONDS
 
     @property
+    def nbytes(self) -> int:
+        """Memory of its layout, of what its video decoder remembers and of chunks that wait for sound."""
+        decoder = getattr(self.video_decoder, "nbytes", 0)
+        return self.canvas.nbytes + decoder + sum(chunk.frames.nbytes for chunk in self.waiting)
+
+    @property
     def film_size(self) -> tuple[int, int]:
         """Width and height of the frames, both even."""
         return self.canvas.size

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_codecs import oobleck_codec, oobleck_network
 
 from mutual_forcing.audio import resample, resample_waveform
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK
@@ -14,6 +13,10 @@ from mutual_forcing.codec_config import OobleckConfig
 from mutual_forcing.codecs.oobleck import FADE, RATE, OobleckCodec
 from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import SAMPLE_RATE, TokenGrid
+
+pytest.importorskip("diffusers", reason="Python 3.11 and later")
+
+from tiny_codecs import oobleck_codec, oobleck_network
 
 
 def latents(count: int = 56, seed: int = 0, rows: int = 1) -> torch.Tensor:

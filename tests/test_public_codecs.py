@@ -9,14 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_codecs import (
-    OOBLECK,
-    WAN,
-    oobleck_network,
-    system_config,
-    wan_network,
-    with_weights,
-)
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import System, load_checkpoint, save_checkpoint
@@ -29,6 +21,17 @@ from mutual_forcing.codec_config import (
 )
 from mutual_forcing.config import SystemConfig, preset
 from mutual_forcing.types import FaceCrop, Steering
+
+pytest.importorskip("diffusers", reason="Python 3.11 and later")
+
+from tiny_codecs import (
+    OOBLECK,
+    WAN,
+    oobleck_network,
+    system_config,
+    wan_network,
+    with_weights,
+)
 
 
 def generator_of(system: System) -> StreamingGenerator:
@@ -79,6 +82,7 @@ def test_stop_and_go_on_equals_never_stopping(look_ahead, picture) -> None:
         chunks.append(next(generator.stream(state=state)))
         later = min(state.total, len(chunks) + (look_ahead > 0))
         assert state.index == later and len(state.waiting) == later - len(chunks)
+        assert state.nbytes > state.video_decoder.nbytes + len(state.waiting) * 16 * 64 * 96 * 3
     assert not list(generator.stream(state=state)) and not state.waiting and not len(state.sound)
     again = collect(chunks)
     assert np.array_equal(whole[0], again[0]) and np.array_equal(whole[1], again[1])
@@ -220,6 +224,9 @@ def test_configs_of_all_codecs_survive_their_file() -> None:
         ("video_codec", {"weights": {"source": 1}}, "Public weights need a source"),
         ("video_codec", {"weights": "here"}, "does not fit this version"),
         ("video_codec", {"height": "64"}, "does not fit this version"),
+        ("video_codec", {"decoder_width": 9000}, "widths must be 1 to 512"),
+        ("video_codec", {"blocks": 0}, "blocks 1 to 8"),
+        ("audio_codec", {"encoder_width": 9000}, "widths must be 1 to 512"),
         ("audio_codec", {"look_ahead": 99}, "look-ahead must be 0 to 10"),
         ("audio_codec", {"unknown": 1}, "does not fit this version"),
     ],
@@ -247,5 +254,7 @@ def test_without_diffusers_only_its_codecs_are_missing(monkeypatch) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ValueError, match=r"needs diffusers: pip install 'mutual-forcing\[large\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs diffusers .*pip install 'mutual-forcing\[large\]'"
+    ):
         System.build(system_config())

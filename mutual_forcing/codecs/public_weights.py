@@ -29,7 +29,8 @@ def network_class(name: str) -> Any:
         return getattr(importlib.import_module("diffusers"), name)
     except ImportError as error:
         raise ValueError(
-            f"{name} needs diffusers: pip install 'mutual-forcing[large]', in a checkout -e '.[large]'."
+            f"{name} needs diffusers (Python 3.11 and later): pip install 'mutual-forcing[large]', in a "
+            "checkout -e '.[large]'."
         ) from error
 
 
@@ -73,9 +74,16 @@ def find_folder(weights: PublicWeights, base: Path | None = None) -> Path:
     if len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
         raise ValueError(f"No weights at {weights.source!r}: give a folder or a Hub repository.")
     inside = f"{weights.subfolder}/" if weights.subfolder else ""
-    patterns = [f"{inside}{name}" for name in ("config.json", "*.safetensors", INDEX)]
+    names = ("config.json", "diffusion_pytorch_model*.safetensors", INDEX)
+    patterns = [inside + name for name in names]
     revision = weights.revision or None
-    folder = snapshot_download(weights.source, revision=revision, allow_patterns=patterns)
+    try:
+        folder = snapshot_download(weights.source, revision=revision, allow_patterns=patterns)
+    except (OSError, ValueError) as error:
+        told = f"{weights.source}@{revision}" if revision else weights.source
+        raise ValueError(
+            f"The weights of {told} can neither be fetched from the Hub nor are they in its cache here."
+        ) from error
     return Path(folder) / weights.subfolder
 
 

@@ -318,7 +318,7 @@ def _bytes_of(session: Session) -> int:
     """Return the size of the pictures, maps and sounds that a session holds."""
     request = session.request
     sounds = (request.audio, request.heard)
-    held = request.image.nbytes + session.state.canvas.nbytes
+    held = request.image.nbytes + session.state.nbytes
     return held + sum(sound.nbytes for sound in sounds if sound is not None)
 
 
