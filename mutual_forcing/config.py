@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any, Literal
 
 from .codec_config import (
@@ -84,7 +84,8 @@ class JointConfig:
     Inner width of the attention is `heads * head_dim`. `window` is the number of past chunks a chunk may see;
     the references are seen always. `coupling_bias` is the logit with which the other branch's tokens begin,
     were there as many as own ones. `phonemes` is how many of text.inventory.PHONEMES the duration predictor
-    beside it knows. Raises ValueError for branches whose chunks are not equally long.
+    beside it knows. `sigma_shift`: of the levels at which it is sampled (flow.sigma_schedule). Raises
+    ValueError for branches whose chunks are not equally long.
     """
 
     video: BranchConfig
@@ -96,6 +97,7 @@ class JointConfig:
     voice_latents: int = 64
     coupling_bias: float = -4.0
     phonemes: int = len(PHONEMES)
+    sigma_shift: float = 1.0
 
     def __post_init__(self) -> None:
         lengths = [branch.grid.seconds for branch in self.branches.values()]
@@ -320,6 +322,8 @@ def _wan(name: str, size: tuple[int, int], layers: int, heads: int) -> SystemCon
             heads=heads,
             head_dim=128,
             window=8,
+            # Wan takes 5 for its own size; it goes with the length of a side.
+            sigma_shift=round(5 * sqrt(grid.frame_tokens / 880), 1),
             text=PublicWeights(WAN_REPOSITORY),
         ),
     )

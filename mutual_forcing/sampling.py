@@ -64,7 +64,7 @@ def sample_chunk(
     """
     fixed = fixed or {}
     x = dict(noise)
-    levels = sigma_schedule(sampler.steps)
+    levels = sigma_schedule(sampler.steps, model.config.sigma_shift)
     for step, (sigma, following) in enumerate(itertools.pairwise(levels)):
         if watch is not None:
             watch(step, x)

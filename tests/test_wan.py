@@ -2,6 +2,7 @@
 
 import copy
 
+import diffusers
 import pytest
 import torch
 
@@ -86,7 +87,6 @@ def nothing(model: WanAVTransformer, rows: int = ROWS):
 
 
 def diffusers_model(config: WanConfig):
-    diffusers = pytest.importorskip("diffusers", reason="pip install '.[large]'")
     torch.manual_seed(3)
     patch = config.patch
     theirs = diffusers.WanTransformer3DModel(

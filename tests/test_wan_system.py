@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("diffusers", reason="pip install '.[large]'")
 from test_wan_text import write_text_folder
 from tiny_codecs import OOBLECK, WAN
 
@@ -62,6 +60,7 @@ def system_config(text_folder: Path) -> SystemConfig:
         text_tokens=TEXT_TOKENS,
         frequencies=32,
         text=PublicWeights(str(text_folder)),
+        sigma_shift=3.0,
     )
     return replace(
         preset("smoke"), name="wan_smoke", video_codec=WAN, audio_codec=OOBLECK, model=model

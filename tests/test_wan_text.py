@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.models.wan_text import END_TOKEN, PAGE_WORDS, UMT5Text
@@ -39,9 +41,6 @@ def folder(tmp_path_factory) -> Path:
 
 
 def write_text_folder(folder: Path, width: int) -> Path:
-    transformers = pytest.importorskip("transformers", reason="pip install '.[large]'")
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     torch.manual_seed(0)
     config = transformers.UMT5Config(
         vocab_size=90, d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2
@@ -169,7 +168,6 @@ def test_texts_are_encoded_once_and_copies_share_the_encoder(folder: Path) -> No
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("transformers", reason="pip install '.[large]'")
     with pytest.raises(ValueError, match="text_encoder is missing"):
         UMT5Text.load(tmp_path)
     (tmp_path / "text_encoder").mkdir()

@@ -78,7 +78,7 @@ def roll_out(
     generator: torch.Generator,
 ) -> Rollout:
     """Few mode continues the real chunks before the span, chunk by chunk, from its own history."""
-    keep = _Exit(generator)
+    keep = _Exit(model, generator)
     rows = clean.map(lambda x: x[: span.rows]).modalities
     made = continue_clip(
         model, batch.head(span.rows), rows, span.first, span.length, ROLLOUT, generator, keep
@@ -139,7 +139,7 @@ def sample_on_real_history(
 ) -> Rollout:
     """Few mode makes every chunk after its real past, all in parallel (teacher forcing)."""
     context = prefill_context(model, clean, batch.conditions(model, tuple(clean.modalities)))
-    keep = _Exit(generator)
+    keep = _Exit(model, generator)
     noise = draw_noise(clean.modalities, generator)
     made = sample_chunk(model, noise, context.conditions, context.history, ROLLOUT, watch=keep)
     everywhere = torch.ones(clean.shape, dtype=torch.bool, device=generator.device)
@@ -149,9 +149,9 @@ def sample_on_real_history(
 class _Exit:
     """Keeps what the sampler holds before one random step, the same for all chunks."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, model: JointModel, generator: torch.Generator) -> None:
         self.step = draw_integer(0, ROLLOUT.steps - 1, generator)
-        self.sigma = sigma_schedule(ROLLOUT.steps)[self.step]
+        self.sigma = sigma_schedule(ROLLOUT.steps, model.config.sigma_shift)[self.step]
         self.seen: list[Modalities] = []
 
     def __call__(self, step: int, x: Modalities) -> None:

@@ -37,7 +37,7 @@ def self_consistency(
     Where audio is `audio_mask` (bool [B]) it stays clean, as it does when it drives a stream.
     """
     clean = chunks.modalities
-    start, end = draw_intervals(chunks.shape, generator)
+    start, end = draw_intervals(chunks.shape, generator, model.config.sigma_shift)
     levels, intervals = (levels_of(clean, part, audio_mask) for part in (start, start - end))
     noise = draw_noise(clean, generator)
     x = {n: add_noise(clean[n], noise[n], spread(levels[n])) for n in clean}
