@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODEL_MAY_IMPORT = {"config", "types", "motion", "chunks", "text", "models"}
+MODEL_MAY_IMPORT = {"audio", "config", "types", "motion", "chunks", "text", "models"}
 TEXT_MAY_IMPORT = {"audio", "config", "types", "chunks", "text"}
 
 

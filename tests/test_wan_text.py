@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,21 @@ def test_texts_are_encoded_once_and_copies_share_the_encoder(folder: Path) -> No
     assert len(calls) == 1
     text.encode(text.tokens(spoken(WORDS), "man", 0, 4))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from mutual_forcing.models.wan_text import UMT5Text; UMT5Text.load({folder!r})",
+        "from mutual_forcing.codecs.public_weights import network_class; "
+        "network_class('AutoencoderKLWan')",
+    ],
+)
+def test_it_loads_in_a_process_of_its_own(folder: Path, line: str) -> None:
+    """Also beside a build of torch that torchaudio, which transformers imports, was not made for."""
+    command = [sys.executable, "-c", line.format(folder=str(folder))]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:

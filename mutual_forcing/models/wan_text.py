@@ -109,6 +109,9 @@ class UMT5Text:
 
         Raises ValueError where they are missing or transformers is not installed.
         """
+        # transformers imports torchaudio, which not every machine can load; whoever imports ours first can.
+        from .. import audio  # noqa: F401
+
         try:
             from transformers import AutoTokenizer, UMT5EncoderModel
         except ImportError as error:
