@@ -94,6 +94,8 @@ class System:
         """Move every network; returns self."""
         for module in self.modules.values():
             module.to(device)
+        if isinstance(self.model, WanAVTransformer) and self.model.text is not None:
+            self.model.text.to(device)
         return self
 
 

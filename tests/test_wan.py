@@ -343,3 +343,42 @@ def test_slices_are_one_dense_mask(clean_past: bool, both_ways: bool) -> None:
     )
     dense = torch.nn.functional.scaled_dot_product_attention(flat(query), keys, values, masks)
     assert (ours - dense.transpose(1, 2)).abs().max() < 1e-5
+
+
+def test_a_stream_keeps_no_gradient_and_its_branches() -> None:
+    model = random_model(wan_config())
+    chunk, level = (
+        random_latents(model.config, 1),
+        {n: torch.rand(ROWS, 1) for n in ("video", "audio")},
+    )
+    conditions, cache = Conditions(random_text(1), nothing(model)), model.new_cache()
+    alone = AVLatents(chunk.video, None)
+    cache.append(model.prefill(alone, conditions, cache), alone)
+    with pytest.raises(ValueError, match="began without audio"):
+        model(chunk, level, level, conditions, cache)
+    model.requires_grad_(True)
+    with pytest.raises(ValueError, match="keeps no gradient"):
+        model(chunk, level, level, conditions, model.new_cache())
+
+
+def test_what_another_pass_made_can_be_appended() -> None:
+    """A stream may go on from the keys of a parallel pass over what came before."""
+    model = random_model(wan_config())
+    clean, noisy = (random_latents(model.config, 4) for _ in range(2))
+    text, references = random_text(4), model.encode_references(references_of(model))
+    stored = model.prefill(clean, Conditions(text, references), ParallelHistory(WINDOW))
+    level = {n: torch.rand(ROWS, 1) for n in ("video", "audio")}
+    caches = model.new_cache(), model.new_cache()
+    outs = []
+    for cache, given in zip(caches, (False, True), strict=True):
+        for k in range(3):
+            here, part = Conditions(text_of(text, k), references), slice(k, k + 1)
+            done = clean.map(lambda x, part=part: x[:, part])
+            own = model.prefill(done, here, cache)
+            if given:
+                own = [{n: (a[:, part], b[:, part]) for n, (a, b) in x.items()} for x in stored]
+            cache.append(own, done)
+        chunk = noisy.map(lambda x: x[:, 3:])
+        outs.append(model(chunk, level, level, Conditions(text_of(text, 3), references), cache))
+    for one, two in zip(*(out.modalities.values() for out in outs), strict=True):
+        assert (one - two).abs().max() < 1e-5

@@ -55,6 +55,9 @@ class ParallelHistory:
     cannot stream.
     """
 
+    first = 0
+    """Number of the pass's first chunk: a clip's clock begins with the clip."""
+
     def __init__(
         self,
         window: int,
@@ -84,9 +87,6 @@ class ParallelHistory:
         video = known.video
         shifted = F.pad(video[:, :-1], (0, 0, 0, 0, 1, 0))
         return PreviousChunks(shifted, torch.arange(video.shape[1], device=video.device) > 0)
-
-    first = 0
-    """Number of the pass's first chunk: a clip's clock begins with the clip."""
 
     def slices(self, layer: int, own: LayerKeyValues) -> list[ChunkKeys]:
         """What every chunk sees, itself included, as slices of what there is."""

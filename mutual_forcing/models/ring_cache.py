@@ -35,7 +35,14 @@ class RingCache:
         return self._layers
 
     def write(self, layer: int, own: LayerKeyValues) -> LayerKeyValues:
-        """Put this pass's rotated keys and values [B, 1, N, H, D] into the chunk's slot; return the slot."""
+        """Put this pass's rotated keys and values [B, 1, N, H, D] into the chunk's slot; return the slot.
+
+        Raises ValueError where they carry a gradient, and for a branch that a stream began without.
+        """
+        if any(x.requires_grad for pair in own.values() for x in pair):
+            raise ValueError(
+                "A stream keeps no gradient: use torch.no_grad() or a ParallelHistory."
+            )
         while len(self._layers) <= layer:
             self._layers.append({})
         buffers = self._layers[layer]

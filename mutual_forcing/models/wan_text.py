@@ -79,9 +79,10 @@ class WanText:
         return self._keep((name, layer), lambda: project(self.hidden[name]))
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        # All passes over a chunk read the same text: it is projected in the first one. Not where a gradient
-        # has to find its way back.
-        if torch.is_grad_enabled():
+        # All passes over a stream's chunk read the same text: it is projected in the first one. Not where a
+        # gradient has to find its way back, and not for whole clips: all layers of both branches would keep
+        # half a gigabyte for every chunk at the paper's scale.
+        if torch.is_grad_enabled() or self.states.shape[1] > 1:
             return make()
         if key not in self._kept:
             self._kept[key] = make()
@@ -127,6 +128,12 @@ class UMT5Text:
         except OSError as error:
             raise ValueError(f"{folder} holds no text encoder that can be read: {error}") from error
         return UMT5Text(encoder.to(torch.device(device)), tokenizer, length)
+
+    def to(self, device: torch.device) -> UMT5Text:
+        """Move the encoder; returns self."""
+        self.encoder.to(device)
+        self._texts.clear()
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UMT5Text:
         return self
