@@ -65,6 +65,7 @@ def shard_and_compare(rank: int, meeting: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     meeting = f"file://{tmp_path / 'meeting'}"

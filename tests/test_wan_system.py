@@ -35,6 +35,8 @@ from training.objectives.teacher_forcing import (
     TeacherForcingObjective,
 )
 
+pytestmark = pytest.mark.slow
+
 TEXT_DIM, TEXT_TOKENS, CHUNKS = 16, 96, 4
 
 

@@ -169,6 +169,7 @@ def test_texts_are_encoded_once_and_copies_share_the_encoder(folder: Path) -> No
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

@@ -114,7 +114,11 @@ class UMT5Text:
         from .. import audio  # noqa: F401
 
         try:
-            from transformers import AutoTokenizer, UMT5EncoderModel
+            # Of the extra [large], so not everybody's type checker finds it.
+            from transformers import (  # pyright: ignore[reportMissingImports]
+                AutoTokenizer,
+                UMT5EncoderModel,
+            )
         except ImportError as error:
             raise ValueError("UMT5 needs transformers: pip install '.[large]'.") from error
         parts = [Path(folder) / name for name in ("text_encoder", "tokenizer")]
