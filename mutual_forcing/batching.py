@@ -17,9 +17,9 @@ from torch import Tensor
 
 from .flow import euler_step, guide, sigma_schedule
 from .models.branch import EmbeddedContext
-from .models.kv_cache import StackedCaches
+from .models.joint_model import Conditions, EncodedReferences
+from .models.kv_cache import KVCache, StackedCaches
 from .models.text_encoder import EncodedText
-from .models.transformer import Conditions, EncodedReferences
 from .sampling import Sampler
 from .streaming import BegunChunk, StreamingGenerator, StreamState
 from .types import AVChunk, AVLatents, GenerationRequest
@@ -41,6 +41,12 @@ class _Denoising:
     def rows(self) -> int:
         """How many of a pass it takes."""
         return 2 if self.sampler.guided else 1
+
+    @property
+    def past(self) -> KVCache:
+        """The stream's, see `StreamBatch.add`."""
+        assert isinstance(self.state.cache, KVCache)
+        return self.state.cache
 
     @property
     def latents(self) -> AVLatents:
@@ -80,7 +86,15 @@ class StreamBatch:
         return id(state) in self._states
 
     def add(self, state: StreamState) -> None:
-        """Take part from the next pass on; a stream that has come to its end leaves by itself."""
+        """Take part from the next pass on; a stream that has come to its end leaves by itself.
+
+        Raises ValueError for one of a model that keeps its past otherwise than an AVTransformer.
+        """
+        if not isinstance(state.cache, KVCache):
+            raise ValueError(
+                f"Streams of a {type(self.generator.system.model).__name__} cannot share a pass yet: go on "
+                "with each by itself."
+            )
         self._states[id(state)], self._chunks[id(state)] = state, None
 
     def remove(self, state: StreamState) -> None:
@@ -164,7 +178,7 @@ class StreamBatch:
         """Conditions and pasts of these chunks; the same as long as they are the same chunks."""
         if self._stacked is None or self._stacked[0] != tuple(chunks):
             conditions = [chunk.begun.conditions for chunk in chunks]
-            caches = [(chunk.state.cache, row) for chunk in chunks for row in range(chunk.rows)]
+            caches = [(chunk.past, row) for chunk in chunks for row in range(chunk.rows)]
             stacked = _Stacked(_side_by_side(conditions), StackedCaches(caches))
             self._stacked = tuple(chunks), stacked
         return self._stacked[1]

@@ -16,13 +16,17 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from .codec_config import PublicWeights
 from .codecs.protocol import AudioCodec, VideoCodec
 from .codecs.public_weights import find_folder, weight_files
 from .codecs.registry import build_audio_codec, build_video_codec, public_weights
 from .config import BranchConfig, SystemConfig
 from .hub import HubName, download
+from .models.build import build_model
 from .models.duration import DurationPredictor
-from .models.transformer import AVTransformer
+from .models.joint_model import JointModel
+from .models.wan_text import UMT5Text
+from .models.wan_transformer import WanAVTransformer
 
 SHARD_BYTES, MANY_SHARDS = 9_500_000, 100
 """A file of this size needs no LFS, so that a Space can hold it."""
@@ -41,7 +45,7 @@ class System:
     """
 
     config: SystemConfig
-    model: AVTransformer
+    model: JointModel
     video_codec: VideoCodec
     audio_codec: AudioCodec
     duration: DurationPredictor
@@ -62,9 +66,13 @@ class System:
         folder: the checkpoint's, where these are looked for first. Raises ValueError where they cannot be
         loaded, and for a model that does not take their latents.
         """
+        model = build_model(config.model)
+        if isinstance(model, WanAVTransformer) and model.config.text is not None:
+            source = _text_folder(model.config.text, folder)
+            model.text = UMT5Text.load(source, model.config.text_tokens)
         return System(
             config,
-            AVTransformer(config.model),
+            model,
             build_video_codec(config.video_codec, folder),
             build_audio_codec(config.audio_codec, folder),
             DurationPredictor(config.duration),
@@ -92,6 +100,8 @@ class System:
         """Move every network; returns self."""
         for module in self.modules.values():
             module.to(device)
+        if isinstance(self.model, WanAVTransformer) and self.model.text is not None:
+            self.model.text.to(device)
         return self
 
 
@@ -231,6 +241,17 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
             f"{folder} holds no weights (*.safetensors); pickled ones (*.bin, *.pt) are never loaded."
         )
     return tensors
+
+
+def _text_folder(weights: PublicWeights, base: Path | None) -> Path:
+    """The folder that holds the text encoder and its tokenizer; those of a Hub repository are downloaded."""
+    for path in ((base or Path()) / weights.source, Path(weights.source)):
+        if path.is_dir():
+            return path / weights.subfolder
+    inside = f"{weights.subfolder}/" if weights.subfolder else ""
+    patterns = ["text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*"]
+    name = HubName.parse(weights.source, weights.revision or None)
+    return download(name, [inside + pattern for pattern in patterns]) / weights.subfolder
 
 
 def _check_codec(name: str, codec: VideoCodec | AudioCodec, branch: BranchConfig) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
-from typing import Any
+from functools import partial
+from math import isfinite, sqrt
+from typing import Any, Literal
 
 from .codec_config import (
     AUDIO_CODECS,
@@ -13,7 +14,10 @@ from .codec_config import (
     AnyAudioConfig,
     AnyVideoConfig,
     MotionCodecConfig,
+    OobleckConfig,
+    PublicWeights,
     SourceFilterConfig,
+    WanCodecConfig,
     codec_from_dict,
     codec_to_dict,
 )
@@ -63,7 +67,9 @@ class TokenGrid:
 
 @dataclass(frozen=True)
 class BranchConfig:
-    """One modality's half of the transformer. `token_dim`: numbers a token carries."""
+    """One modality's half of the transformer. `token_dim`: numbers a token carries. `ffn_multiple`: of the
+    width, in AVTransformer.
+    """
 
     width: int
     token_dim: int
@@ -72,13 +78,14 @@ class BranchConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The audio-video transformer. Inner width of the attention is `heads * head_dim`.
+class JointConfig:
+    """What sampling, streaming and training know of an audio-video transformer, of whichever kind.
 
-    `window` is the number of past chunks a chunk may see; the references are seen always. `coupling_bias` is
-    the logit with which the other branch's tokens begin, were there as many as own ones. `phonemes` is how
-    many of text.inventory.PHONEMES it knows. Raises ValueError for branches whose chunks are not equally
-    long.
+    Inner width of the attention is `heads * head_dim`. `window` is the number of past chunks a chunk may see;
+    the references are seen always. `coupling_bias` is the logit with which the other branch's tokens begin,
+    were there as many as own ones. `phonemes` is how many of text.inventory.PHONEMES the duration predictor
+    beside it knows. `sigma_shift`: of the levels at which it is sampled (flow.sigma_schedule). Raises
+    ValueError for branches whose chunks are not equally long.
     """
 
     video: BranchConfig
@@ -86,12 +93,11 @@ class ModelConfig:
     layers: int = 6
     heads: int = 3
     head_dim: int = 64
-    text_width: int = 128
-    text_layers: int = 2
     window: int = 3
     voice_latents: int = 64
     coupling_bias: float = -4.0
     phonemes: int = len(PHONEMES)
+    sigma_shift: float = 1.0
 
     def __post_init__(self) -> None:
         lengths = [branch.grid.seconds for branch in self.branches.values()]
@@ -107,6 +113,64 @@ class ModelConfig:
     def grids(self) -> dict[str, TokenGrid]:
         """The branches' grids by name."""
         return {name: branch.grid for name, branch in self.branches.items()}
+
+    @property
+    def least_parameters(self) -> int:
+        """Numbers in the feed-forward matrices alone: any checkpoint of it has more."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ModelConfig(JointConfig):
+    """AVTransformer, which reads phonemes; it knows as many as `phonemes` says."""
+
+    text_width: int = 128
+    text_layers: int = 2
+
+    @property
+    def least_parameters(self) -> int:
+        """See JointConfig."""
+        return self.layers * sum(2 * b.ffn_multiple * b.width**2 for b in self.branches.values())
+
+
+@dataclass(frozen=True)
+class WanConfig(JointConfig):
+    """WanAVTransformer: two branches of the shape of Wan2.2-TI2V-5B or larger, which read UMT5.
+
+    Both widths are `heads * head_dim`. A token of video holds `patch` x `patch` latents, in the order
+    (channels, rows, columns). `ffn_width`: of the feed-forward. `text_dim`: of the text encoder, whose texts
+    are padded with zeros to `text_tokens`. `frequencies`: sinusoidal features of a noise level. `eps`: of all
+    norms. `text`: where the text encoder and its tokenizer lie, in subfolders of these names; None for a
+    model that reads encoded texts only. `kind` tells the configurations of a checkpoint apart. Raises
+    ValueError for widths and tokens that do not go together.
+    """
+
+    patch: int = 2
+
+    ffn_width: int = 14_336
+    text_dim: int = 4096
+    text_tokens: int = 512
+    frequencies: int = 256
+    eps: float = 1e-6
+    text: PublicWeights | None = None
+    kind: Literal["wan"] = "wan"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        widths = {branch.width for branch in self.branches.values()}
+        if widths != {self.heads * self.head_dim}:
+            raise ValueError(
+                f"Both branches must be {self.heads * self.head_dim} wide (heads * head_dim), not {widths}."
+            )
+        if self.patch < 1 or self.video.token_dim % self.patch**2:
+            raise ValueError(
+                f"Tokens of {self.video.token_dim} numbers hold no {self.patch} x {self.patch} latents."
+            )
+
+    @property
+    def least_parameters(self) -> int:
+        """See JointConfig."""
+        return self.layers * sum(2 * self.ffn_width * b.width for b in self.branches.values())
 
 
 @dataclass(frozen=True)
@@ -145,7 +209,7 @@ class SystemConfig:
     name: str
     video_codec: AnyVideoConfig
     audio_codec: AnyAudioConfig
-    model: ModelConfig
+    model: ModelConfig | WanConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
 
     def __post_init__(self) -> None:
@@ -165,8 +229,7 @@ class SystemConfig:
     @property
     def least_parameters(self) -> int:
         """Numbers in the transformer's feed-forward matrices alone: any checkpoint of it has more."""
-        branches = self.model.branches.values()
-        return self.model.layers * sum(2 * b.ffn_multiple * b.width**2 for b in branches)
+        return self.model.least_parameters
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-serialisable dictionaries."""
@@ -180,6 +243,8 @@ class SystemConfig:
         """Rebuild from `to_dict` output; raises ValueError when a key is missing or unknown."""
         try:
             model = dict(values["model"])
+            if model.get("text") is not None:
+                model["text"] = PublicWeights(**model["text"])
             for name in ("video", "audio"):
                 branch = dict(model[name])
                 branch["grid"] = TokenGrid(**branch["grid"])
@@ -188,7 +253,7 @@ class SystemConfig:
                 name=values["name"],
                 video_codec=codec_from_dict(values["video_codec"], VIDEO_CODECS),
                 audio_codec=codec_from_dict(values["audio_codec"], AUDIO_CODECS),
-                model=ModelConfig(**model),
+                model=WanConfig(**model) if model.get("kind") == "wan" else ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
             )
         except (KeyError, TypeError) as error:
@@ -246,27 +311,50 @@ def _small() -> SystemConfig:
     )
 
 
-def _paper_14b() -> SystemConfig:
-    """The paper's scale (2 x 7B, section Model), for planning: no such checkpoint is trained here."""
+FILM_SIZES = ((192, 352), (480, 768), (704, 1280))
+"""Height and width of the films at which the presets of the paper's scale exist; the paper's 192 x 336 is
+not covered by whole tokens.
+"""
+WAN_REPOSITORY = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+AUDIO_REPOSITORY = "stabilityai/stable-audio-open-1.0"
+
+
+def _wan(name: str, size: tuple[int, int], layers: int, heads: int) -> SystemConfig:
+    """Two branches of Wan's shape over public codecs: only they, and the duration predictor, are trained."""
+    height, width = size
+    grid = TokenGrid(4, height // 32, width // 32, rate=FPS / 4)
     return SystemConfig(
-        name="paper_14b",
-        video_codec=MotionCodecConfig(
-            size=512,
-            encoder_widths=(64, 128, 256, 512),
-            animator_widths=(64, 128, 256, 384),
-            detail_width=32,
+        name=name,
+        video_codec=WanCodecConfig(
+            height, width, weights=PublicWeights(WAN_REPOSITORY, subfolder="vae")
         ),
-        audio_codec=SourceFilterConfig(decoder_width=512),
-        model=ModelConfig(
-            video=BranchConfig(width=3584, token_dim=len(MOTION)),
-            audio=BranchConfig(width=3584, token_dim=48),
-            layers=40,
-            heads=56,
-            text_width=1024,
-            text_layers=4,
-            window=16,
+        audio_codec=OobleckConfig(weights=PublicWeights(AUDIO_REPOSITORY, subfolder="vae")),
+        model=WanConfig(
+            video=BranchConfig(width=heads * 128, token_dim=48 * 2 * 2, grid=grid),
+            audio=BranchConfig(width=heads * 128, token_dim=64, grid=TokenGrid(14, rate=21.875)),
+            layers=layers,
+            heads=heads,
+            head_dim=128,
+            window=8,
+            # Wan takes 5 for its own size; it goes with the length of a side.
+            sigma_shift=round(5 * sqrt(grid.frame_tokens / 880), 1),
+            text=PublicWeights(WAN_REPOSITORY),
         ),
     )
+
+
+def _wan_presets() -> dict[str, Callable[[], SystemConfig]]:
+    """wan_5b has branches of the shape of Wan2.2-TI2V-5B, whose weights its video branch can begin from
+    (models/wan_weights.py); paper_14b has 7B parameters a branch as the paper says (section Model; how deep
+    they are it does not say). A name without a size is for films of the first one.
+    """
+    found: dict[str, Callable[[], SystemConfig]] = {}
+    for name, layers, heads in (("wan_5b", 30, 24), ("paper_14b", 34, 28)):
+        for size in FILM_SIZES:
+            whole = f"{name}_{size[0]}x{size[1]}"
+            found[whole] = partial(_wan, whole, size, layers, heads)
+        found[name] = partial(_wan, name, FILM_SIZES[0], layers, heads)
+    return found
 
 
 def _smoke() -> SystemConfig:
@@ -296,7 +384,7 @@ def _smoke() -> SystemConfig:
     )
 
 
-PRESETS = {"smoke": _smoke, "tiny": _tiny, "base": _base, "small": _small, "paper_14b": _paper_14b}
+PRESETS = {"smoke": _smoke, "tiny": _tiny, "base": _base, "small": _small, **_wan_presets()}
 
 
 def preset(name: str) -> SystemConfig:

@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from .checkpoint import System
+from .codecs.protocol import FaceCodec
 from .config import FPS, SAMPLE_RATE
 from .hub import HubName
 from .text.inventory import NAMES, spoken_languages
@@ -68,7 +69,7 @@ media.write_mp4("hello.mp4", ((chunk.frames, chunk.sound) for chunk in chunks))
 {_training(record)}
 
 ## Limits
-{_limits(system.video_codec.square_size, record, spoken)}
+{_limits(system, record, spoken)}
 """
 
 
@@ -109,7 +110,7 @@ def _training(record: Mapping[str, Any]) -> str:
     return "\n".join([*said, *table])
 
 
-def _limits(square: int, record: Mapping[str, Any], spoken: str) -> str:
+def _limits(system: System, record: Mapping[str, Any], spoken: str) -> str:
     own = bool(_mapping(record, "corpus"))
     seen = (
         f"It has seen rendered and drawn heads and heard synthetic voices ({spoken}), nothing else.\n"
@@ -118,9 +119,18 @@ def _limits(square: int, record: Mapping[str, Any], spoken: str) -> str:
         if own
         else "What it has seen its record does not say: expect little of pictures and voices unlike that."
     )
+    codec = system.video_codec
+    if isinstance(codec, FaceCodec):
+        shown = (
+            "The face must be seen from the front. The decoder paints a square of "
+            f"{codec.square_size} pixels around it; the film has\n"
+            f"  the picture's own resolution, up to {MAX_SIZE} pixels on its shorter side. Nothing but "
+            "the head moves."
+        )
+    else:
+        shown = "Films have the codec's own resolution, whatever the picture's."
     return f"""- {seen}
-- The face must be seen from the front. The decoder paints a square of {square} pixels around it; the film has
-  the picture's own resolution, up to {MAX_SIZE} pixels on its shorter side. Nothing but the head moves.
+- {shown}
 - Other languages, singing, hands and bodies are outside what it knows.
 - Do not use it to make real people appear to say what they did not say. Everything it makes is
   AI-generated, and the files say so."""

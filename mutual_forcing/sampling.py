@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .chunks import repeat_static
 from .flow import euler_step, guide, sigma_schedule
-from .models.kv_cache import KVCache, LayerKeyValues, ParallelHistory
-from .models.transformer import AVTransformer, Conditions
+from .models.joint_model import Conditions, History, JointModel, StreamCache
+from .models.kv_cache import LayerKeyValues
 from .types import FEW_MODE_MAX_STEPS, AVLatents, Mode
 
 DEFAULT_GUIDANCE_SCALE = 2.0
@@ -49,10 +49,10 @@ class Sampler:
 
 
 def sample_chunk(
-    model: AVTransformer,
+    model: JointModel,
     noise: dict[str, Tensor],
     conditions: Conditions,
-    history: KVCache | ParallelHistory,
+    history: History,
     sampler: Sampler,
     fixed: dict[str, Tensor] | None = None,
     watch: Callable[[int, dict[str, Tensor]], None] | None = None,
@@ -64,7 +64,7 @@ def sample_chunk(
     """
     fixed = fixed or {}
     x = dict(noise)
-    levels = sigma_schedule(sampler.steps)
+    levels = sigma_schedule(sampler.steps, model.config.sigma_shift)
     for step, (sigma, following) in enumerate(itertools.pairwise(levels)):
         if watch is not None:
             watch(step, x)
@@ -75,11 +75,11 @@ def sample_chunk(
 
 
 def predict_velocity(
-    model: AVTransformer,
+    model: JointModel,
     x: dict[str, Tensor],
     fixed: dict[str, Tensor],
     conditions: Conditions,
-    history: KVCache | ParallelHistory,
+    history: History,
     sampler: Sampler,
     sigma: float,
     delta: float,
@@ -104,10 +104,10 @@ def predict_velocity(
 
 
 def write_cache(
-    model: AVTransformer,
+    model: JointModel,
     clean: AVLatents,
     conditions: Conditions,
-    history: KVCache,
+    history: StreamCache,
     sampler: Sampler,
 ) -> list[LayerKeyValues]:
     """The clean pass: append the finished chunk to the cache (both rows of guidance)."""
@@ -118,12 +118,12 @@ def write_cache(
 
 
 def prefill_static(
-    model: AVTransformer,
+    model: JointModel,
     picture: Tensor,
     silence: Tensor,
     branches: Sequence[str],
     conditions: Conditions,
-    history: KVCache,
+    history: StreamCache,
     sampler: Sampler,
 ) -> None:
     """Begin a stream: what came before it is the reference picture, static, in silence.

@@ -27,16 +27,14 @@ from .chunks import (
 from .codecs.protocol import FaceCodec, FilmLayout, PixelCodec
 from .config import FILM_RATE, SAMPLE_RATE, SystemConfig, preset
 from .faces import place
-from .models.branch import EmbeddedContext
-from .models.kv_cache import KVCache, LayerKeyValues
-from .models.transformer import Conditions, EncodedReferences
+from .models.joint_model import Conditions, EncodedReferences, StreamCache
 from .picture_window import cut_window
 from .precision import mixed_precision
 from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .text.inventory import Language, LanguageChoice, spoken_languages
 from .text.phonemes import Reading, warm_up
 from .text.recognition import PhonemeRecogniser
-from .text.timing import check_transcript, read_text, read_until, text_tokens, time_text
+from .text.timing import check_transcript, read_text, read_until, time_text
 from .types import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -73,7 +71,7 @@ class StreamState:
     canvas: FilmLayout
     reference: Any  # the codec's own protocol.EncodedPicture
     driving: Tensor | None
-    cache: KVCache
+    cache: StreamCache
     video_decoder: Any
     total: int
     recogniser: PhonemeRecogniser | None = None
@@ -245,7 +243,7 @@ class StreamingGenerator:
             canvas=character.canvas,
             reference=reference,
             driving=None if request.audio is None else self._driving(request.audio, total),
-            cache=KVCache(request.window or self.config.model.window),
+            cache=self.system.model.new_cache(request.window),
             video_decoder=self._steered(
                 self.system.video_codec.begin(request.seed), request.steering
             ),
@@ -343,15 +341,8 @@ class StreamingGenerator:
             state.video_decoder = self._steered(state.video_decoder, steering)
         if sampler.guided != state.sampler.guided:
             rows = 2 if sampler.guided else 1
-            state.cache.layers = _with_rows(state.cache.layers, rows)
-            if state.cache.last is not None:
-                state.cache.last = _rows(state.cache.last, rows)
-            references, picture = state.references, state.references.picture
-            assert picture is not None
-            state.references = EncodedReferences(
-                _with_rows(references.layers, rows),
-                EmbeddedContext(_rows(picture.hidden, rows), _rows(picture.trend, rows)),
-            )
+            state.cache.set_rows(rows)
+            state.references = state.references.with_rows(rows)
         state.request, state.sampler = request, sampler
 
     def _steered(self, decoder: Any, steering: Steering) -> Any:
@@ -424,11 +415,11 @@ class StreamingGenerator:
         caption = state.request.caption
         if state.recogniser is not None:
             state.transcript = state.recogniser.until(read_until(chunk))
-        known = self.config.model.phonemes
-        text = text_tokens(state.transcript, caption, chunk, 1, self.device, known)
+        model = self.system.model
+        text = model.tokens(state.transcript, caption, chunk, 1, self.device)
         if state.sampler.guided:
-            text = stack_conditions(text, text_tokens(None, "", chunk, 1, self.device))
-        return Conditions(self.system.model.text_encoder(text), state.references)
+            text = stack_conditions(text, model.tokens(None, "", chunk, 1, self.device))
+        return Conditions(model.encode_text(text), state.references)
 
     def _noise(self, state: StreamState) -> dict[str, Tensor]:
         """Noise of one chunk: depends on the seed and the chunk's number alone, on any device."""
@@ -537,15 +528,3 @@ def _part(sound: np.ndarray, chunk: int, count: int) -> np.ndarray:
     """One chunk of `count` samples of a sound [N, ...], silence after its end."""
     part = sound[chunk * count : (chunk + 1) * count]
     return np.pad(part, [(0, count - len(part)), *[(0, 0)] * (sound.ndim - 1)])
-
-
-def _with_rows(layers: list[LayerKeyValues], rows: int) -> list[LayerKeyValues]:
-    """The first row of keys and values [B, K, N, H, D], `rows` times."""
-    return [
-        {name: (_rows(k, rows), _rows(v, rows)) for name, (k, v) in layer.items()}
-        for layer in layers
-    ]
-
-
-def _rows(x: Tensor, rows: int) -> Tensor:
-    return x[:1].expand(rows, *x.shape[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -111,16 +111,20 @@ class AVLatents:
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Phonemes near each chunk: ids, start and end [B, K, P] (seconds from that chunk's start).
+    """What is said near each chunk: ids, start and end [B, K, P] (seconds from that chunk's start).
 
-    `ids` are indices into text.inventory.PHONEMES plus one; 0 is padding. `caption` [B, Q] holds word ids, 0
-    is padding; the caption is timeless.
+    `ids` are indices into text.inventory.PHONEMES plus one, or tokens of UMT5 (models/wan_text.py); 0 is
+    padding. `caption` [B, Q] holds word ids, 0 is padding; the caption is timeless.
     """
 
     ids: Tensor
     start: Tensor
     end: Tensor
     caption: Tensor
+
+    def to(self, device: torch.device | str) -> TextTokens:
+        """Move every tensor."""
+        return TextTokens(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)

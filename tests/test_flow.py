@@ -17,6 +17,8 @@ from mutual_forcing.flow import (
 
 def test_schedule() -> None:
     assert sigma_schedule(4) == [1.0, 0.75, 0.5, 0.25, 0.0]
+    shifted = [1.0, 0.9, 0.75, 0.5, 0.0]
+    assert sigma_schedule(4, shift=3.0) == pytest.approx(shifted), "3 s / (1 + 2 s)"
     with pytest.raises(ValueError, match="at least 1"):
         sigma_schedule(0)
 

@@ -82,12 +82,13 @@ def test_the_fake_score_has_no_loss_when_it_is_right() -> None:
     assert right < 1e-10 < 0.5 < wrong
 
 
-def test_the_intervals_are_those_that_are_served_and_those_that_dmd_needs() -> None:
-    start, end = draw_intervals((128, 128), torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_the_intervals_are_those_that_are_served_and_those_that_dmd_needs(shift: float) -> None:
+    start, end = draw_intervals((128, 128), torch.Generator().manual_seed(0), shift)
     assert (start <= 1).all() and (end >= 0).all() and (start > end).all()
     drawn = torch.stack([start.flatten(), end.flatten()], 1)
     for steps in range(1, 9):
-        for level in itertools.pairwise(sigma_schedule(steps)):
+        for level in itertools.pairwise(sigma_schedule(steps, shift)):
             exact = (drawn - torch.tensor(level)).abs().amax(1) < 1e-6
             assert exact.float().mean() > 0.003, f"a step of {steps} that is served: {level}"
     for level in (1.0, 0.75, 0.5, 0.25):
@@ -123,6 +124,8 @@ def test_two_exact_halves_make_an_exact_whole() -> None:
 
 class Recorder:
     """Stands for the model: notes what it is asked, and answers with `answers[context.conditions]`."""
+
+    config = preset("smoke").model
 
     def __init__(self, answers: dict[str, float]) -> None:
         self.answers, self.asked = answers, []

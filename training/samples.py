@@ -15,7 +15,7 @@ from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import tokens_to_latents
 from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import SAMPLE_RATE
-from mutual_forcing.models.kv_cache import KVCache
+from mutual_forcing.models.joint_model import StreamCache
 from mutual_forcing.sampling import Sampler, prefill_static
 from mutual_forcing.types import AVLatents, FaceCrop
 
@@ -45,12 +45,12 @@ def continue_from_references(
 @torch.no_grad()
 def _reference_cache(
     system: System, batch: LatentBatch, branches: tuple[str, ...], sampler: Sampler
-) -> KVCache:
+) -> StreamCache:
     """The cache of a stream before its first chunk: the reference picture, unmoved, in silence."""
     model, quiet = system.model, batch.without_text()
     conditions = chunk_conditions(quiet.conditions(model, branches), model, quiet.text, 0)
     silent = encode_silence(system.audio_codec, model.config.audio.grid, batch.picture.device)
-    cache = KVCache(model.config.window)
+    cache = model.new_cache()
     prefill_static(model, batch.picture, silent, branches, conditions, cache, sampler)
     return cache
 

@@ -171,7 +171,10 @@ class Workspace:
 
     def latents(self, system: System, branches: tuple[str, ...]) -> LatentDataset:
         """The encoded corpus, for the transformer of `system`."""
-        return LatentDataset(self.corpus(), self.latents_folder, system.config.model, branches)
+        model = system.model
+        return LatentDataset(
+            self.corpus(), self.latents_folder, model.config, branches, model.tokens
+        )
 
 
 def latest_model_stage(workspace: Workspace) -> str:

@@ -25,6 +25,10 @@ INDEX = f"{WEIGHTS}.index.json"
 
 def network_class(name: str) -> Any:
     """The class of this name in diffusers; raises ValueError where that is not installed."""
+    # Where transformers is installed, diffusers imports it, and it imports torchaudio, which not every
+    # machine can load; whoever imports ours first can.
+    from .. import audio  # noqa: F401
+
     try:
         return getattr(importlib.import_module("diffusers"), name)
     except ImportError as error:

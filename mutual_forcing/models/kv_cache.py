@@ -1,7 +1,8 @@
 """Where a chunk's past comes from: a parallel pass over a whole clip, or a streaming cache.
 
-Keys are kept unrotated and rotated relative to the chunk that reads them, so a stream has no clock to
-overflow and references need no position of their own. Shapes: keys and values of one branch in one
+AVTransformer keeps keys unrotated and rotates them relative to the chunk that reads them (`past`), so a
+stream has no clock to overflow and references need no position of their own. WanAVTransformer keeps them
+rotated and reads them where they lie (`slices`; ring_cache.py). Shapes: keys and values of one branch in one
 layer are [B, K, N, H, D] (K chunks of N tokens, H heads of D).
 """
 
@@ -20,6 +21,8 @@ from ..types import AVLatents
 KeyValue = tuple[Tensor, Tensor]
 LayerKeyValues = dict[str, KeyValue]
 """Branch name to keys and values."""
+ChunkKeys = dict[str, list[KeyValue]]
+"""What one chunk sees: branch name to sets of keys and values [B, M, H, D]."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ class ParallelHistory:
     cannot stream.
     """
 
+    first = 0
+    """Number of the pass's first chunk: a clip's clock begins with the clip."""
+
     def __init__(
         self,
         window: int,
@@ -82,6 +88,26 @@ class ParallelHistory:
         video = known.video
         shifted = F.pad(video[:, :-1], (0, 0, 0, 0, 1, 0))
         return PreviousChunks(shifted, torch.arange(video.shape[1], device=video.device) > 0)
+
+    def slices(self, layer: int, own: LayerKeyValues) -> list[ChunkKeys]:
+        """What every chunk sees, itself included, as slices of what there is."""
+        chunks = next(iter(own.values()))[0].shape[1]
+        after = max(0, *self.offsets)
+        seen = []
+        for k in range(chunks):
+            low, high = max(0, k - self.window), min(chunks, k + after + 1)
+            if self.clean is None:
+                parts = [(own, low, high)]
+            else:
+                clean = self.clean[layer]
+                parts = [(clean, low, k), (own, k, k + 1), (clean, k + 1, high)]
+            seen.append(
+                {
+                    name: [_cut(source[name], a, b) for source, a, b in parts if a < b]
+                    for name in own
+                }
+            )
+        return seen
 
     def _unfold(self, x: Tensor) -> Tensor:
         reach, chunks = self.window, x.shape[1]
@@ -134,6 +160,14 @@ class KVCache:
         )
         return key, value
 
+    def set_rows(self, rows: int) -> None:
+        """Go on with `rows` rows, all of them the first one."""
+        self.layers = [
+            {name: (rows_of(k, rows), rows_of(v, rows)) for name, (k, v) in layer.items()}
+            for layer in self.layers
+        ]
+        self.last = None if self.last is None else rows_of(self.last, rows)
+
     @property
     def length(self) -> int:
         """Chunks in the cache."""
@@ -183,3 +217,14 @@ class StackedCaches:
 
     def _padded(self, chunks: Tensor) -> Tensor:
         return F.pad(chunks, (0, 0, 0, 0, 0, 0, self.slots - len(chunks), 0))
+
+
+def rows_of(x: Tensor, rows: int) -> Tensor:
+    """The first row of x [B, ...], `rows` times."""
+    return x[:1].expand(rows, *x.shape[1:])
+
+
+def _cut(pair: KeyValue, first: int, end: int) -> KeyValue:
+    """Chunks `first` .. `end - 1` of keys and values [B, K, N, H, D] as one row of tokens, without a copy."""
+    key, value = (x[:, first:end].flatten(1, 2) for x in pair)
+    return key, value

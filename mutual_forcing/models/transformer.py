@@ -8,7 +8,6 @@ K chunks, N tokens of a chunk, W residual width, R reference tokens, H heads, D 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -16,46 +15,24 @@ from torch import Tensor, nn
 
 from ..chunks import last_frames
 from ..config import ModelConfig
-from ..types import AVLatents, References, TextTokens
+from ..text.timing import text_tokens
+from ..types import AVLatents, References, TextTokens, Transcript
 from .attention import RotaryTables
 from .block import BlockContext, History, JointBlock, TextView
 from .branch import Branch, EmbeddedContext
-from .kv_cache import LayerKeyValues, PreviousChunks
+from .joint_model import Conditions, EncodedReferences, JointModel, Levels
+from .kv_cache import KVCache, LayerKeyValues, PreviousChunks
 from .layers import at_time, rotary_table
 from .text_encoder import EncodedText, TextEncoder
 
 LAST_LATENTS = 3
 """Latent frames of video before a chunk that are added to its tokens: where it is, how fast, how it turns."""
 
-Levels = Mapping[str, Tensor]
-"""Noise levels or intervals [B, K] by branch."""
 
+class AVTransformer(JointModel):
+    """The transformer that is trained here from nothing; it reads phonemes."""
 
-@dataclass(frozen=True)
-class EncodedReferences:
-    """References, encoded once per stream.
-
-    layers: keys and values [B, 1, R, H, D] per layer and branch. picture: the picture's latent frame under
-    every video token, K = 1.
-    """
-
-    layers: list[LayerKeyValues]
-    picture: EmbeddedContext | None
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a pass is conditioned on: text per chunk, references per stream."""
-
-    text: EncodedText
-    references: EncodedReferences
-
-
-class AVTransformer(nn.Module):
-    """Predicts the (mean) velocity of a chunk's video and audio latents given the past.
-
-    Either branch may be absent from a call: the other then runs alone (unimodal).
-    """
+    config: ModelConfig
 
     branches: Mapping[str, Branch]
     blocks: Sequence[JointBlock]
@@ -83,10 +60,7 @@ class AVTransformer(nn.Module):
         conditions: Conditions,
         history: History,
     ) -> AVLatents:
-        """Mean velocity over [sigma - delta, sigma] of every chunk; sigma and delta [B, K] per branch.
-
-        The history is only read.
-        """
+        """See JointModel."""
         features = self._noise_features(sigma, delta)
         contexts = self._contexts(latents, conditions, history.previous(None))
         hidden, _ = self._run(latents, features, contexts, conditions, history)
@@ -103,7 +77,7 @@ class AVTransformer(nn.Module):
     def prefill(
         self, clean: AVLatents, conditions: Conditions, history: History
     ) -> list[LayerKeyValues]:
-        """Keys and values of clean chunks (sigma = 0), for `KVCache.append` or `ParallelHistory`."""
+        """See JointModel."""
         level = {name: x.new_zeros(clean.shape) for name, x in clean.modalities.items()}
         features = self._noise_features(level, level)
         contexts = self._contexts(clean, conditions, history.previous(clean))
@@ -115,9 +89,29 @@ class AVTransformer(nn.Module):
         for block in self.blocks:
             block.branches[name].requires_grad_(False)
 
-    def condition(self, text: TextTokens, references: References) -> Conditions:
-        """Encode text [B, K, P] and references; the result serves every pass over these K chunks."""
-        return Conditions(self.text_encoder(text), self.encode_references(references))
+    def new_cache(self, window: int | None = None) -> KVCache:
+        """See JointModel."""
+        return KVCache(window or self.config.window)
+
+    def tokens(
+        self,
+        transcript: Transcript | None,
+        caption: str,
+        first_chunk: int,
+        chunks: int,
+        device: torch.device | str = "cpu",
+    ) -> TextTokens:
+        """The phonemes near each chunk; see JointModel."""
+        known = self.config.phonemes
+        return text_tokens(transcript, caption, first_chunk, chunks, device, known)
+
+    def encode_text(self, text: TextTokens) -> EncodedText:
+        """See JointModel."""
+        return self.text_encoder(text)
+
+    def freeze_text(self) -> None:
+        """See JointModel."""
+        self.text_encoder.requires_grad_(False)
 
     def encode_references(self, references: References) -> EncodedReferences:
         """See EncodedReferences."""

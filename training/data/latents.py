@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mutual_forcing.chunks import repeat_static
-from mutual_forcing.config import ModelConfig
-from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.config import JointConfig
+from mutual_forcing.models.joint_model import Conditions, JointModel
 from mutual_forcing.text.timing import text_tokens
-from mutual_forcing.types import AVLatents, References, TextTokens
+from mutual_forcing.types import AVLatents, References, TextTokens, Transcript
 
 from .dataset import Clip, Corpus
 from .precompute import SILENCE
@@ -66,7 +67,7 @@ class LatentBatch:
         """The latents of the named branches."""
         return AVLatents.of({name: getattr(self, name) for name in branches})
 
-    def conditions(self, model: AVTransformer, branches: tuple[str, ...]) -> Conditions:
+    def conditions(self, model: JointModel, branches: tuple[str, ...]) -> Conditions:
         """Encode text and references for the named branches."""
         return model.condition(self.text, self.references(branches))
 
@@ -117,12 +118,21 @@ def _map(value: LatentBatch | TextTokens, change) -> LatentBatch:  # noqa: ANN00
 
 
 class LatentDataset:
-    """All latents of a corpus in memory (3 KB a second of clip)."""
+    """All latents of a corpus in memory (3 KB a second of clip).
+
+    read: how the model reads texts (JointModel.tokens); None for phonemes.
+    """
 
     def __init__(
-        self, corpus: Corpus, folder: Path, config: ModelConfig, branches: tuple[str, ...]
+        self,
+        corpus: Corpus,
+        folder: Path,
+        config: JointConfig,
+        branches: tuple[str, ...],
+        read: Callable[[Transcript | None, str, int, int], TextTokens] | None = None,
     ) -> None:
         self.corpus, self.config, self.branches = corpus, config, branches
+        self.read = read or partial(text_tokens, known_phonemes=config.phonemes)
         self.tensors: dict[str, Tensor] = {}
         for branch in branches:
             paths = sorted(folder.glob(f"{branch}-*.safetensors"))
@@ -180,12 +190,11 @@ class LatentDataset:
             parts = {n: torch.cat([self._before(n, x), x], 1) for n, x in parts.items()}
         return LatentBatch(
             **parts,
-            text=text_tokens(
+            text=self.read(
                 None if dropped["transcript"] else clip.transcript,
                 "" if dropped["caption"] else clip.row["caption"],
                 first,
                 chunks,
-                known_phonemes=self.config.phonemes,
             ),
             picture=self._picture(sibling, rng),
             voice=self._voice(self.corpus.sibling(clip, rng), rng),

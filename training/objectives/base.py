@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import AVLatents
 
@@ -70,7 +70,7 @@ class TransformerObjective:
         self.system, self.data, self.clips, self.size = system, data, clips, batch
         self.seeds = (seed, zlib.crc32(stream.encode()))
         self.branches = clips.branches
-        self.model: AVTransformer = system.model.requires_grad_(True)
+        self.model: JointModel = system.model.requires_grad_(True)
         self.networks: dict[str, nn.Module] = {"model": self.model}
 
     def batch(self, step: int) -> LatentBatch:
@@ -111,18 +111,18 @@ class TransformerObjective:
             self.device()
         )
 
-    def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
+    def figures(self, model: JointModel, batch: LatentBatch) -> dict[str, float]:
         """What else a method wants to know of its model on the held-out batch, by name."""
         return {}
 
     def validate(
-        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Held-out loss per branch."""
         return self.teacher_forcing(model, batch, generator)
 
     def teacher_forcing(
-        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Flow matching with real history, per branch."""
         clean = batch.clean(self.branches)
@@ -132,7 +132,7 @@ class TransformerObjective:
 
     def match(
         self,
-        model: AVTransformer,
+        model: JointModel,
         clean: AVLatents,
         context: Context,
         generator: torch.Generator,

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.models.kv_cache import ParallelHistory
-from mutual_forcing.models.transformer import AVTransformer
 
 from ..data.latents import LatentBatch
 from ..stage_config import Recipe, Sources, Turns
@@ -36,7 +36,7 @@ class BidirectionalConfig:
         )
 
 
-def clip_context(model: AVTransformer, batch: LatentBatch, branches: tuple[str, ...]) -> Context:
+def clip_context(model: JointModel, batch: LatentBatch, branches: tuple[str, ...]) -> Context:
     """The context of a pass over a whole clip in which every chunk sees both ways."""
     history = ParallelHistory(model.config.window, both_ways=True)
     return Context(batch.conditions(model, branches), history)
@@ -56,7 +56,7 @@ class BidirectionalObjective(TransformerObjective):
         yield "model", {"loss": log_losses(values, "flow", parts), **values}
 
     def whole_clips(
-        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Flow matching per branch, one noise level per clip."""
         clean = batch.clean(self.branches)
@@ -68,7 +68,7 @@ class BidirectionalObjective(TransformerObjective):
 
     @torch.no_grad()
     def validate(
-        self, model: AVTransformer, batch: LatentBatch, generator: torch.Generator
+        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """What this teacher does, not what a causal model does."""
         return self.whole_clips(model, batch, generator)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mutual_forcing.flow import add_noise, velocity_target, velocity_to_clean
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 
 from .losses import Context, Modalities, Score, draw_noise, mean_square, spread, velocity
 from .rollout import Rollout
@@ -19,7 +19,7 @@ LOWEST, HIGHEST = 0.02, 0.98
 """Noise levels at which the scores are compared."""
 
 
-def few_estimate(model: AVTransformer, rollout: Rollout, context: Context) -> Modalities:
+def few_estimate(model: JointModel, rollout: Rollout, context: Context) -> Modalities:
     """Few mode's clean estimate of every chunk in one step from the rollout's exit, with gradient."""
     level = torch.full_like(rollout.made, rollout.sigma, dtype=torch.float32)
     levels = dict.fromkeys(rollout.x, level)

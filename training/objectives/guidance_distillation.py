@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mutual_forcing.flow import add_noise, euler_step, sigma_schedule
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 
 from ..data.latents import LatentBatch
 from .intervals import FINEST
@@ -29,7 +29,7 @@ STEPS = 4
 
 @torch.no_grad()
 def distilled_share(
-    model: AVTransformer,
+    model: JointModel,
     batch: LatentBatch,
     branches: tuple[str, ...],
     guidance: Guidance,
@@ -68,7 +68,7 @@ class GuidanceLeak:
 
     def __init__(
         self,
-        model: AVTransformer,
+        model: JointModel,
         batch: LatentBatch,
         branches: tuple[str, ...],
         guidance: Guidance,
@@ -80,7 +80,7 @@ class GuidanceLeak:
         self.way = {n: guided[n] - self.start[n] for n in branches}
 
     @torch.no_grad()
-    def __call__(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
+    def __call__(self, model: JointModel, batch: LatentBatch) -> dict[str, float]:
         """The share by branch, of the same batch; 0 where there is no guidance."""
         now = self._velocities(model, batch, NO_GUIDANCE)
         return {
@@ -90,9 +90,7 @@ class GuidanceLeak:
         }
 
     @torch.no_grad()
-    def _velocities(
-        self, model: AVTransformer, batch: LatentBatch, guidance: Guidance
-    ) -> Modalities:
+    def _velocities(self, model: JointModel, batch: LatentBatch, guidance: Guidance) -> Modalities:
         """Instantaneous velocities [STEPS, B, K, N, C] of each branch, with the same noise every time; 0
         where tokens do not count.
         """

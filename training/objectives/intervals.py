@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from mutual_forcing.flow import shift_sigma
 from mutual_forcing.types import FEW_MODE_MAX_STEPS
 
 FINEST = 1 / 16
@@ -15,12 +16,15 @@ SERVED, TO_ZERO = 0.5, 0.2
 """Shares of the intervals that are a step of Few mode, with 1 to 8 steps, and that go all the way to 0."""
 
 
-def draw_intervals(shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_intervals(
+    shape: tuple[int, int], generator: torch.Generator, shift: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Starts s and ends r < s, [B, K] each (docs/method.md, Self-consistency).
 
-    SERVED of them are steps of the 1- to 8-step schedules, TO_ZERO go to 0 from a sixteenth or more, as the
-    clean estimates of DMD do. The others have any length from FINEST to 1, shorter ones more often,
-    anywhere: the target of an interval asks for its halves, so whatever is halved has trained neighbours.
+    SERVED of them are steps of the 1- to 8-step schedules with this shift (flow.sigma_schedule), TO_ZERO go
+    to 0 from a sixteenth or more, as the clean estimates of DMD do. The others have any length from FINEST to
+    1, shorter ones more often, anywhere: the target of an interval asks for its halves, so whatever is halved
+    has trained neighbours.
     """
     device = generator.device
 
@@ -34,8 +38,8 @@ def draw_intervals(shape: tuple[int, int], generator: torch.Generator) -> tuple[
     end = start - length
     kind = draw()
     served, to_zero = kind < SERVED, kind > 1 - TO_ZERO
-    start = torch.where(served, 1 - first / steps, start)
-    end = torch.where(served, 1 - (first + 1) / steps, end)
+    start = torch.where(served, shift_sigma(1 - first / steps, shift), start)
+    end = torch.where(served, shift_sigma(1 - (first + 1) / steps, shift), end)
     start = torch.where(to_zero, (draw() * 16).ceil().clamp_min(1) / 16, start)
     end = torch.where(to_zero, torch.zeros_like(end), end)
     return start, end.clamp_min(0)

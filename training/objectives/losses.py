@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mutual_forcing.flow import add_noise, euler_step, guide, velocity_target
+from mutual_forcing.models.joint_model import Conditions, JointModel
 from mutual_forcing.models.kv_cache import ParallelHistory
-from mutual_forcing.models.transformer import AVTransformer, Conditions
 from mutual_forcing.sampling import DEFAULT_GUIDANCE_SCALE
 from mutual_forcing.types import AVLatents
 
@@ -61,7 +61,7 @@ class Context:
         return Context(self.conditions, history)
 
 
-def prefill_context(model: AVTransformer, clean: AVLatents, conditions: Conditions) -> Context:
+def prefill_context(model: JointModel, clean: AVLatents, conditions: Conditions) -> Context:
     """The clean pass over a whole clip: what each of its chunks may look back on."""
     window = model.config.window
     stored = model.prefill(clean, conditions, ParallelHistory(window))
@@ -103,7 +103,7 @@ def mask_audio(parts: Modalities, audio_mask: Tensor | None) -> Modalities:
 
 
 def velocity(
-    model: AVTransformer, x: Modalities, sigma: Levels, delta: Levels, context: Context
+    model: JointModel, x: Modalities, sigma: Levels, delta: Levels, context: Context
 ) -> Modalities:
     """The model's mean velocity in fp32."""
     out = model(AVLatents.of(x), sigma, delta, context.conditions, context.history)
@@ -121,7 +121,7 @@ def mean_square(predicted: Modalities, target: Modalities, weights: Modalities) 
 
 
 def flow_matching(
-    model: AVTransformer,
+    model: JointModel,
     clean: Modalities,
     noise: Modalities,
     sigma: Levels,
@@ -154,7 +154,7 @@ def split_target(
 
 
 def guided_teacher(
-    model: AVTransformer, context: Context, unconditional: Context, guidance: Guidance
+    model: JointModel, context: Context, unconditional: Context, guidance: Guidance
 ) -> Teacher:
     """Mean velocity of Few mode; for the finest intervals that of the guided Multi mode.
 
@@ -182,14 +182,14 @@ def guided_teacher(
 
 @torch.no_grad()
 def causal_teacher(
-    model: AVTransformer, batch: LatentBatch, past: AVLatents, guidance: Guidance
+    model: JointModel, batch: LatentBatch, past: AVLatents, guidance: Guidance
 ) -> Teacher:
     """The guided teacher of chunks that look back on `past`, whose contexts carry no gradient."""
     return guided_teacher(model, *with_and_without_text(model, batch, past), guidance)
 
 
 def with_and_without_text(
-    model: AVTransformer, batch: LatentBatch, past: AVLatents
+    model: JointModel, batch: LatentBatch, past: AVLatents
 ) -> tuple[Context, Context]:
     """Chunks that look back on `past`, conditioned for guidance: with their text, and without any."""
     branches = tuple(past.modalities)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
@@ -167,7 +167,7 @@ class MutualForcingObjective(TransformerObjective):
             parts = fake_flow_matching(fake, estimates, level, made, generator)
             yield "fake", {"loss": log_losses(values, "flow", parts), **values}
 
-    def figures(self, model: AVTransformer, batch: LatentBatch) -> dict[str, float]:
+    def figures(self, model: JointModel, batch: LatentBatch) -> dict[str, float]:
         """distilled_BRANCH (`distilled_share`) and leaked_BRANCH (`GuidanceLeak`)."""
         generator = torch.Generator(self.device()).manual_seed(1)
         shares = distilled_share(model, batch, self.branches, self.config.guidance, generator)
@@ -176,7 +176,7 @@ class MutualForcingObjective(TransformerObjective):
 
     def _roll_out(
         self,
-        model: AVTransformer,
+        model: JointModel,
         batch: LatentBatch,
         clean: AVLatents,
         generator: torch.Generator,

@@ -16,8 +16,7 @@ from torch import Tensor
 from mutual_forcing.chunks import last_frames, repeat_static
 from mutual_forcing.config import TokenGrid
 from mutual_forcing.flow import sigma_schedule
-from mutual_forcing.models.kv_cache import KVCache
-from mutual_forcing.models.transformer import AVTransformer, Conditions
+from mutual_forcing.models.joint_model import Conditions, JointModel, StreamCache
 from mutual_forcing.sampling import Sampler, sample_chunk, write_cache
 from mutual_forcing.types import AVLatents, TextTokens
 
@@ -72,14 +71,14 @@ def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
 
 @torch.no_grad()
 def roll_out(
-    model: AVTransformer,
+    model: JointModel,
     batch: LatentBatch,
     clean: AVLatents,
     span: Span,
     generator: torch.Generator,
 ) -> Rollout:
     """Few mode continues the real chunks before the span, chunk by chunk, from its own history."""
-    keep = _Exit(generator)
+    keep = _Exit(model, generator)
     rows = clean.map(lambda x: x[: span.rows]).modalities
     made = continue_clip(
         model, batch.head(span.rows), rows, span.first, span.length, ROLLOUT, generator, keep
@@ -90,7 +89,7 @@ def roll_out(
 
 @torch.no_grad()
 def continue_clip(
-    model: AVTransformer,
+    model: JointModel,
     batch: LatentBatch,
     clean: Modalities,
     first: int,
@@ -98,14 +97,14 @@ def continue_clip(
     sampler: Sampler,
     generator: torch.Generator,
     watch: Callable[[int, Modalities], None] | None = None,
-    cache: KVCache | None = None,
+    cache: StreamCache | None = None,
 ) -> list[Modalities]:
     """Generate chunks `first` .. `first + length - 1` after the real ones of `clean` (unguided).
 
     cache: what came before the clip, if anything.
     """
     conditions = batch.conditions(model, tuple(clean))
-    cache = cache or KVCache(model.config.window)
+    cache = cache or model.new_cache()
     made: list[Modalities] = []
     for k in range(first + length):
         here = chunk_conditions(conditions, model, batch.text, k)
@@ -136,11 +135,11 @@ def follow_on(clean: AVLatents, past: AVLatents, memory: Tensor, grid: TokenGrid
 
 @torch.no_grad()
 def sample_on_real_history(
-    model: AVTransformer, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
+    model: JointModel, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
 ) -> Rollout:
     """Few mode makes every chunk after its real past, all in parallel (teacher forcing)."""
     context = prefill_context(model, clean, batch.conditions(model, tuple(clean.modalities)))
-    keep = _Exit(generator)
+    keep = _Exit(model, generator)
     noise = draw_noise(clean.modalities, generator)
     made = sample_chunk(model, noise, context.conditions, context.history, ROLLOUT, watch=keep)
     everywhere = torch.ones(clean.shape, dtype=torch.bool, device=generator.device)
@@ -150,9 +149,9 @@ def sample_on_real_history(
 class _Exit:
     """Keeps what the sampler holds before one random step, the same for all chunks."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, model: JointModel, generator: torch.Generator) -> None:
         self.step = draw_integer(0, ROLLOUT.steps - 1, generator)
-        self.sigma = sigma_schedule(ROLLOUT.steps)[self.step]
+        self.sigma = sigma_schedule(ROLLOUT.steps, model.config.sigma_shift)[self.step]
         self.seen: list[Modalities] = []
 
     def __call__(self, step: int, x: Modalities) -> None:
@@ -178,9 +177,9 @@ def _made(clean: AVLatents, span: Span, device: torch.device) -> Tensor:
 
 
 def chunk_conditions(
-    conditions: Conditions, model: AVTransformer, text: TextTokens, chunk: int
+    conditions: Conditions, model: JointModel, text: TextTokens, chunk: int
 ) -> Conditions:
     """The conditions of one chunk out of a clip's."""
     part = slice(chunk, chunk + 1)
     tokens = TextTokens(text.ids[:, part], text.start[:, part], text.end[:, part], text.caption)
-    return Conditions(model.text_encoder(tokens), conditions.references)
+    return Conditions(model.encode_text(tokens), conditions.references)

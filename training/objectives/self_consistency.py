@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mutual_forcing.flow import add_noise
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from .intervals import draw_intervals
@@ -24,7 +24,7 @@ from .losses import (
 
 
 def self_consistency(
-    model: AVTransformer,
+    model: JointModel,
     context: Context,
     teacher: Teacher,
     chunks: AVLatents,
@@ -37,7 +37,7 @@ def self_consistency(
     Where audio is `audio_mask` (bool [B]) it stays clean, as it does when it drives a stream.
     """
     clean = chunks.modalities
-    start, end = draw_intervals(chunks.shape, generator)
+    start, end = draw_intervals(chunks.shape, generator, model.config.sigma_shift)
     levels, intervals = (levels_of(clean, part, audio_mask) for part in (start, start - end))
     noise = draw_noise(clean, generator)
     x = {n: add_noise(clean[n], noise[n], spread(levels[n])) for n in clean}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.models.transformer import AVTransformer
+from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
@@ -67,7 +67,7 @@ class SelfForcingObjective(TransformerObjective):
         batch: int,
         seed: int,
         stream: str,
-        teacher: AVTransformer,
+        teacher: JointModel,
     ) -> None:
         super().__init__(system, data, config.clips, batch, seed, stream)
         self.config = config
@@ -121,7 +121,7 @@ class SelfForcingObjective(TransformerObjective):
 
 
 def whole_rollout(
-    model: AVTransformer, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
+    model: JointModel, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
 ) -> Rollout:
     """Everything after the first chunk of every row."""
     rows, chunks = clean.shape

@@ -81,7 +81,8 @@ class TeacherForcingObjective(TransformerObjective):
         self.config = config
         for name in set(self.model.branches) - set(self.branches):
             self.model.freeze_branch(name)
-        self.model.text_encoder.requires_grad_(not config.freeze_text)
+        if config.freeze_text:
+            self.model.freeze_text()
 
     def step(
         self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
