@@ -119,10 +119,10 @@ def test_gaps_are_those_of_people() -> None:
 def test_only_the_lids_of_the_latents_change(random_generator: StreamingGenerator) -> None:
     codec = random_generator.system.video_codec
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, 28, 6 * FRAMES_PER_CHUNK, generator=generator)
+    latents = torch.randn(1, codec.channels, 6 * FRAMES_PER_CHUNK, generator=generator)
     after, state = codec.mend_blinks(latents, codec.begin(0))
     assert state.blinks.frame == 6 * FRAMES_PER_CHUNK
-    others = [channel for channel in range(28) if channel != BLINK]
+    others = [channel for channel in range(codec.channels) if channel != BLINK]
     assert torch.equal(after[:, others], latents[:, others])
     # A random codec's latents are the motion itself.
     assert np.allclose(after[0, BLINK].numpy(), mended(latents[0, BLINK].numpy()), atol=1e-6)
@@ -136,4 +136,4 @@ def test_only_the_lids_of_the_latents_change(random_generator: StreamingGenerato
 def test_a_clock_belongs_to_one_stream(random_generator: StreamingGenerator) -> None:
     codec = random_generator.system.video_codec
     with pytest.raises(ValueError, match="one stream"):
-        codec.mend_blinks(torch.zeros(2, 28, FRAMES_PER_CHUNK), codec.begin(0))
+        codec.mend_blinks(torch.zeros(2, codec.channels, FRAMES_PER_CHUNK), codec.begin(0))
