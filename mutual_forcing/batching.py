@@ -108,20 +108,23 @@ class StreamBatch:
 
         A stream that was abandoned leaves.
         """
+        made = []
         for key, state in list(self._states.items()):
-            if state.index >= state.total or (state.abandoned and state.abandoned()):
+            if state.abandoned and state.abandoned():
+                self.remove(state)
+            elif state.index >= state.total:
+                made += [(state, ready) for ready in self.generator.ready(state)]
                 self.remove(state)
             elif self._chunks[key] is None:
                 self._chunks[key] = self._begin(state)
         active = [chunk for chunk in self._chunks.values() if chunk is not None]
         if not active:
-            return []
+            return made
         self._denoise(active)
         finished = [chunk for chunk in active if chunk.done]
         if not finished:
-            return []
+            return made
         self._write_caches(finished)
-        made = []
         for chunk in finished:
             self.generator.decode_chunk(chunk.state, chunk.latents, chunk.began)
             made += [(chunk.state, ready) for ready in self.generator.ready(chunk.state)]
@@ -130,7 +133,8 @@ class StreamBatch:
 
     def _begin(self, state: StreamState) -> _Denoising:
         begun, sampler = self.generator.begin_chunk(state), state.sampler
-        return _Denoising(state, begun, sampler, dict(begun.noise), sigma_schedule(sampler.steps))
+        levels = sigma_schedule(sampler.steps, self.generator.system.model.config.sigma_shift)
+        return _Denoising(state, begun, sampler, dict(begun.noise), levels)
 
     def _denoise(self, chunks: Sequence[_Denoising]) -> None:
         """One step of each: sampling.predict_velocity with a noise level for every row."""

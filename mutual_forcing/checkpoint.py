@@ -188,7 +188,9 @@ def find_checkpoint(source: str | Path, revision: str | None = None) -> Path:
     try:
         read_config(commit)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{name} is no checkpoint of this version of the project.") from error
+        raise ValueError(
+            f"{name} is no checkpoint of this version of the project: {error}"
+        ) from error
     return download(replace(name, revision=commit.name))
 
 

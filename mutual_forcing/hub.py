@@ -19,7 +19,8 @@ from huggingface_hub.errors import (
 )
 
 CHECKPOINT_FILES = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "*/config.json", "record.json", "README.md",
+    "*.safetensors", "*.safetensors.index.json", "config.json", "*/config.json", "record.json",
+    "text_encoder/*.json", "tokenizer/*", "README.md",
 )  # fmt: skip
 """What a checkpoint consists of. Nothing else of a repository is fetched or sent, pickles least of all."""
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"

@@ -102,6 +102,10 @@ class SharedModel:
             work()
         for reader in list(self._readers.values()):
             reader.chunks.put(RuntimeError("The model was closed."))
+        # Whoever asked while it was being closed waits for an answer too.
+        while not self._work.empty():
+            if (late := self._work.get()) is not None:
+                late()
 
     def _advance(self) -> None:
         try:
@@ -123,7 +127,7 @@ class SharedModel:
     def _end_finished(self) -> None:
         for reader in list(self._readers.values()):
             state = reader.state
-            if state.index >= state.total or (state.abandoned and state.abandoned()):
+            if state.ended or (state.abandoned and state.abandoned()):
                 reader.chunks.put(None)
                 self._leave(reader)
 

@@ -90,6 +90,11 @@ class StreamState:
         return self.index * CHUNK_SECONDS
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing is to come but what `extend` adds."""
+        return self.index >= self.total and not self.waiting
+
+    @property
     def nbytes(self) -> int:
         """Memory of its layout, of what its video decoder remembers and of chunks that wait for sound."""
         decoder = getattr(self.video_decoder, "nbytes", 0)
@@ -172,6 +177,13 @@ class StreamingGenerator:
         codec = self.system.video_codec
         assert isinstance(codec, PixelCodec), "every video codec is for faces or for pixels"
         return codec.film_size
+
+    def check_steering(self, steering: Steering) -> None:
+        """Raise ValueError for steering where the video codec has no names for what a face does."""
+        if steering != Steering() and not isinstance(self.system.video_codec, FaceCodec):
+            raise ValueError(
+                "This checkpoint's video codec has no named controls: leave head, eyes and face unsteered."
+            )
 
     def plan(self, request: GenerationRequest) -> StreamPlan:
         """What `request` will take; raises ValueError for text that cannot be spoken."""
@@ -347,14 +359,9 @@ class StreamingGenerator:
 
     def _steered(self, decoder: Any, steering: Steering) -> Any:
         """The state of a video decoder that is asked for this from its next latents on."""
+        self.check_steering(steering)
         codec = self.system.video_codec
-        if isinstance(codec, FaceCodec):
-            return codec.steer(decoder, steering)
-        if steering != Steering():
-            raise ValueError(
-                "This checkpoint's video codec has no named controls: leave head, eyes and face unsteered."
-            )
-        return decoder
+        return codec.steer(decoder, steering) if isinstance(codec, FaceCodec) else decoder
 
     @torch.inference_mode()
     def _next_chunk(self, state: StreamState) -> None:

@@ -16,7 +16,8 @@ from mutual_forcing.types import TimedPhoneme, TimedWord
 pytest.importorskip("moderngl", reason="pip install -r training/requirements.txt")
 pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
 
-from training.data.clip_maker import Spoken
+from training.data.clip_maker import MOTION_STREAM, Spoken, _silence, spoken_before
+from training.data.corpus_writer import write_sound
 from training.data.dataset import Corpus
 from training.data.head_model import UNIT_NAMES
 from training.data.sentences import SentenceMaker
@@ -177,6 +178,36 @@ def test_motion_of_an_older_recipe_is_made_anew_and_sound_is_kept(
         )
         for old, new in zip(first.row["phonemes"], made.row["phonemes"], strict=True):
             assert new == [old[0], pytest.approx(old[1], abs=2e-3), pytest.approx(old[2], abs=2e-3)]
+
+
+def test_a_remake_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    """The file has today's silence, its row yesterday's none: what is said is found where it lies now."""
+    number = next(n for n in range(99) if _silence(21, _rng(n))[0] > 0)
+    silent, sound = _silence(21, _rng(number)), np.zeros(2 * SAMPLES_PER_CHUNK)
+    sound[4800:24_000] = 0.5 * np.sin(np.arange(19_200) / 20)
+    phonemes = (
+        TimedPhoneme("_", 0, 0.2),
+        TimedPhoneme("ɑ", 0.2, 1.0),
+        TimedPhoneme("_", 1.0, 1.28),
+    )
+    spoken = Spoken(sound, phonemes, (TimedWord("a", 0.2, 1.0),), "a")
+    row = {
+        "index": number, "seed": 4, "path": "a.flac", "frames": 32, "text": "a",
+        "phonemes": [[p.phoneme, p.start, p.end] for p in phonemes], "words": [["a", 0.2, 1.0]],
+    }  # fmt: skip
+    for written in (spoken, spoken.padded(*silent)):
+        write_sound(tmp_path / "a.flac", written.audio)
+        again = spoken_before(row, tmp_path)
+        assert again.chunks == 2 and np.abs(again.audio - sound).max() < 1e-3
+        assert [p.phoneme for p in again.phonemes] == ["_", "ɑ", "_"]
+        assert again.phonemes[1].end == pytest.approx(1.0, abs=0.03)
+    write_sound(tmp_path / "a.flac", spoken.padded(9, 9).audio)
+    with pytest.raises(ValueError, match="not as its row has it"):
+        spoken_before(row, tmp_path)
+
+
+def _rng(number: int) -> np.random.Generator:
+    return np.random.default_rng([4, MOTION_STREAM, number])
 
 
 def test_silence_around_what_is_said_can_be_taken_away_again() -> None:

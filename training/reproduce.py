@@ -63,8 +63,9 @@ def reproduction_jobs(
     def corpus_done() -> bool:
         path = corpus / "corpus.json"
         told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        # One with other options is compare's --corpus, and stays as it is.
-        mine = told.get("options") == asdict(options)
+        # What is another run's (compare --corpus) stays as it is, and what is encoded already.
+        mine = told.get("options") == asdict(options) and not corpus.is_symlink()
+        mine = mine and (corpus / "parts").is_dir() and not workspace.latents_folder.exists()
         return "statistics" in told and not (mine and unfinished(options, corpus))
 
     people = PortraitOptions(scale.portraits, seed, scale.portrait_size)

@@ -184,7 +184,11 @@ class LiveStream:
             return self._open * CHUNK_SECONDS
 
     def pose(self, steering: Steering) -> float:
-        """Ask the face for something else; return the second of the stream from which this applies."""
+        """Ask the face for something else; return the second of the stream from which this applies.
+
+        Raises ValueError where the checkpoint has no names for what a face does; the stream goes on.
+        """
+        self._model.generator.check_steering(steering)
         with self._lock:
             self._steering = steering
             return self._open * CHUNK_SECONDS

@@ -169,7 +169,7 @@ class SessionManager:
             raise ValueError("The stream is still running: stop it first.")
         if text.strip():
             self._extend(session, text)
-        elif session.state.index >= session.state.total:
+        elif session.state.ended:
             raise ValueError("Type what to say next.")
         session.tail, session.problem = b"", ""
         session.stop, session.abandoned = threading.Event(), threading.Event()

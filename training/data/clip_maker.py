@@ -93,16 +93,29 @@ def speak(seed: int, number: int, voice: Voice, split: Split) -> Spoken:
 
 
 def spoken_before(row: dict[str, Any], out: Path) -> Spoken:
-    """What was said in a clip that is written, without the silence around it."""
+    """What was said in a clip that is written, without the silence around it.
+
+    Where a remake was interrupted the file has today's silence already and the row does not say so. Raises
+    ValueError for a file that is neither as its row has it nor as it would be made anew.
+    """
     clip = Clip(row, out)
-    said, audio = clip.transcript, clip.read_audio()
+    said, audio = clip.transcript, clip.read_file()
+    before, after = row.get("silent_chunks", (0, 0))
+    chunks = round(len(audio) / SAMPLES_PER_CHUNK)
+    if chunks != clip.chunks:
+        rng = np.random.default_rng([row["seed"], MOTION_STREAM, clip.index])
+        bare = clip.chunks - before - after
+        silent = _silence(MAX_CHUNKS - bare, rng)
+        if chunks != bare + sum(silent):
+            raise ValueError(f"{clip.path} is not as its row has it: delete its identity's part.")
+        audio = audio[(silent[0] - before) * SAMPLES_PER_CHUNK :]
+    audio = np.pad(audio, (0, clip.chunks * SAMPLES_PER_CHUNK))[: clip.chunks * SAMPLES_PER_CHUNK]
     # Clips of before 2026-11-29 count silence as their last phonemes'.
     phonemes = end_with_sound(said.phonemes, audio)
     ends = {old.end: new.end for old, new in zip(said.phonemes, phonemes, strict=False)}
     words = tuple(replace(word, end=ends.get(word.end, word.end)) for word in said.words)
     # What was analysed of it does not hold where the silence around it changes.
     clip.path.with_suffix(".world.npy").unlink(missing_ok=True)
-    before, after = row.get("silent_chunks", (0, 0))
     return Spoken(audio, tuple(phonemes), words, row["text"]).padded(-before, -after)
 
 

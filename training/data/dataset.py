@@ -102,14 +102,18 @@ class Clip:
         return {name: part.astype(np.float32) for name, part in parts.items()}
 
     def read_audio(self, rate: int = SAMPLE_RATE) -> np.ndarray:
-        """Decode the whole track: float32 [N] within -1..1, N = frames / 25 s."""
+        """Decode the track: float32 [N] within -1..1, N = frames / 25 s."""
+        samples = self.read_file(rate)
+        length = self.frames * rate // FPS
+        return np.pad(samples, (0, max(0, length - len(samples))))[:length]
+
+    def read_file(self, rate: int = SAMPLE_RATE) -> np.ndarray:
+        """The track as long as it is in the file: float32 [N] within -1..1."""
         with av.open(str(self.path)) as container:
             mono = av.AudioResampler("fltp", "mono", rate)
             frames = [*container.decode(audio=0), None]  # None: what the resampler still holds
             parts = [part.to_ndarray()[0] for f in frames for part in mono.resample(f)]
-        samples = np.concatenate(parts)
-        length = self.frames * rate // FPS
-        return np.pad(samples.astype(np.float32), (0, max(0, length - len(samples))))[:length]
+        return np.concatenate(parts).astype(np.float32)
 
 
 class Corpus:

@@ -226,7 +226,9 @@ class LatentDataset:
     def _voice(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         if "audio" not in self.branches:
             return torch.zeros(1, 0, 0)
-        track = self.tensors[f"{clip.index}.audio"].flatten(0, 1).float()
+        before, after = clip.row.get("silent_chunks", (0, 0))
+        spoken = self.tensors[f"{clip.index}.audio"][before : clip.chunks - after]
+        track = spoken.flatten(0, 1).float()
         count = self.config.voice_latents
         if len(track) < count:
             track = track.repeat(-(-count // len(track)), 1)

@@ -246,7 +246,10 @@ class PortraitOptions:
             raise ValueError("Portraits need at least 16 pixels on each side.")
 
     def done(self, out: Path) -> int:
-        """How many of them are in a folder."""
+        """How many of them are in a folder; none of those of an earlier form."""
+        told = out / "portraits.json"
+        if told.exists() and json.loads(told.read_text(encoding="utf-8")).get("form") != FORM:
+            return 0
         return sum(_path(out, number).exists() for number in range(self.identities))
 
 
@@ -260,7 +263,9 @@ def make_portraits(options: PortraitOptions, out: Path, workers: int) -> None:
     if not path.exists():
         path.write_text(json.dumps(mine) + "\n", encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise ValueError(f"{out} holds other portraits; choose another folder.")
+        raise ValueError(
+            f"{out} holds other portraits, or some of an earlier form: choose another folder, or delete it."
+        )
     todo = [n for n in range(options.identities) if not _path(out, n).exists()]
     with process_pool(workers) as pool:
         jobs = [(options, number, out) for number in todo]

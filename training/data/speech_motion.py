@@ -95,6 +95,7 @@ _EMOTION_UNITS: dict[str, dict[str, float]] = {
 
 _ONE_SIDED = tuple(name for name in UNITS if f"{name}Left" in UNIT_NAMES)
 """Units of which there is a left and a right one."""
+_VOWELS = frozenset("ɑæʌəɛɪiɚɔʊuaeoɯɨ") | {"eɪ", "aɪ", "oʊ", "ɔɪ", "aʊ"}
 _TONGUE = {"θ": 0.4, "l": 0.12}
 """How far the tongue comes out for a shape."""
 
@@ -157,7 +158,7 @@ def listen(audio: np.ndarray, phonemes: Sequence[TimedPhoneme], frames: int) -> 
 
 
 def _is_vowel(phone: TimedPhoneme) -> bool:
-    return _SHAPES[_shape_of(phone.phoneme)][0] >= 0.3 and _shape_of(phone.phoneme) not in "lh"
+    return plain(phone.phoneme).rstrip("ʲː") in _VOWELS
 
 
 def viseme_openness(phonemes: Sequence[TimedPhoneme], frames: int) -> np.ndarray:

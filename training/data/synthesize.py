@@ -200,12 +200,13 @@ def synthesize(options: CorpusOptions, out: Path, workers: int) -> None:
 
 def unfinished(options: CorpusOptions, out: Path) -> list[int]:
     """The identities of which clips are missing, or have motion by an older recipe than today's."""
-    parts = [out / "parts" / f"{number:06d}.json" for number in range(options.identities)]
-    return [
-        number
-        for number, part in enumerate(parts)
-        if not part.exists() or outdated(json.loads(part.read_text(encoding="utf-8")))
-    ]
+    return [number for number in range(options.identities) if not is_made(number, out)]
+
+
+def is_made(identity: int, out: Path) -> bool:
+    """Whether all clips of an identity are there, with motion by today's recipe."""
+    part = out / "parts" / f"{identity:06d}.json"
+    return part.exists() and not outdated(json.loads(part.read_text(encoding="utf-8")))
 
 
 def make_identities(

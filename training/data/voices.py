@@ -157,6 +157,8 @@ def end_with_sound(phones: Sequence[TimedPhoneme], audio: np.ndarray) -> list[Ti
     Japanese, and a mouth would stay open for so long.
     """
     hop = SAMPLE_RATE // 200
+    if len(audio) < hop:
+        return list(phones)
     power = np.square(audio[: len(audio) // hop * hop].reshape(-1, hop)).mean(1)
     # Over 10 ms, so that the zeros of a low voice are no silence.
     power = np.convolve(power, np.ones(2) / 2, "same")

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.dataset import Corpus
-from ..data.synthesize import CorpusOptions, make_identities, write_manifest
+from ..data.synthesize import CorpusOptions, is_made, make_identities, write_manifest
 from ..recipes import SCALES
 
 SEED, HELDOUT, CLIPS = 0, 0.08, 3
@@ -38,7 +38,7 @@ def heldout_corpus(folder: Path, choice: Choice, size: int, workers: int = 0) ->
     options = CorpusOptions(SCALES["tiny"].hours, SEED, size, HELDOUT, CLIPS)
     _claim(options, folder)
     wanted = identities(options, choice)
-    todo = [n for n in wanted if not (folder / "parts" / f"{n:06d}.json").exists()]
+    todo = [n for n in wanted if not is_made(n, folder)]
     if todo:
         _make(options, todo, folder, min(len(todo), workers or os.cpu_count() or 1))
         write_manifest(folder)

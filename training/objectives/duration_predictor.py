@@ -52,7 +52,7 @@ class DurationObjective:
         splits = ("train", "development")
         known = model.known_phonemes
         self.rows = {name: [_row(c, known) for c in corpus.split(name)] for name in splits}
-        self.pace = float(np.mean([logs.mean() for _, logs in self.rows["train"]]))
+        self.pace = float(np.mean([_pace(logs) for _, logs in self.rows["train"]]))
 
     def batch(self, step: int) -> DurationBatch:
         """Random utterances."""
@@ -64,7 +64,7 @@ class DurationObjective:
         length = max(len(ids) for ids, _ in rows)
         ids = np.stack([np.pad(i, (0, length - len(i))) for i, _ in rows])
         logs = np.stack([np.pad(v, (0, length - len(v))) for _, v in rows])
-        pace = np.array([v.mean() - self.pace for _, v in rows], np.float32)
+        pace = np.array([_pace(v) - self.pace for _, v in rows], np.float32)
         return DurationBatch(torch.from_numpy(ids), torch.from_numpy(logs), torch.from_numpy(pace))
 
     def step(
@@ -92,6 +92,11 @@ class DurationObjective:
 
     def finish(self, ema: nn.Module) -> None:
         """Nothing to add."""
+
+
+def _pace(logs: np.ndarray) -> float:
+    """Mean log-seconds of what lies between the first pause and the last, whose lengths are chance."""
+    return float(logs[1:-1].mean() if len(logs) > 2 else logs.mean())
 
 
 def _row(clip: Clip, known: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,7 @@ def distilled_share(
     plain = guided_teacher(model, said, said, NO_GUIDANCE)
     weights, shape = batch.weights(branches), clean.shape
     along, whole = dict.fromkeys(branches, 0.0), dict.fromkeys(branches, 0.0)
-    for sigma in sigma_schedule(STEPS)[:-1]:
+    for sigma in sigma_schedule(STEPS, model.config.sigma_shift)[:-1]:
         level = torch.full(shape, sigma, device=generator.device)
         noise = draw_noise(clean.modalities, generator)
         x = {n: add_noise(part, noise[n], spread(level)) for n, part in clean.modalities.items()}
@@ -98,7 +98,7 @@ class GuidanceLeak:
         teacher = guided_teacher(model, *with_and_without_text(model, batch, clean), guidance)
         generator = torch.Generator(batch.picture.device).manual_seed(0)
         found: dict[str, list[Tensor]] = {name: [] for name in self.branches}
-        for sigma in sigma_schedule(STEPS)[:-1]:
+        for sigma in sigma_schedule(STEPS, model.config.sigma_shift)[:-1]:
             level = torch.full(clean.shape, sigma, device=generator.device)
             noise = draw_noise(clean.modalities, generator)
             x = {n: add_noise(p, noise[n], spread(level)) for n, p in clean.modalities.items()}
