@@ -38,11 +38,13 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
         timeout=10_000,
     )
     page.click("#live-pose button")
-    page.fill("#live-pose-turn-right input[type=number]", "0.5")
-    page.keyboard.press("Tab")
+    with page.expect_response(lambda answer: answer.url.endswith("/queue/join")):
+        page.fill("#live-pose-turn-right input[type=number]", "0.5")
+        page.keyboard.press("Tab")
     end = page.evaluate("() => document.querySelector('#live-player video').buffered.end(0)")
+    # The chunk that is being made knows nothing of it yet, the one after it does.
     page.wait_for_function(
-        f"() => ({STATE})().time > {end} && "
+        f"() => ({STATE})().time > {end} + 1.4 && "
         "document.querySelector('#live-player .mf-status').innerText.startsWith('Listening')",
         timeout=180_000,
     )
