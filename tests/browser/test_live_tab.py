@@ -38,7 +38,7 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
         timeout=10_000,
     )
     page.click("#live-pose button")
-    with page.expect_response(lambda answer: "/queue/join" in answer.url):
+    with page.expect_response(lambda answer: "/run/predict" in answer.url):
         page.fill("#live-pose-turn-right input[type=number]", "0.5")
         page.keyboard.press("Tab")
     end = page.evaluate("() => document.querySelector('#live-player video').buffered.end(0)")
