@@ -65,46 +65,45 @@ class Scale:
     guidance: Guidance = DEFAULT_GUIDANCE
 
 
+_TINY = Scale(
+    hours=8.0,
+    analysed=1.0,
+    filmed=0.04,
+    size=128,
+    portraits=1500,
+    portrait_size=512,
+    steps={
+        "video_codec": 8000,
+        "video_detail": 3000,
+        "audio_codec": 6000,
+        "duration": 600,
+        "audio_pretrain": 2000,
+        "video_pretrain": 700,
+        "joint": 300,
+        "mutual_forcing": 320,
+    },
+    batch={
+        "video_codec": 12,
+        "video_detail": 12,
+        "audio_codec": 16,
+        "duration": 32,
+        "audio_pretrain": 24,
+        "video_pretrain": 16,
+        "joint": 12,
+        "mutual_forcing": 10,
+    },
+    lengths=(5, 6),
+    fake_updates=1,
+    # Few mode then holds 0.6 of it (guidance_distillation.py): in sound as much as Multi mode's 2.
+    guidance=Guidance(video=2.0, audio=3.0),
+)
+
 SCALES = {
-    "tiny": Scale(
-        hours=8.0,
-        analysed=1.0,
-        filmed=0.04,
-        size=128,
-        portraits=1500,
-        portrait_size=512,
-        steps={
-            "video_codec": 8000,
-            "video_detail": 3000,
-            "audio_codec": 6000,
-            "duration": 600,
-            "audio_pretrain": 2000,
-            "video_pretrain": 700,
-            "joint": 300,
-            "mutual_forcing": 320,
-        },
-        batch={
-            "video_codec": 12,
-            "video_detail": 12,
-            "audio_codec": 16,
-            "duration": 32,
-            "audio_pretrain": 24,
-            "video_pretrain": 16,
-            "joint": 12,
-            "mutual_forcing": 10,
-        },
-        lengths=(5, 6),
-        fake_updates=1,
-        # Few mode then holds 0.6 of it (guidance_distillation.py): in sound as much as Multi mode's 2.
-        guidance=Guidance(video=2.0, audio=3.0),
-    ),
-    "base": Scale(
-        hours=8.0,
+    "tiny": _TINY,
+    "base": replace(
+        _TINY,
         analysed=1.5,
-        filmed=0.04,
         size=256,
-        portraits=1500,
-        portrait_size=512,
         steps={
             "video_codec": 10_000,
             "video_detail": 2000,
@@ -115,19 +114,7 @@ SCALES = {
             "joint": 1500,
             "mutual_forcing": 1000,
         },
-        batch={
-            "video_codec": 12,
-            "video_detail": 12,
-            "audio_codec": 16,
-            "duration": 32,
-            "audio_pretrain": 24,
-            "video_pretrain": 16,
-            "joint": 12,
-            "mutual_forcing": 10,
-        },
         lengths=(5, 6, 9, 12),
-        fake_updates=1,
-        guidance=Guidance(video=2.0, audio=3.0),
     ),
     "small": Scale(
         hours=24.0,

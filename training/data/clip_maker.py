@@ -98,6 +98,8 @@ def spoken_before(row: dict[str, Any], out: Path) -> Spoken:
     Where a remake was interrupted the file has today's silence already and the row does not say so. Raises
     ValueError for a file that is neither as its row has it nor as it would be made anew.
     """
+    from .world import frames_path  # which needs this module
+
     clip = Clip(row, out)
     said, audio = clip.transcript, clip.read_file()
     before, after = row.get("silent_chunks", (0, 0))
@@ -115,7 +117,7 @@ def spoken_before(row: dict[str, Any], out: Path) -> Spoken:
     ends = {old.end: new.end for old, new in zip(said.phonemes, phonemes, strict=False)}
     words = tuple(replace(word, end=ends.get(word.end, word.end)) for word in said.words)
     # What was analysed of it does not hold where the silence around it changes.
-    clip.path.with_suffix(".world.npy").unlink(missing_ok=True)
+    frames_path(clip).unlink(missing_ok=True)
     return Spoken(audio, tuple(phonemes), words, row["text"]).padded(-before, -after)
 
 

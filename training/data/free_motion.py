@@ -19,7 +19,7 @@ import numpy as np
 
 from mutual_forcing.motion import MOTION, POSE, UNITS
 
-from .head_model import UNIT_NAMES, load_head_model
+from .head_model import UNIT_NAMES, load_head_model, unit_columns
 
 MOST = 8
 """Free numbers there can be."""
@@ -57,9 +57,7 @@ def unnamed() -> np.ndarray:
     """What takes from units [52] what the named ones say, [52, 52]."""
     means = np.zeros((len(UNIT_NAMES), len(UNIT_NAMES)))
     for name in UNITS:
-        halves = [
-            UNIT_NAMES.index(n) for n in (name, f"{name}Left", f"{name}Right") if n in UNIT_NAMES
-        ]
+        halves = unit_columns(name)
         means[np.ix_(halves, halves)] = 1 / len(halves)
     return np.eye(len(UNIT_NAMES)) - means
 

@@ -57,6 +57,12 @@ _EYE_BONES = ("eye.L", "eye.R")
 _LIP_VERTICES = {"upper": 474, "lower": 493}
 
 
+def unit_columns(name: str) -> list[int]:
+    """Where a unit stands in `UNIT_NAMES`, or where its left half and its right one do, the left first."""
+    names = (name, f"{name}Left", f"{name}Right")
+    return [UNIT_NAMES.index(found) for found in names if found in UNIT_NAMES]
+
+
 @dataclass(frozen=True)
 class HeadModel:
     """Baked arrays; V vertices, Q quads; everything float32 in eye distances.

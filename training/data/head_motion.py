@@ -12,7 +12,7 @@ import numpy as np
 
 from mutual_forcing.blinks import LONGEST_GAP, SHORTEST_GAP, Lid, draw_gap
 
-from .prosody import RATE, Prosody, SpokenPhrase, smooth
+from .prosody import RATE, Prosody, SpokenPhrase, bump, smooth
 
 POSTURE = np.array([0.07, 0.035, 0.035])
 """Deviation of yaw, pitch and roll that somebody takes up for a while, calm; lively ones have more."""
@@ -73,10 +73,10 @@ def move_head(
             rotation[:, 1] += depth * _nod(time - accent.time)
         if rng.random() < 0.25:  # a beat to the side
             way = rng.normal(0, 1, 2) * (0.03, 0.03) * scale * accent.strength
-            rotation[:, (0, 2)] += way * _bump(time - accent.time, 0.16)[:, None]
+            rotation[:, (0, 2)] += way * bump(time - accent.time, 0.16)[:, None]
     for phrase in prosody.phrases:
         if rng.random() < 0.6:
-            rotation[:, 1] += 0.03 * scale * _bump(time - phrase.end, 0.25)
+            rotation[:, 1] += 0.03 * scale * bump(time - phrase.end, 0.25)
     translation = wander(samples, 0.3, rng, 3) * 0.02 * scale * alive[:, None]
     # Who leans or turns does it from the neck: the face goes along.
     translation[:, 0] += 0.25 * (rotation[:, 0] - rotation[:, 0].mean())
@@ -102,7 +102,7 @@ def breathe_in(prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
     for phrase in prosody.phrases:
         if phrase.pause > LONG_PAUSE and rng.random() < 0.6:
             depth, before = rng.uniform(0.03, 0.1), rng.uniform(0.14, 0.24)
-            opened = np.maximum(opened, depth * _bump(time - phrase.start + before, 0.07))
+            opened = np.maximum(opened, depth * bump(time - phrase.start + before, 0.07))
     return opened
 
 
@@ -115,7 +115,7 @@ def raise_brows(prosody: Prosody, manner: Manner, rng: np.random.Generator) -> n
         if rng.random() < 0.55:
             lowered = accent.rise < 0 and rng.random() < 0.4
             height = rng.uniform(0.15, 0.5) * accent.strength
-            brows[:, int(lowered)] += height * _bump(time - accent.time, rng.uniform(0.12, 0.25))
+            brows[:, int(lowered)] += height * bump(time - accent.time, rng.uniform(0.12, 0.25))
     brows[:, 0] += 0.05 * np.clip(wander(len(time), 0.5, rng, 1)[:, 0], 0, None)
     return (manner.brows * brows).clip(0, 1)
 
@@ -231,10 +231,6 @@ def _changes(
     return sorted(max(begin, 0.0) for begin in found)
 
 
-def _bump(time: np.ndarray, width: float) -> np.ndarray:
-    return np.exp(-0.5 * (time / width) ** 2)
-
-
 def _nod(time: np.ndarray) -> np.ndarray:
     """Down with the accent, after a little way up."""
-    return _bump(time - 0.03, 0.1) - 0.3 * _bump(time + 0.2, 0.1)
+    return bump(time - 0.03, 0.1) - 0.3 * bump(time + 0.2, 0.1)

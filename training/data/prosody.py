@@ -81,9 +81,7 @@ def hear(
         # Octave errors of the pitch tracker are no melody.
         semitones = np.interp(np.arange(samples), at, np.clip(heard - np.median(heard), -6, 8))
     pitch = smooth(semitones * spoken, 0.05)
-    hop = SAMPLE_RATE // RATE
-    padded = np.pad(audio, (0, max(0, samples * hop - len(audio))))[: samples * hop]
-    energy = smooth(np.square(padded.reshape(samples, hop)).mean(1), 0.03)
+    energy = smooth(power(audio, samples), 0.03)
     loudness = np.sqrt(energy / max(float(np.quantile(energy, 0.98)), 1e-9)).clip(0, 1)
     found = _accents(phonemes, phrases, is_vowel, pitch, loudness)
     return Prosody(pitch, loudness, smooth(spoken, 0.15), phrases, found)
@@ -105,9 +103,9 @@ def imagine(
         pitch[within] = 2 - 4 * way
     for phone in phonemes:
         if is_vowel(phone) and phone.end - phone.start > 0.09 and rng.random() < ACCENTED:
-            bump = np.exp(-0.5 * ((time - (phone.start + phone.end) / 2) / 0.08) ** 2)
-            pitch += rng.normal(2, 2) * bump
-            loudness += 0.6 * bump
+            accent = bump(time - (phone.start + phone.end) / 2, 0.08)
+            pitch += rng.normal(2, 2) * accent
+            loudness += 0.6 * accent
     pitch, loudness = smooth(pitch * spoken, 0.05), loudness.clip(0, 1)
     found = _accents(phonemes, phrases, is_vowel, pitch, loudness)
     return Prosody(pitch, loudness, smooth(spoken, 0.15), phrases, found)
@@ -128,6 +126,18 @@ def find_phrases(phonemes: Sequence[TimedPhoneme]) -> tuple[SpokenPhrase, ...]:
     if start is not None and end is not None:
         found.append(SpokenPhrase(start, end, start - before))
     return tuple(found)
+
+
+def power(audio: np.ndarray, samples: int) -> np.ndarray:
+    """The mean square of sound [N] at 24 kHz in each of `samples` steps, 0 after its end."""
+    hop = SAMPLE_RATE // RATE
+    padded = np.pad(audio, (0, max(0, samples * hop - len(audio))))[: samples * hop]
+    return np.square(padded.reshape(samples, hop)).mean(1)
+
+
+def bump(time: np.ndarray, width: float) -> np.ndarray:
+    """A Gaussian of height 1 around 0 s, `width` seconds wide."""
+    return np.exp(-0.5 * (time / width) ** 2)
 
 
 def smooth(values: np.ndarray, seconds: float) -> np.ndarray:

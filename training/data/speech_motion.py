@@ -17,7 +17,7 @@ from mutual_forcing.text.captions import EMOTIONS
 from mutual_forcing.text.inventory import plain
 from mutual_forcing.types import TimedPhoneme
 
-from .head_model import UNIT_NAMES
+from .head_model import UNIT_NAMES, unit_columns
 from .head_motion import (
     Manner,
     breathe_in,
@@ -93,8 +93,6 @@ _EMOTION_UNITS: dict[str, dict[str, float]] = {
 }
 
 
-_ONE_SIDED = tuple(name for name in UNITS if f"{name}Left" in UNIT_NAMES)
-"""Units of which there is a left and a right one."""
 _VOWELS = frozenset("ɑæʌəɛɪiɚɔʊuaeoɯɨ") | {"eɪ", "aɪ", "oʊ", "ɔɪ", "aʊ"}
 _TONGUE = {"θ": 0.4, "l": 0.12}
 """How far the tongue comes out for a shape."""
@@ -158,7 +156,12 @@ def listen(audio: np.ndarray, phonemes: Sequence[TimedPhoneme], frames: int) -> 
 
 
 def _is_vowel(phone: TimedPhoneme) -> bool:
-    return plain(phone.phoneme).rstrip("ʲː") in _VOWELS
+    return _bare(phone.phoneme) in _VOWELS
+
+
+def _bare(phoneme: str) -> str:
+    """Without stress, length and palatalisation."""
+    return plain(phoneme).rstrip("ʲː")
 
 
 def viseme_openness(phonemes: Sequence[TimedPhoneme], frames: int) -> np.ndarray:
@@ -176,7 +179,7 @@ def _shape_of(phoneme: str) -> str:
     """Its key in _SHAPES: neither stress, length nor palatalisation are seen. Raises ValueError if it has
     none.
     """
-    name = plain(phoneme).rstrip("ʲː")
+    name = _bare(phoneme)
     name = _LIKE.get(name, name)
     if name not in _SHAPES:
         raise ValueError(f"No mouth shape for phoneme {phoneme!r}.")
@@ -227,24 +230,21 @@ def _set_mouth(
 
 def _add(units: np.ndarray, name: str, values: np.ndarray | float) -> None:
     """Add to a unit, or to its left and right halves."""
-    units.T[_columns(name)] += values
+    units.T[unit_columns(name)] += values
 
 
 def set_unit(row: np.ndarray, name: str, value: float) -> None:
     """Set a unit of [52], or its left and right halves."""
-    row[_columns(name)] = value
+    row[unit_columns(name)] = value
 
 
-def scale_sides(row: np.ndarray, name: str, side: float) -> None:
-    """Let a unit of [52] do more on the person's left, by `side` of what it does, and less on the right."""
-    if f"{name}Left" in UNIT_NAMES:
-        for end, sign in (("Left", 1), ("Right", -1)):
-            row[UNIT_NAMES.index(name + end)] *= 1 + sign * side
-
-
-def _columns(name: str) -> list[int]:
-    names = (name, f"{name}Left", f"{name}Right")
-    return [UNIT_NAMES.index(found) for found in names if found in UNIT_NAMES]
+def scale_sides(units: np.ndarray, name: str, side: np.ndarray | float) -> None:
+    """Let a unit of [52] or [N, 52] do more on the person's left, by `side` (a number, or [N]) of what it
+    does, and less on the right; one without sides stays.
+    """
+    if len(halves := unit_columns(name)) == 2:
+        for column, sign in zip(halves, (1, -1), strict=True):
+            units[..., column] *= 1 + sign * side
 
 
 def _set_emotion(
@@ -272,10 +272,8 @@ def _set_sides(
     """Nobody's face is the same on both sides: more of every unit on one, and the mouth goes there."""
     drift = 0.05 * wander(len(units), 0.3, rng, 2)
     sides = {"mouth": manner.mouth_side + drift[:, 0], "brow": manner.brow_side + drift[:, 1]}
-    for name in _ONE_SIDED:
-        side = sides["brow" if name.startswith("brow") else "mouth"]
-        for end, sign in (("Left", 1), ("Right", -1)):
-            units[:, UNIT_NAMES.index(name + end)] *= 1 + sign * side
+    for name in UNITS:
+        scale_sides(units, name, sides["brow" if name.startswith("brow") else "mouth"])
     skew = (manner.skew + 0.02 * wander(len(units), 0.4, rng, 1)[:, 0]) * prosody.activity
     for sign, end in ((1, "Left"), (-1, "Right")):
         _add(units, f"mouth{end}", 1.5 * np.clip(sign * skew, 0, None))

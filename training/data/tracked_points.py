@@ -10,7 +10,7 @@ import numpy as np
 from mutual_forcing.motion import UNITS
 
 from .geometry import PIVOT, NormalSolver, rotation_matrices
-from .head_model import UNIT_NAMES, HeadModel, load_head_model
+from .head_model import HeadModel, load_head_model, unit_columns
 
 if TYPE_CHECKING:
     from .renderer import Performance, _Pose
@@ -105,14 +105,9 @@ def iris_points(ball: np.ndarray, gaze: np.ndarray, radius: float) -> np.ndarray
 
 def motion(performance: Performance) -> np.ndarray:
     """What moves a face, whoever's it is, in the order of mutual_forcing.motion.MOTION: float32 [T, 28]."""
-    halves = [[i for i, full in enumerate(UNIT_NAMES) if full in _named(name)] for name in UNITS]
-    units = [performance.units[:, found].mean(1) for found in halves]
+    units = [performance.units[:, unit_columns(name)].mean(1) for name in UNITS]
     rest = (performance.gaze, performance.rotation, performance.translation)
     return np.concatenate([np.stack(units, 1), *rest], axis=1).astype(np.float32)
-
-
-def _named(unit: str) -> tuple[str, ...]:
-    return unit, f"{unit}Left", f"{unit}Right"
 
 
 def _normals(model: HeadModel) -> np.ndarray:

@@ -17,6 +17,7 @@ from mutual_forcing.text.phonemes import Word, read
 from mutual_forcing.types import TimedPhoneme, TimedWord
 
 from . import kokoro
+from .prosody import RATE, power
 from .sentences import Split
 
 LOUDNESS = 0.08
@@ -156,20 +157,19 @@ def end_with_sound(phones: Sequence[TimedPhoneme], audio: np.ndarray) -> list[Ti
     Kokoro counts half of the silence after a phrase as its last phoneme's: 0.16 s of it in English, 0.36 in
     Japanese, and a mouth would stay open for so long.
     """
-    hop = SAMPLE_RATE // 200
-    if len(audio) < hop:
+    steps = len(audio) * RATE // SAMPLE_RATE
+    if not steps:
         return list(phones)
-    power = np.square(audio[: len(audio) // hop * hop].reshape(-1, hop)).mean(1)
-    # Over 10 ms, so that the zeros of a low voice are no silence.
-    power = np.convolve(power, np.ones(2) / 2, "same")
-    heard = power > np.quantile(power, 0.95) * 10 ** (HEARD / 10)
+    # Over two steps, so that the zeros of a low voice are no silence.
+    loud = np.convolve(power(audio, steps), np.ones(2) / 2, "same")
+    heard = loud > np.quantile(loud, 0.95) * 10 ** (HEARD / 10)
     ended = list(phones)
     for index, phone in enumerate(phones):
         last = index + 1 == len(phones)
         if is_pause(phone.phoneme) or not (last or is_pause(phones[index + 1].phoneme)):
             continue
-        sound = np.flatnonzero(heard[int(phone.start * 200) : int(phone.end * 200)])
-        silent_from = phone.start + (sound[-1] + 1) / 200 if len(sound) else phone.start
+        sound = np.flatnonzero(heard[int(phone.start * RATE) : int(phone.end * RATE)])
+        silent_from = phone.start + (sound[-1] + 1) / RATE if len(sound) else phone.start
         least = min(phone.end, phone.start + LEAST)
         end = float(np.clip(silent_from + RELEASE, least, phone.end))
         ended[index] = TimedPhoneme(phone.phoneme, phone.start, end)
