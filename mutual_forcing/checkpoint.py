@@ -13,20 +13,19 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .codec_config import PublicWeights
 from .codecs.protocol import AudioCodec, VideoCodec
 from .codecs.public_weights import find_folder, weight_files
 from .codecs.registry import build_audio_codec, build_video_codec, public_weights
 from .config import BranchConfig, SystemConfig
-from .hub import HubName, download
+from .hub import TEXT_FILES, HubName, download
 from .models.build import build_model
 from .models.duration import DurationPredictor
 from .models.joint_model import JointModel
 from .models.wan_text import UMT5Text
 from .models.wan_transformer import WanAVTransformer
+from .shards import read_tensors
 
 SHARD_BYTES, MANY_SHARDS = 9_500_000, 100
 """A file of this size needs no LFS, so that a Space can hold it."""
@@ -68,7 +67,7 @@ class System:
         """
         model = build_model(config.model)
         if isinstance(model, WanAVTransformer) and model.config.text is not None:
-            source = _text_folder(model.config.text, folder)
+            source = find_folder(model.config.text, folder, TEXT_FILES)
             model.text = UMT5Text.load(source, model.config.text_tokens)
         return System(
             config,
@@ -231,29 +230,12 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in shards_of(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file.") from error
+    tensors = dict(read_tensors(shards_of(folder)))
     if not tensors:
         raise ValueError(
             f"{folder} holds no weights (*.safetensors); pickled ones (*.bin, *.pt) are never loaded."
         )
     return tensors
-
-
-def _text_folder(weights: PublicWeights, base: Path | None) -> Path:
-    """The folder that holds the text encoder and its tokenizer; those of a Hub repository are downloaded."""
-    for path in ((base or Path()) / weights.source, Path(weights.source)):
-        if path.is_dir():
-            return path / weights.subfolder
-    inside = f"{weights.subfolder}/" if weights.subfolder else ""
-    patterns = ["text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*"]
-    name = HubName.parse(weights.source, weights.revision or None)
-    return download(name, [inside + pattern for pattern in patterns]) / weights.subfolder
 
 
 def _check_codec(name: str, codec: VideoCodec | AudioCodec, branch: BranchConfig) -> None:

@@ -345,7 +345,7 @@ def _wan(name: str, size: tuple[int, int], layers: int, heads: int) -> SystemCon
 
 def _wan_presets() -> dict[str, Callable[[], SystemConfig]]:
     """wan_5b has branches of the shape of Wan2.2-TI2V-5B, whose weights its video branch can begin from
-    (models/wan_weights.py); paper_14b has 7B parameters a branch as the paper says (section Model; how deep
+    (wan_weights.py); paper_14b has 7B parameters a branch as the paper says (section Model; how deep
     they are it does not say). A name without a size is for films of the first one.
     """
     found: dict[str, Callable[[], SystemConfig]] = {}

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .hub import REPOSITORY, lacking_fields
+
 ROOT = Path(__file__).resolve().parents[1]
 _FOLDERS = ("docs", "examples", "mutual_forcing")
 _FILES = ("app.py", "README.md", "LICENSE", "NOTICE", "requirements.txt", "packages.txt")
@@ -41,10 +43,7 @@ def space_files(root: Path = ROOT) -> list[Path]:
 
 def check_front_matter(readme: str) -> None:
     """Raise ValueError unless the README begins with what Spaces must be told."""
-    match = re.match(r"---\n(.*?)\n---\n", readme, re.DOTALL)
-    names = re.findall(r"^(\w+):", match[1], re.MULTILINE) if match else []
-    lacking = [name for name in _FRONT_MATTER if name not in names]
-    if lacking:
+    if lacking := lacking_fields(readme, _FRONT_MATTER):
         raise ValueError(f"The front matter of README.md lacks {', '.join(lacking)}.")
 
 
@@ -79,8 +78,7 @@ def deploy(
 
 def check_name(name: str) -> None:
     """Raise ValueError unless `name` is an owner and a name that the Hub takes."""
-    part = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-    if not re.fullmatch(f"{part}/{part}", name):
+    if not re.fullmatch(REPOSITORY, name):
         raise ValueError(f"{name!r} is no Space: give OWNER/NAME.")
 
 

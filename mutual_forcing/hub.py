@@ -18,13 +18,19 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+TEXT_FILES = (
+    "text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*.json", "tokenizer/*.model",
+)  # fmt: skip
+"""A text encoder and its tokenizer in a folder or repository that holds both."""
 CHECKPOINT_FILES = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "*/config.json", "record.json",
-    "text_encoder/*.json", "tokenizer/*", "README.md",
+    "README.md", *TEXT_FILES,
 )  # fmt: skip
 """What a checkpoint consists of. Nothing else of a repository is fetched or sent, pickles least of all."""
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_NAME = re.compile(f"({_PART}/{_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?")
+REPOSITORY = f"{_PART}/{_PART}"
+"""A pattern for names that the Hub takes."""
+_NAME = re.compile(f"({REPOSITORY})(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,13 @@ class HubName:
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+
+def lacking_fields(readme: str, fields: Sequence[str]) -> list[str]:
+    """Which of these the front matter of a README.md does not have; all where it has none."""
+    match = re.match(r"---\n(.*?)\n---\n", readme, re.DOTALL)
+    names = re.findall(r"^(\w+):", match[1], re.MULTILINE) if match else []
+    return [name for name in fields if name not in names]
 
 
 def download(

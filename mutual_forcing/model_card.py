@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from huggingface_hub import ModelCardData
 from .checkpoint import System
 from .codecs.protocol import FaceCodec
 from .config import FPS, SAMPLE_RATE
-from .hub import HubName
+from .hub import HubName, lacking_fields
 from .text.inventory import NAMES, spoken_languages
 from .types import MAX_SIZE
 
@@ -75,10 +74,7 @@ media.write_mp4("hello.mp4", ((chunk.frames, chunk.sound) for chunk in chunks))
 
 def check_card(text: str) -> None:
     """Raise ValueError unless a README.md begins with what the Hub must be told of a checkpoint."""
-    match = re.match(r"---\r?\n(.*?)\n---\r?\n", text, re.DOTALL)
-    names = re.findall(r"^(\w+):", match[1], re.MULTILINE) if match else []
-    lacking = [name for name in NEEDED_FIELDS if name not in names]
-    if lacking:
+    if lacking := lacking_fields(text, NEEDED_FIELDS):
         raise ValueError(
             f"The front matter of the checkpoint's README.md lacks {', '.join(lacking)}: add it, or "
             "take the file away and one is written."

@@ -100,12 +100,12 @@ class SharedModel:
             if work is None:
                 break
             work()
-        for reader in list(self._readers.values()):
-            reader.chunks.put(RuntimeError("The model was closed."))
-        # Whoever asked while it was being closed waits for an answer too.
+        # Whoever asked while it was being closed waits for an answer too, and may join only now.
         while not self._work.empty():
             if (late := self._work.get()) is not None:
                 late()
+        for reader in list(self._readers.values()):
+            reader.chunks.put(RuntimeError("The model was closed."))
 
     def _advance(self) -> None:
         try:

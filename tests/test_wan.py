@@ -11,8 +11,8 @@ from mutual_forcing.models.joint_model import Conditions
 from mutual_forcing.models.kv_cache import ParallelHistory
 from mutual_forcing.models.wan_text import WanText
 from mutual_forcing.models.wan_transformer import LayerContext, WanAVTransformer
-from mutual_forcing.models.wan_weights import ADDED, branch_state, load_branch, to_precision
 from mutual_forcing.types import AVLatents, References
+from mutual_forcing.wan_weights import ADDED, branch_state, load_branch, to_precision
 
 WINDOW, ROWS = 2, 2
 TEXT_DIM, TEXT_TOKENS = 24, 16

@@ -20,9 +20,9 @@ from mutual_forcing.models.cost import FEW_STEPS, H100, chunk_cost, parameters, 
 from mutual_forcing.models.joint_model import Conditions
 from mutual_forcing.models.wan_text import WanText
 from mutual_forcing.models.wan_transformer import WanAVTransformer
-from mutual_forcing.models.wan_weights import to_precision
 from mutual_forcing.sampling import Sampler, sample_chunk, write_cache
 from mutual_forcing.types import AVLatents, References
+from mutual_forcing.wan_weights import to_precision
 
 META = torch.device("meta")
 SAMPLER = Sampler(FEW_STEPS, "few")

@@ -95,8 +95,6 @@ class OobleckCodec(nn.Module):
 
         Raises ValueError when they cannot be loaded.
         """
-        if config.weights is None:
-            raise ValueError("The codec's configuration names no public weights.")
         return OobleckCodec(config, load_network(NETWORK, config.weights, folder)).eval()
 
     @staticmethod

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from ..codec_config import PublicWeights
 from ..hub import HubName, download
+from ..shards import read_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """As diffusers names them; of several files there is an index."""
 INDEX = f"{WEIGHTS}.index.json"
+NETWORK_FILES = ("config.json", "diffusion_pytorch_model*.safetensors", INDEX)
 
 
 def network_class(name: str) -> Any:
@@ -38,12 +40,14 @@ def network_class(name: str) -> Any:
         ) from error
 
 
-def load_network(name: str, weights: PublicWeights, base: Path | None = None) -> nn.Module:
+def load_network(name: str, weights: PublicWeights | None, base: Path | None = None) -> nn.Module:
     """A network of diffusers' class `name` with public weights, fp32, for inference.
 
     base: the folder from which a relative source is looked for first. Raises ValueError, in one sentence,
     when there is none, when it is another network's, or when its weights do not fit.
     """
+    if weights is None:
+        raise ValueError("The codec's configuration names no public weights.")
     folder = find_folder(weights, base)
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -58,7 +62,7 @@ def load_network(name: str, weights: PublicWeights, base: Path | None = None) ->
             network = network_class(name)(**{k: v for k, v in values.items() if k[:1] != "_"})
     except (TypeError, RuntimeError, AttributeError) as error:
         raise ValueError(f"The config.json in {folder} is not one of {name}.") from error
-    tensors = _read(folder)
+    tensors = dict(read_tensors(weight_files(folder)))
     for key, value in tensors.items():
         if not value.isfinite().all():
             raise ValueError(f"The weights in {folder} are not all finite ({key}).")
@@ -69,8 +73,10 @@ def load_network(name: str, weights: PublicWeights, base: Path | None = None) ->
     return network.float().eval().requires_grad_(False)
 
 
-def find_folder(weights: PublicWeights, base: Path | None = None) -> Path:
-    """The folder that holds the weights; those of a Hub repository are downloaded."""
+def find_folder(
+    weights: PublicWeights, base: Path | None = None, files: Sequence[str] = NETWORK_FILES
+) -> Path:
+    """The folder that holds the weights; of a Hub repository `files` (names, with stars) are downloaded."""
     for path in ((base or Path()) / weights.source, Path(weights.source)):
         if path.is_dir():
             return path / weights.subfolder
@@ -78,10 +84,8 @@ def find_folder(weights: PublicWeights, base: Path | None = None) -> Path:
     if len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
         raise ValueError(f"No weights at {weights.source!r}: give a folder or a Hub repository.")
     inside = f"{weights.subfolder}/" if weights.subfolder else ""
-    names = ("config.json", "diffusion_pytorch_model*.safetensors", INDEX)
-    patterns = [inside + name for name in names]
     name = HubName.parse(weights.source, weights.revision or None)
-    return download(name, patterns) / weights.subfolder
+    return download(name, [inside + file for file in files]) / weights.subfolder
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -96,14 +100,3 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} holds no {WEIGHTS}; pickled weights are never loaded.")
     return [folder / WEIGHTS]
-
-
-def _read(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file.") from error
-    return tensors

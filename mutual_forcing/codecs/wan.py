@@ -103,8 +103,6 @@ class WanCodec(nn.Module):
 
         Raises ValueError when they cannot be loaded.
         """
-        if config.weights is None:
-            raise ValueError("The codec's configuration names no public weights.")
         return WanCodec(config, load_network(NETWORK, config.weights, folder)).eval()
 
     @staticmethod

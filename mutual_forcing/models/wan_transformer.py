@@ -1,8 +1,8 @@
 """The audio-video transformer at the paper's scale: two branches of Wan2.2's shape, joined in every layer.
 
-Its video branch loads the public weights of Wan2.2-TI2V-5B (wan_weights.py). What is added to them begins as
-nothing: the interval and the times of words. Shape letters: see wan_layers.py; F latent frames of a chunk, R
-reference tokens, M keys.
+Its video branch loads the public weights of Wan2.2-TI2V-5B (mutual_forcing/wan_weights.py). What is added to
+them begins as nothing: the interval and the times of words. Shape letters: see wan_layers.py; F latent frames
+of a chunk, R reference tokens, M keys.
 """
 
 from __future__ import annotations

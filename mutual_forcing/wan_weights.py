@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .wan_transformer import WanAVTransformer
+from .models.wan_transformer import WanAVTransformer
+from .shards import read_tensors
 
 ADDED = ("condition_embedder.delta_embedder", "condition_embedder.word_embedder", "null_reference")
 """What a branch has and Wan does not; public weights leave it as it is."""
@@ -24,7 +23,10 @@ def load_branch(model: WanAVTransformer, name: str, folder: str | Path) -> None:
     Raises ValueError where they are not those of a branch of this shape; the model is then in parts changed.
     """
     folder, own, found = Path(folder), model.state_dict(keep_vars=True), set()
-    for key, value in _read(folder):
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise ValueError(f"{folder} holds no weights (*.safetensors).")
+    for key, value in read_tensors(paths):
         mine = own.get(_own_key(key, name))
         if mine is None or mine.shape != value.shape:
             raise ValueError(
@@ -63,17 +65,3 @@ def _own_key(key: str, name: str) -> str:
     if place[0] == "blocks":
         return ".".join(["layers", place[1], "branches", name, *place[2:]])
     return f"branches.{name}.{key}"
-
-
-def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a folder, one after the other: the whole may be larger than the memory left."""
-    paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
-        raise ValueError(f"{folder} holds no weights (*.safetensors).")
-    for path in paths:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118
-                    yield key, file.get_tensor(key)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file.") from error
