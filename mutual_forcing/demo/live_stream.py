@@ -59,11 +59,15 @@ class Moment:
     steering: Steering = field(default_factory=Steering)
 
     @property
+    def asked(self) -> dict[str, float]:
+        """What was asked of the face, without what was left to it."""
+        return {name: value for name, value in asdict(self.steering).items() if value}
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What of it a visitor chose."""
-        asked = {name: value for name, value in asdict(self.steering).items() if value}
         chosen = {"steps": self.steps, "caption": self.style}
-        return {**chosen, "steering": asked} if asked else chosen
+        return {**chosen, "steering": self.asked} if self.asked else chosen
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,16 @@ class LiveUpdate:
     """The parts of the texts that cannot be said, as typed."""
 
     def timeline(self) -> dict[str, Any]:
-        """Return chunks [start, steps, mode, style], words [word, start, end] and what is not said."""
+        """Return chunks [start, steps, mode, style, steering], words [word, start, end], what is not said."""
         return {
             "id": self.progress.id,
             "done": self.progress.done,
             "made": self.progress.made,
             "planned": self.planned,
             "chunk": CHUNK_SECONDS,
-            "chunks": [[round(m.start, 2), m.steps, m.mode, m.style] for m in self.moments],
+            "chunks": [
+                [round(m.start, 2), m.steps, m.mode, m.style, m.asked] for m in self.moments
+            ],
             "words": [[word, round(a, 2), round(b, 2)] for word, a, b in self.words],
             "unspoken": list(self.unspoken),
         }

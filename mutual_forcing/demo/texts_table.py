@@ -209,6 +209,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "話した言葉が、その時刻の位置に表示されます。"),
     "timeline.next": ("still to come", "これから"),
     "timeline.change": ("{count} step{s} · {style}", "{count}ステップ・{style}"),
+    "timeline.posed": ("{change} · posed", "{change}・ポーズ指定"),
     "timeline.comma": (", ", "、"),
     # Variants side by side
     "compare.variants": ("Variants, played together", "同時に再生されるバリエーション"),

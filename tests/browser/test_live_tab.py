@@ -15,6 +15,7 @@ STATE = """() => { const v = document.querySelector('#live-player video'); retur
   frames: v.getVideoPlaybackQuality().totalVideoFrames, sound: v.webkitAudioDecodedByteCount,
   ranges: v.buffered.length, error: v.error && v.error.message }; }"""
 WORDS = "[...document.querySelectorAll('#live-timeline .mf-words span')].map((w) => w.innerText)"
+CHANGES = "[...document.querySelectorAll('#live-timeline .mf-change')].map((c) => c.innerText)"
 NEWS = "do you remember the yellow house on the hill"
 
 
@@ -38,21 +39,22 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
         timeout=10_000,
     )
     page.click("#live-pose button")
-    with page.expect_response(lambda answer: "/run/predict" in answer.url):
-        page.fill("#live-pose-turn-right input[type=number]", "0.5")
-        page.keyboard.press("Tab")
+    page.fill("#live-pose-turn-right input[type=number]", "0.5")
+    page.keyboard.press("Tab")
+    page.wait_for_function(f"() => ({CHANGES}).length === 3", timeout=60_000)
+    changes = page.evaluate(CHANGES)
+    assert [text.split(" ·")[0] for text in changes] == ["4 steps", "2 steps", "2 steps"]
+    assert ["posed" in text for text in changes] == [False, False, True]
+
     end = page.evaluate("() => document.querySelector('#live-player video').buffered.end(0)")
-    # The chunk that is being made knows nothing of it yet, the one after it does.
     page.wait_for_function(
-        f"() => ({STATE})().time > {end} + 1.4 && "
+        f"() => ({STATE})().time > {end} + 0.5 && "
         "document.querySelector('#live-player .mf-status').innerText.startsWith('Listening')",
         timeout=180_000,
     )
     after = page.evaluate(STATE)
     assert after["error"] is None and after["ranges"] == 1, "one unbroken film"
     assert after["frames"] > 20 * after["time"] and after["sound"] > 2000 * after["time"]
-    changes = page.locator("#live-timeline .mf-change").all_inner_texts()
-    assert [text.split(" ·")[0] for text in changes] == ["4 steps", "2 steps"]
 
     page.click("#live-stop")
     page.wait_for_selector("#live-clip video", timeout=30_000)

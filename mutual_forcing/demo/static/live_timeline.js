@@ -1,5 +1,5 @@
 // Shows what is said when. Messages arrive as JSON in props.value, each complete in itself:
-// {id, made, planned, done, chunk, chunks: [[start, steps, mode, style]], words: [[word, start, end]]}.
+// {id, made, planned, done, chunk, chunks: [[start, steps, mode, style, steering]], words: [[word, start, end]]}.
 const { say } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
 const root = find(".mf-timeline"), strip = find(".mf-strip"), track = find(".mf-track"), head = find(".mf-head");
@@ -24,10 +24,11 @@ function show(message) {
   const chunks = find(".mf-chunks"), words = find(".mf-words"), ticks = find(".mf-ticks");
   chunks.replaceChildren(); words.replaceChildren(); ticks.replaceChildren();
   let last = "";
-  for (const [start, steps, mode, style] of message.chunks) {
+  for (const [start, steps, mode, style, steering] of message.chunks) {
     put(chunks, "span", "", start, message.chunk).className = mode;
     const named = style.split(", ").map((word, place) => say(`${place ? "motion" : "emotion"}.${word}`)).join(say("timeline.comma"));
-    const label = say("timeline.change", { count: steps, style: named });
+    const change = say("timeline.change", { count: steps, style: named });
+    const label = Object.keys(steering).length ? say("timeline.posed", { change }) : change;
     if (label !== last) { put(words, "em", label, start).className = "mf-change"; last = label; }
   }
   if (!message.done && message.planned > message.made)
