@@ -21,6 +21,7 @@ from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import AVLatents, References
 from training.data.latents import LatentBatch, autocorrelation, join_batches
 from training.objectives.base import ClipConfig
+from training.objectives.draws import Draws
 from training.objectives.dmd import distribution_matching, fake_flow_matching
 from training.objectives.guidance_distillation import GuidanceLeak, distilled_share
 from training.objectives.intervals import FINEST, draw_intervals
@@ -46,6 +47,11 @@ from training.optim import Optimizers, as_matrix, hidden_matrices
 from training.stage_config import OptimizerConfig
 
 
+def drawn_for(rows: int) -> Draws:
+    """The random numbers of a batch of so many rows."""
+    return Draws(torch.Generator().manual_seed(0), rows)
+
+
 def points(mean: float):
     """The velocity field of data that is always `mean`."""
 
@@ -56,16 +62,16 @@ def points(mean: float):
 
 
 def test_dmd_moves_the_estimate_from_the_fake_to_the_real_distribution() -> None:
-    generator = torch.Generator().manual_seed(0)
+    draws = drawn_for(2)
     level = torch.full((2, 3), 0.5)
     weights = {"audio": torch.ones(2, 3, 4)}
     weights["audio"][0, 0] = 0  # a real chunk: nothing to learn from it
     estimate = torch.zeros(2, 3, 4, 5, requires_grad=True)
     for _ in range(300):
         fake = points(float(estimate.detach()[1].mean()))
-        loss = distribution_matching(
-            {"audio": estimate}, points(1.0), fake, level, weights, generator
-        )["audio"]
+        loss = distribution_matching({"audio": estimate}, points(1.0), fake, level, weights, draws)[
+            "audio"
+        ]
         (gradient,) = torch.autograd.grad(loss, estimate)
         with torch.no_grad():
             estimate -= 2.0 * gradient
@@ -74,17 +80,17 @@ def test_dmd_moves_the_estimate_from_the_fake_to_the_real_distribution() -> None
 
 
 def test_the_fake_score_has_no_loss_when_it_is_right() -> None:
-    generator = torch.Generator().manual_seed(0)
+    draws = drawn_for(2)
     level, weights = torch.full((2, 3), 0.5), {"audio": torch.ones(2, 3, 4)}
     made = {"audio": torch.full((2, 3, 4, 5), 0.3)}
-    right = fake_flow_matching(points(0.3), made, level, weights, generator)["audio"]
-    wrong = fake_flow_matching(points(0.8), made, level, weights, generator)["audio"]
+    right = fake_flow_matching(points(0.3), made, level, weights, draws)["audio"]
+    wrong = fake_flow_matching(points(0.8), made, level, weights, draws)["audio"]
     assert right < 1e-10 < 0.5 < wrong
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_the_intervals_are_those_that_are_served_and_those_that_dmd_needs(shift: float) -> None:
-    start, end = draw_intervals((128, 128), torch.Generator().manual_seed(0), shift)
+    start, end = draw_intervals(128, drawn_for(128), shift)
     assert (start <= 1).all() and (end >= 0).all() and (start > end).all()
     drawn = torch.stack([start.flatten(), end.flatten()], 1)
     for steps in range(1, 9):
@@ -98,7 +104,7 @@ def test_the_intervals_are_those_that_are_served_and_those_that_dmd_needs(shift:
 def test_what_a_teacher_is_asked_for_is_trained() -> None:
     """Of every drawn interval the target asks for both halves: near them there are drawn ones, or they are
     short enough for Multi mode."""
-    start, end = draw_intervals((96, 96), torch.Generator().manual_seed(0))
+    start, end = draw_intervals(96, drawn_for(96))
     drawn = torch.stack([start.flatten(), end.flatten()], 1)
     middle = drawn.mean(1)
     halves = torch.cat(
@@ -151,22 +157,22 @@ def test_only_the_finest_intervals_come_from_guided_multi_mode() -> None:
 
 def test_masked_audio_stays_clean_in_self_consistency_and_is_not_learned() -> None:
     """As in a stream that sound drives: the audio has sigma = delta = 0, the video alone is denoised."""
-    generator = torch.Generator().manual_seed(0)
-    chunks = AVLatents(*(torch.randn(2, 3, 4, 5, generator=generator) for _ in range(2)))
+    draws = drawn_for(2)
+    chunks = AVLatents(*(draws.normal(3, 4, 5) for _ in range(2)))
     clean = chunks.modalities
     weights = {name: torch.ones(2, 3, 4) for name in clean}
     audio_mask = torch.tensor([True, False])
     ema, model = Recorder({"said": 1.0, "unsaid": 0.0}), Recorder({"said": 0.2})
     said, unsaid = (Context(name, ParallelHistory(2)) for name in ("said", "unsaid"))
     teacher = guided_teacher(ema, said, unsaid, DEFAULT_GUIDANCE)
-    held = self_consistency(model, said, teacher, chunks, weights, generator, audio_mask)
+    held = self_consistency(model, said, teacher, chunks, weights, draws, audio_mask)
     for x, sigma, delta, _ in [*ema.asked, *model.asked]:
         assert torch.equal(x["audio"][0], clean["audio"][0])
         assert not sigma["audio"][0].any() and not delta["audio"][0].any()
         assert sigma["video"].all() and sigma["audio"][1].all()
         assert not torch.equal(x["video"][0], clean["video"][0])
     everywhere = self_consistency(
-        model, said, teacher, chunks, weights, generator, torch.tensor([True, True])
+        model, said, teacher, chunks, weights, draws, torch.tensor([True, True])
     )
     assert everywhere["audio"] == 0 < everywhere["video"] and held["audio"] > 0
 
@@ -316,14 +322,13 @@ def test_a_noisy_past_tells_nothing_of_how_the_motion_goes_on() -> None:
 
 def test_self_consistency_takes_from_a_rollout_only_what_it_made() -> None:
     objective = MutualForcingObjective.__new__(MutualForcingObjective)
-    objective.device = lambda: torch.device("cpu")
     target = AVLatents(torch.zeros(64, 3, 4, 2), None)
     clip = AVLatents(torch.ones(64, 3, 4, 2), None)
     made = torch.zeros(64, 3, dtype=torch.bool)
     made[:, 1] = True
     rollout = Rollout(clip, clip, made, {}, 1.0)
     mask = torch.zeros(64, dtype=torch.bool)
-    found = objective._real_or_made(target, rollout, torch.Generator().manual_seed(0), mask).video
+    found = objective._real_or_made(target, rollout, drawn_for(64), mask).video
     assert not found[:, [0, 2]].any(), "a chunk that nothing made stays the shifted real one"
     assert 0.3 < found[:, 1].mean() < 0.7
 
@@ -342,11 +347,11 @@ def test_a_rollout_replaces_its_span_alone() -> None:
     model = AVTransformer(config).eval().requires_grad_(False)
     batch = _batch(5, 3, config)
     clean = batch.clean(("video", "audio"))
-    generator = torch.Generator().manual_seed(0)
+    draws = drawn_for(3)
     for _ in range(50):
-        span = draw_span(5, 8, 2, generator)
+        span = draw_span(5, 8, 2, draws)
         assert span.first >= 1 and span.first + span.length <= 4, "real chunks on both sides"
-    made = roll_out(model, batch, clean, span, generator)
+    made = roll_out(model, batch, clean, span, draws)
     inside = torch.zeros(3, 5, dtype=torch.bool)
     inside[:2, span.first : span.first + span.length] = True
     assert torch.equal(made.made, inside) and made.sigma in sigma_schedule(4)[:4]
@@ -365,14 +370,14 @@ def test_self_forcing_makes_all_but_the_first_chunk_of_every_row() -> None:
     model = AVTransformer(config).eval().requires_grad_(False)
     batch = _batch(5, 2, config)
     clean = batch.clean(("video", "audio"))
-    generator = torch.Generator().manual_seed(0)
-    made = whole_rollout(model, batch, clean, generator)
+    draws = drawn_for(2)
+    made = whole_rollout(model, batch, clean, draws)
     assert made.made[:, 1:].all() and not made.made[:, 0].any()
     estimate = {name: torch.zeros_like(part) for name, part in clean.modalities.items()}
-    judged = whole_clip(estimate, made)
+    judged = whole_clip(estimate, made, draws)
     for name, part in clean.modalities.items():
         assert torch.equal(judged[name][:, 0], part[:, 0]) and not judged[name][:, 1:].any()
-    level = clip_level(clean.shape, generator)
+    level = clip_level(clean.shape[1], draws)
     assert (level == level[:, :1]).all() and level[0, 0] != level[1, 0], "as the teacher learned"
 
 
@@ -405,13 +410,12 @@ def test_memory_tells_what_stands_from_what_flickers() -> None:
 def test_audio_is_given_only_where_the_history_is_real() -> None:
     objective = MutualForcingObjective.__new__(MutualForcingObjective)
     objective.config = MutualForcingConfig(rollout=RolloutConfig(real_share=0.4), audio_driven=0.15)
-    objective.device = lambda: torch.device("cpu")
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.stack([objective._draw_audio_mask(10, generator) for _ in range(400)])
+    draws = drawn_for(10)
+    drawn = torch.stack([objective._draw_audio_mask(draws) for _ in range(400)])
     assert not drawn[:, : objective._generated(10)].any()
     assert abs(drawn.float().mean() - 0.15) < 0.03
     objective.config = replace(objective.config, rollout=None)
-    drawn = torch.stack([objective._draw_audio_mask(10, generator) for _ in range(400)])
+    drawn = torch.stack([objective._draw_audio_mask(draws) for _ in range(400)])
     assert drawn[:, 0].any() and abs(drawn.float().mean() - 0.15) < 0.03
 
 

@@ -41,6 +41,8 @@ class ToyConfig:
 class Toy:
     """A line is fitted, then a second network to the first one's output of the same step."""
 
+    splits = False
+
     def __init__(self) -> None:
         torch.manual_seed(0)
         self.networks = {"model": nn.Linear(3, 3), "critic": nn.Linear(3, 3)}

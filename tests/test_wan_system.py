@@ -23,6 +23,7 @@ from mutual_forcing.sampling import Sampler
 from training.data.latents import LatentBatch, join_batches
 from training.objectives.base import ClipConfig
 from training.objectives.bidirectional import BidirectionalConfig, BidirectionalObjective
+from training.objectives.draws import Draws
 from training.objectives.mutual_forcing import (
     DMDConfig,
     MutualForcingConfig,
@@ -223,8 +224,8 @@ def test_the_rollout_is_what_is_served(system) -> None:
     sampler = Sampler(2, "few")
 
     def made(first: int, length: int) -> list[dict[str, torch.Tensor]]:
-        generator = torch.Generator().manual_seed(0)
-        return continue_clip(model, batch, clean, first, length, sampler, generator)
+        draws = Draws(torch.Generator().manual_seed(0), 2)
+        return continue_clip(model, batch, clean, first, length, sampler, draws)
 
     two, one = made(1, 2), made(1, 1)
     for name, value in one[0].items():
@@ -238,10 +239,16 @@ def test_mixed_precision_teaches_too(system) -> None:
     objective = TeacherForcingObjective(
         own, NoiseClips(own.model), TeacherForcingConfig(ClipConfig(lengths=(2,))), 1, 0
     )
+
+    def losses() -> dict[str, torch.Tensor]:
+        draws = Draws(torch.Generator().manual_seed(0), 1)
+        weights = batch.weights(objective.branches)
+        return objective.teacher_forcing(own.model, batch, draws, weights)
+
     with torch.autocast("cpu", torch.bfloat16):
-        half = objective.teacher_forcing(own.model, batch, torch.Generator().manual_seed(0))
+        half = losses()
     sum(half.values()).backward()
-    full = objective.teacher_forcing(own.model, batch, torch.Generator().manual_seed(0))
+    full = losses()
     for name, value in full.items():
         assert half[name].item() == pytest.approx(value.item(), rel=0.02)
     assert all(p.grad is None or p.grad.isfinite().all() for p in own.model.parameters())

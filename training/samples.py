@@ -22,6 +22,7 @@ from mutual_forcing.types import AVLatents, FaceCrop
 from .data.dataset import Clip
 from .data.latents import LatentBatch, LatentDataset
 from .data.precompute import encode_silence
+from .objectives.draws import Draws
 from .objectives.monitors import Excerpt, figures, raise_alarms
 from .objectives.rollout import chunk_conditions, continue_clip
 
@@ -36,8 +37,10 @@ def continue_from_references(
     cache = _reference_cache(system, batch, branches, sampler)
     generator = torch.Generator(batch.video.device).manual_seed(seed)
     clean = batch.clean(branches)
+    rows, chunks = clean.shape
+    draws = Draws(generator, rows)
     made = continue_clip(
-        system.model, batch, clean.modalities, 0, clean.shape[1], sampler, generator, cache=cache
+        system.model, batch, clean.modalities, 0, chunks, sampler, draws, cache=cache
     )
     return AVLatents.of({n: torch.cat([c[n] for c in made], 1) for n in branches})
 

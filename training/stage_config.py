@@ -24,10 +24,33 @@ Turns = Iterator[tuple[str, dict[str, Tensor]]]
 """What a step yields: a network's name and its losses, of which "loss" is minimised before the next turn."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """A part of the rows of every batch: every `of`-th from number `index` on, so that the first rows, which
+    some losses are made of, are spread over all parts.
+    """
+
+    index: int = 0
+    of: int = 1
+
+    @property
+    def rows(self) -> slice:
+        """Where they are in a batch."""
+        return slice(self.index, None, self.of)
+
+
+WHOLE = Share()
+
+
 class Objective(Protocol):
-    """What a stage optimises. `networks` are trained within a step; the first one is exported."""
+    """What a stage optimises. `networks` are trained within a step; the first one is exported.
+
+    splits: whether `step` takes a Share of the batch as its last argument (WHOLE by default) and yields what
+    those rows add to the losses of the whole batch. Objectives without it are trained by one process.
+    """
 
     networks: dict[str, nn.Module]
+    splits: bool
 
     def batch(self, step: int) -> Any:
         """Return the batch of `step`; a pure function of the step, so that resuming is exact."""

@@ -61,7 +61,11 @@ class LatentBatch:
 
     def to(self, device: torch.device) -> LatentBatch:
         """Move every tensor."""
-        return _map(self, lambda t: t.to(device))
+        return self.map(lambda t: t.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> LatentBatch:
+        """The batch of every tensor changed, those of the text too."""
+        return _map(self, change)
 
     def clean(self, branches: tuple[str, ...]) -> AVLatents:
         """The latents of the named branches."""
@@ -91,7 +95,7 @@ class LatentBatch:
 
     def head(self, rows: int) -> LatentBatch:
         """The first `rows` rows."""
-        return _map(self, lambda t: t[:rows])
+        return self.map(lambda t: t[:rows])
 
     def without_transcript(self, rows: Tensor) -> LatentBatch:
         """The same batch where the rows (bool [B]) know no phonemes."""

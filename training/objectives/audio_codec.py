@@ -82,6 +82,8 @@ class SpeechBatch:
 class SourceFilterCodecObjective:
     """See the configuration."""
 
+    splits = False
+
     def __init__(
         self,
         codec: SourceFilterConfig,

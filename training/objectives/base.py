@@ -17,6 +17,8 @@ from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
 from ..samples import write_samples_sheet
+from ..stage_config import WHOLE, Share
+from .draws import Draws
 from .losses import (
     Context,
     draw_noise,
@@ -53,6 +55,7 @@ class TransformerObjective:
     stages of one stream see the same clips, others never do.
     """
 
+    splits = True
     streams = True
     """Whether the model can continue a clip chunk by chunk."""
     sampler = Sampler(12, "multi", 1.0)
@@ -85,6 +88,16 @@ class TransformerObjective:
         """Where the model is."""
         return next(self.model.parameters()).device
 
+    def share(
+        self, batch: LatentBatch, generator: torch.Generator, share: Share
+    ) -> tuple[Draws, LatentBatch, dict[str, Tensor]]:
+        """The random numbers of a step; the rows of its batch that are computed here, on the model's device;
+        how much each token of the whole batch counts.
+        """
+        draws, device = Draws(generator, len(batch.has_voice), share), self.device()
+        weights = {name: part.to(device) for name, part in batch.weights(self.branches).items()}
+        return draws, batch.map(draws.own).to(device), weights
+
     def finish(self, ema: nn.Module) -> None:
         """Nothing to add."""
 
@@ -93,7 +106,8 @@ class TransformerObjective:
         """Held-out flow-matching loss with fixed noise, and a generated clip to look at."""
         batch = self.validation_batch()
         generator = torch.Generator(self.device()).manual_seed(1)
-        values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, generator).items()}
+        draws = Draws(generator, len(batch.has_voice))
+        values = {f"flow_{n}": float(v) for n, v in self.validate(ema, batch, draws).items()}
         values |= self.figures(ema, batch)
         if self.streams:
             system = replace(self.system, model=ema)
@@ -115,39 +129,35 @@ class TransformerObjective:
         """What else a method wants to know of its model on the held-out batch, by name."""
         return {}
 
-    def validate(
-        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def validate(self, model: JointModel, batch: LatentBatch, draws: Draws) -> dict[str, Tensor]:
         """Held-out loss per branch."""
-        return self.teacher_forcing(model, batch, generator)
+        return self.teacher_forcing(model, batch, draws, batch.weights(self.branches))
 
     def teacher_forcing(
-        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
+        self, model: JointModel, batch: LatentBatch, draws: Draws, weights: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Flow matching with real history, per branch."""
         clean = batch.clean(self.branches)
         context = prefill_context(model, clean, batch.conditions(model, self.branches))
-        weights = batch.weights(self.branches)
-        return self.match(model, clean, context, generator, weights)
+        return self.match(model, clean, context, draws, weights)
 
     def match(
         self,
         model: JointModel,
         clean: AVLatents,
         context: Context,
-        generator: torch.Generator,
+        draws: Draws,
         weights: dict[str, Tensor],
         audio_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Flow matching of every chunk; where `audio_mask` (bool [B]) the audio is held clean."""
-        parts = clean.modalities
-        sigma = levels_of(parts, draw_sigma(clean.shape, generator), audio_mask)
-        noise = draw_noise(parts, generator)
-        return flow_matching(model, parts, noise, sigma, context, mask_audio(weights, audio_mask))
+        parts, held = clean.modalities, None if audio_mask is None else draws.own(audio_mask)
+        sigma = levels_of(parts, draw_sigma(clean.shape[1], draws), held)
+        noise = draw_noise(parts, draws)
+        weights = mask_audio(weights, audio_mask)
+        return flow_matching(model, parts, noise, sigma, context, weights, draws)
 
-    def drop_transcript(
-        self, batch: LatentBatch, audio_mask: Tensor, generator: torch.Generator
-    ) -> LatentBatch:
+    def drop_transcript(self, batch: LatentBatch, audio_mask: Tensor, draws: Draws) -> LatentBatch:
         """Most rows with given audio (bool [B]) have to do without the transcript."""
-        draw = torch.rand(len(audio_mask), generator=generator, device=self.device())
-        return batch.without_transcript(audio_mask & (draw < DROP_TRANSCRIPT))
+        dropped = audio_mask & (draws.uniform_of_all() < DROP_TRANSCRIPT)
+        return batch.without_transcript(draws.own(dropped))

@@ -15,8 +15,9 @@ from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.models.kv_cache import ParallelHistory
 
 from ..data.latents import LatentBatch
-from ..stage_config import Recipe, Sources, Turns
+from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
+from .draws import Draws
 from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
 
 
@@ -48,27 +49,31 @@ class BidirectionalObjective(TransformerObjective):
     streams = False
 
     def step(
-        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+        self,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+        share: Share = WHOLE,
     ) -> Turns:
         """Mean over the branches."""
-        parts = self.whole_clips(self.model, batch.to(self.device()), generator)
+        draws, batch, weights = self.share(batch, generator, share)
+        parts = self.whole_clips(self.model, batch, draws, weights)
         values: dict[str, Tensor] = {}
         yield "model", {"loss": log_losses(values, "flow", parts), **values}
 
     def whole_clips(
-        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
+        self, model: JointModel, batch: LatentBatch, draws: Draws, weights: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Flow matching per branch, one noise level per clip."""
         clean = batch.clean(self.branches)
         parts, (rows, chunks) = clean.modalities, clean.shape
-        sigma = dict.fromkeys(parts, draw_sigma((rows, 1), generator).expand(rows, chunks))
+        sigma = dict.fromkeys(parts, draw_sigma(1, draws).expand(rows, chunks))
         context = clip_context(model, batch, self.branches)
-        weights = batch.weights(self.branches)
-        return flow_matching(model, parts, draw_noise(parts, generator), sigma, context, weights)
+        noise = draw_noise(parts, draws)
+        return flow_matching(model, parts, noise, sigma, context, weights, draws)
 
     @torch.no_grad()
-    def validate(
-        self, model: JointModel, batch: LatentBatch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def validate(self, model: JointModel, batch: LatentBatch, draws: Draws) -> dict[str, Tensor]:
         """What this teacher does, not what a causal model does."""
-        return self.whole_clips(model, batch, generator)
+        return self.whole_clips(model, batch, draws, batch.weights(self.branches))

@@ -15,8 +15,9 @@ from mutual_forcing.checkpoint import System
 from mutual_forcing.models.kv_cache import ParallelHistory
 
 from ..data.latents import LatentBatch, LatentDataset
-from ..stage_config import Recipe, Sources, Turns
+from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
+from .draws import Draws
 from .losses import Context, draw_noise, draw_sigma, flow_matching, log_losses
 
 
@@ -53,25 +54,32 @@ class DiffusionForcingObjective(TransformerObjective):
         self.config = config
 
     def step(
-        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+        self,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+        share: Share = WHOLE,
     ) -> Turns:
         """Mean over the branches of the noisy pass, plus teacher forcing on the other rows."""
-        batch, share = batch.to(self.device()), self.config.clean_share
-        rows = max(1, round(len(batch.has_voice) * share))
-        values: dict[str, Tensor] = {}
-        noisy = log_losses(values, "flow", self._noisy_past(batch, generator))
-        clean = self.teacher_forcing(self.model, batch.head(rows), generator)
-        loss = (1 - share) * noisy + share * log_losses(values, "clean_past", clean)
+        draws, batch, weights = self.share(batch, generator, share)
+        part, values = self.config.clean_share, {}
+        noisy = log_losses(values, "flow", self._noisy_past(batch, draws, weights))
+        rows = max(1, round(draws.total * part))
+        head = draws.head(rows)
+        weights = {name: weight[:rows] for name, weight in weights.items()}
+        clean = self.teacher_forcing(self.model, batch.head(len(head)), head, weights)
+        loss = (1 - part) * noisy + part * log_losses(values, "clean_past", clean)
         yield "model", {**values, "loss": loss}
 
-    def _noisy_past(self, batch: LatentBatch, generator: torch.Generator) -> dict[str, Tensor]:
+    def _noisy_past(
+        self, batch: LatentBatch, draws: Draws, weights: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """One pass: every chunk looks back on the noisy chunks of the same pass."""
         clean = batch.clean(self.branches)
         parts = clean.modalities
         conditions = batch.conditions(self.model, self.branches)
         context = Context(conditions, ParallelHistory(self.model.config.window))
-        sigma = dict.fromkeys(parts, draw_sigma(clean.shape, generator))
-        weights = batch.weights(self.branches)
-        return flow_matching(
-            self.model, parts, draw_noise(parts, generator), sigma, context, weights
-        )
+        sigma = dict.fromkeys(parts, draw_sigma(clean.shape[1], draws))
+        noise = draw_noise(parts, draws)
+        return flow_matching(self.model, parts, noise, sigma, context, weights, draws)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mutual_forcing.flow import add_noise, velocity_target, velocity_to_clean
 from mutual_forcing.models.joint_model import JointModel
 
+from .draws import Draws
 from .losses import Context, Modalities, Score, draw_noise, mean_square, spread, velocity
 from .rollout import Rollout
 
@@ -21,16 +22,16 @@ LOWEST, HIGHEST = 0.02, 0.98
 
 def few_estimate(model: JointModel, rollout: Rollout, context: Context) -> Modalities:
     """Few mode's clean estimate of every chunk in one step from the rollout's exit, with gradient."""
-    level = torch.full_like(rollout.made, rollout.sigma, dtype=torch.float32)
+    first = next(iter(rollout.x.values()))
+    level = first.new_full(first.shape[:2], rollout.sigma, dtype=torch.float32)
     levels = dict.fromkeys(rollout.x, level)
     out = velocity(model, rollout.x, levels, levels, context)
     return {n: velocity_to_clean(x, out[n], spread(level)) for n, x in rollout.x.items()}
 
 
-def draw_level(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Uniform levels [B, K] at which scores are compared and the fake score learns."""
-    draw = torch.rand(shape, generator=generator, device=generator.device)
-    return LOWEST + (HIGHEST - LOWEST) * draw
+def draw_level(chunks: int, draws: Draws) -> Tensor:
+    """Uniform levels [B, chunks] at which scores are compared and the fake score learns."""
+    return LOWEST + (HIGHEST - LOWEST) * draws.uniform(chunks)
 
 
 def distribution_matching(
@@ -39,11 +40,11 @@ def distribution_matching(
     fake: Score,
     level: Tensor,
     weights: Modalities,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Modalities:
     """Loss per branch whose gradient moves `estimate` from the fake towards the real distribution."""
     with torch.no_grad():
-        noise = draw_noise(estimate, generator)
+        noise = draw_noise(estimate, draws)
         noisy = {n: add_noise(part, noise[n], spread(level)) for n, part in estimate.items()}
         ours, theirs = real(noisy, level), fake(noisy, level)
         target = {}
@@ -54,14 +55,14 @@ def distribution_matching(
             )
             scale = (part - clean_real).abs().mean((2, 3), keepdim=True).clamp_min(1e-4)
             target[name] = part - (clean_fake - clean_real) / scale
-    return {n: value / 2 for n, value in mean_square(estimate, target, weights).items()}
+    return {n: value / 2 for n, value in mean_square(estimate, target, weights, draws).items()}
 
 
 def fake_flow_matching(
-    fake: Score, made: Modalities, level: Tensor, weights: Modalities, generator: torch.Generator
+    fake: Score, made: Modalities, level: Tensor, weights: Modalities, draws: Draws
 ) -> Modalities:
     """Flow matching of the fake score on generated chunks, per branch."""
-    noise = draw_noise(made, generator)
+    noise = draw_noise(made, draws)
     noisy = {n: add_noise(part, noise[n], spread(level)) for n, part in made.items()}
     target = {n: velocity_target(part, noise[n]) for n, part in made.items()}
-    return mean_square(fake(noisy, level), target, weights)
+    return mean_square(fake(noisy, level), target, weights, draws)

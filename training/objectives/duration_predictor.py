@@ -46,6 +46,8 @@ class DurationObjective:
     may last no time. The first and the last pause are inputs but not targets.
     """
 
+    splits = False
+
     def __init__(self, model: DurationPredictor, corpus: Corpus, batch: int, seed: int) -> None:
         self.model, self.size, self.seed = model.requires_grad_(True), batch, seed
         self.networks: dict[str, nn.Module] = {"model": model}

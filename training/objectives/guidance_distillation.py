@@ -11,6 +11,7 @@ from mutual_forcing.flow import add_noise, euler_step, sigma_schedule
 from mutual_forcing.models.joint_model import JointModel
 
 from ..data.latents import LatentBatch
+from .draws import Draws
 from .intervals import FINEST
 from .losses import (
     NO_GUIDANCE,
@@ -45,10 +46,11 @@ def distilled_share(
     guided = guided_teacher(model, said, unsaid, guidance)
     plain = guided_teacher(model, said, said, NO_GUIDANCE)
     weights, shape = batch.weights(branches), clean.shape
+    draws = Draws(generator, shape[0])
     along, whole = dict.fromkeys(branches, 0.0), dict.fromkeys(branches, 0.0)
     for sigma in sigma_schedule(STEPS, model.config.sigma_shift)[:-1]:
         level = torch.full(shape, sigma, device=generator.device)
-        noise = draw_noise(clean.modalities, generator)
+        noise = draw_noise(clean.modalities, draws)
         x = {n: add_noise(part, noise[n], spread(level)) for n, part in clean.modalities.items()}
         unguided = _walk(plain, x, level, FINEST)
         ours, aim = (_walk(guided, x, level, delta) for delta in (1 / STEPS, FINEST))
@@ -97,10 +99,11 @@ class GuidanceLeak:
         clean, weights = batch.clean(self.branches), batch.weights(self.branches)
         teacher = guided_teacher(model, *with_and_without_text(model, batch, clean), guidance)
         generator = torch.Generator(batch.picture.device).manual_seed(0)
+        draws = Draws(generator, clean.shape[0])
         found: dict[str, list[Tensor]] = {name: [] for name in self.branches}
         for sigma in sigma_schedule(STEPS, model.config.sigma_shift)[:-1]:
             level = torch.full(clean.shape, sigma, device=generator.device)
-            noise = draw_noise(clean.modalities, generator)
+            noise = draw_noise(clean.modalities, draws)
             x = {n: add_noise(p, noise[n], spread(level)) for n, p in clean.modalities.items()}
             for name, out in teacher(x, level, torch.zeros_like(level), None).items():
                 found[name].append(out * weights[name][..., None])

@@ -10,28 +10,27 @@ from torch import Tensor
 from mutual_forcing.flow import shift_sigma
 from mutual_forcing.types import FEW_MODE_MAX_STEPS
 
+from .draws import Draws
+
 FINEST = 1 / 16
 """Intervals this short come from Multi mode."""
 SERVED, TO_ZERO = 0.5, 0.2
 """Shares of the intervals that are a step of Few mode, with 1 to 8 steps, and that go all the way to 0."""
 
 
-def draw_intervals(
-    shape: tuple[int, int], generator: torch.Generator, shift: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Starts s and ends r < s, [B, K] each (docs/method.md, Self-consistency).
+def draw_intervals(chunks: int, draws: Draws, shift: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Starts s and ends r < s, [B, chunks] each (docs/method.md, Self-consistency).
 
     SERVED of them are steps of the 1- to 8-step schedules with this shift (flow.sigma_schedule), TO_ZERO go
     to 0 from a sixteenth or more, as the clean estimates of DMD do. The others have any length from FINEST to
     1, shorter ones more often, anywhere: the target of an interval asks for its halves, so whatever is halved
     has trained neighbours.
     """
-    device = generator.device
 
     def draw() -> Tensor:
-        return torch.rand(shape, generator=generator, device=device)
+        return draws.uniform(chunks)
 
-    steps = torch.randint(1, FEW_MODE_MAX_STEPS + 1, shape, generator=generator, device=device)
+    steps = draws.integers(1, FEW_MODE_MAX_STEPS, chunks)
     first = torch.floor(draw() * steps).minimum(steps - 1.0)
     length = torch.exp(math.log(FINEST) * draw())
     start = length + (1 - length) * draw()

@@ -1,4 +1,8 @@
-"""The two losses of the method, as functions of a model and what it is conditioned on."""
+"""The two losses of the method, as functions of a model and what it is conditioned on.
+
+Weights and masks of audio that go into a loss are those of the whole batch; all else is of the rows that are
+computed here (draws.py).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from mutual_forcing.sampling import DEFAULT_GUIDANCE_SCALE
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch
+from .draws import Draws
 from .intervals import FINEST
 
 Modalities = dict[str, Tensor]
@@ -73,17 +78,14 @@ def spread(level: Tensor) -> Tensor:
     return level[:, :, None, None]
 
 
-def draw_noise(parts: Modalities, generator: torch.Generator) -> Modalities:
+def draw_noise(parts: Modalities, draws: Draws) -> Modalities:
     """Standard normal noise like every part."""
-    return {
-        name: torch.randn(p.shape, generator=generator, device=p.device)
-        for name, p in parts.items()
-    }
+    return {name: draws.normal(*p.shape[1:]) for name, p in parts.items()}
 
 
-def draw_sigma(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Logit-normal(0, 1) noise levels [B, K]."""
-    return torch.sigmoid(torch.randn(shape, generator=generator, device=generator.device))
+def draw_sigma(chunks: int, draws: Draws) -> Tensor:
+    """Logit-normal(0, 1) noise levels [B, chunks]."""
+    return torch.sigmoid(draws.normal(chunks))
 
 
 def levels_of(parts: Modalities, level: Tensor, audio_mask: Tensor | None = None) -> Levels:
@@ -110,14 +112,14 @@ def velocity(
     return {name: part.float() for name, part in out.modalities.items()}
 
 
-def mean_square(predicted: Modalities, target: Modalities, weights: Modalities) -> Modalities:
-    """Mean squared error per branch, every token with its weight [B, K, N]."""
-    values = {}
-    for name, part in predicted.items():
-        error = (part - target[name]).square().mean(3)
-        weight = weights[name].to(error.dtype)
-        values[name] = (error * weight).sum() / weight.sum().clamp_min(1)
-    return values
+def mean_square(
+    predicted: Modalities, target: Modalities, weights: Modalities, draws: Draws
+) -> Modalities:
+    """Mean squared error per branch, every token with its weight [B, K, N]: what the rows here add to it."""
+    return {
+        name: draws.mean((part - target[name]).square().mean(3), weights[name])
+        for name, part in predicted.items()
+    }
 
 
 def flow_matching(
@@ -127,12 +129,13 @@ def flow_matching(
     sigma: Levels,
     context: Context,
     weights: Modalities,
+    draws: Draws,
 ) -> Modalities:
     """Instantaneous velocity (delta = 0) against noise - clean, per branch."""
     noisy = {n: add_noise(clean[n], noise[n], spread(sigma[n])) for n in clean}
     delta = {n: torch.zeros_like(level) for n, level in sigma.items()}
     target = {n: velocity_target(clean[n], noise[n]) for n in clean}
-    return mean_square(velocity(model, noisy, sigma, delta, context), target, weights)
+    return mean_square(velocity(model, noisy, sigma, delta, context), target, weights, draws)
 
 
 def split_target(
@@ -168,7 +171,9 @@ def guided_teacher(
         levels = levels_of(x, sigma, audio_mask)
         interval = levels_of(x, torch.where(fine, torch.zeros_like(delta), delta), audio_mask)
         conditional = velocity(model, x, levels, interval, context)
-        if all(guidance[name] == 1 for name in x) or not fine.any():
+        # Asked even where no interval here is fine: other processes may have one, and all of them have to
+        # call a network together that each holds a part of.
+        if all(guidance[name] == 1 for name in x):
             return mask_audio(conditional, audio_mask)
         null = velocity(model, x, levels, dict.fromkeys(x, torch.zeros_like(delta)), unconditional)
         guided = {

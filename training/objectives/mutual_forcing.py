@@ -20,9 +20,10 @@ from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
-from ..stage_config import Recipe, Sources, Turns
+from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
 from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
+from .draws import Draws
 from .guidance_distillation import GuidanceLeak, distilled_share
 from .losses import (
     DEFAULT_GUIDANCE,
@@ -114,18 +115,23 @@ class MutualForcingObjective(TransformerObjective):
         self.leak = GuidanceLeak(self.model, start, self.branches, config.guidance)
 
     def step(
-        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+        self,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+        share: Share = WHOLE,
     ) -> Turns:
         """The model's turn, then the fake score's."""
         config, model = self.config, self.model
-        batch = batch.to(self.device())
-        audio_mask = self._draw_audio_mask(len(batch.has_voice), generator)
-        batch = self.drop_transcript(batch, audio_mask, generator)
-        clean, weights = batch.clean(self.branches), batch.weights(self.branches)
+        draws, batch, weights = self.share(batch, generator, share)
+        audio_mask = self._draw_audio_mask(draws)
+        batch = self.drop_transcript(batch, audio_mask, draws)
+        clean = batch.clean(self.branches)
 
         # Rollout: Few mode replaces a stretch of the real clip by chunks of its own, each after the last.
         # The averaged weights do so, as they are what is served. Nothing here carries a gradient.
-        rollout = self._roll_out(ema, batch, clean, generator, step)
+        rollout = self._roll_out(ema, batch, clean, draws, step)
         # The real chunks as they would follow from that past, which no recording shows.
         target = self._follow_on(clean, rollout)
 
@@ -133,19 +139,17 @@ class MutualForcingObjective(TransformerObjective):
         # model in the same past: guided Multi mode for the shortest intervals, Few mode for longer ones.
         context = prefill_context(model, rollout.past, batch.conditions(model, self.branches))
         teacher = causal_teacher(ema, batch, rollout.past, config.guidance)
-        values, total = {"drift": _distance(rollout.clip, clean)}, []
+        values, total = {"drift": _distance(rollout.clip, clean, draws)}, []
 
         # Flow: Multi mode learns the real next chunk in a past that Few mode wrote.
         if config.flow:
-            parts = self.match(model, target, context, generator, weights, audio_mask)
+            parts = self.match(model, target, context, draws, weights, audio_mask)
             total.append(config.flow * log_losses(values, "flow", parts))
 
         # Consistency: a long step of Few mode equals two shorter ones of the teacher's.
         if config.consistency:
-            chunks = self._real_or_made(target, rollout, generator, audio_mask)
-            parts = self_consistency(
-                model, context, teacher, chunks, weights, generator, audio_mask
-            )
+            chunks = self._real_or_made(target, rollout, draws, audio_mask)
+            parts = self_consistency(model, context, teacher, chunks, weights, draws, audio_mask)
             total.append(config.consistency * log_losses(values, "consistency", parts))
 
         # DMD: where Few mode's clean estimates of its own chunks should move, by two scores: the teacher's
@@ -154,17 +158,19 @@ class MutualForcingObjective(TransformerObjective):
         if config.dmd:
             judged = few_estimate(model, rollout, context.frozen())
             real, fake = multi_mode(teacher), self._fake_score(batch, rollout)
-            level = draw_level(clean.shape, generator)
-            parts = distribution_matching(judged, real, fake, level, made, generator)
+            level = draw_level(clean.shape[1], draws)
+            parts = distribution_matching(judged, real, fake, level, made, draws)
             total.append(config.dmd.weight * log_losses(values, "dmd", parts))
+        # Not held while other shares of the batch have their turn: keys and values of three passes.
+        context = teacher = real = None
         yield "model", {**values, "loss": sum(total)}
 
         # Fake score: it learns the very estimates that it has judged.
         for _ in range(config.dmd.fake_updates if config.dmd else 0):
-            level = draw_level(clean.shape, generator)
+            level = draw_level(clean.shape[1], draws)
             estimates = {name: part.detach() for name, part in judged.items()}
             fake, values = self._fake_score(batch, rollout), {}
-            parts = fake_flow_matching(fake, estimates, level, made, generator)
+            parts = fake_flow_matching(fake, estimates, level, made, draws)
             yield "fake", {"loss": log_losses(values, "flow", parts), **values}
 
     def figures(self, model: JointModel, batch: LatentBatch) -> dict[str, float]:
@@ -179,15 +185,15 @@ class MutualForcingObjective(TransformerObjective):
         model: JointModel,
         batch: LatentBatch,
         clean: AVLatents,
-        generator: torch.Generator,
+        draws: Draws,
         step: int,
     ) -> Rollout:
-        config, (rows, chunks) = self.config.rollout, clean.shape
+        config = self.config.rollout
         if config is None:
-            return sample_on_real_history(model, batch, clean, generator)
+            return sample_on_real_history(model, batch, clean, draws)
         longest = 1 + int((config.longest - 1) * min(1.0, step / max(1, config.ramp)))
-        span = draw_span(chunks, longest, self._generated(rows), generator)
-        return roll_out(model, batch, clean, span, generator)
+        span = draw_span(clean.shape[1], longest, self._generated(draws.total), draws)
+        return roll_out(model, batch, clean, span, draws)
 
     def _follow_on(self, clean: AVLatents, rollout: Rollout) -> AVLatents:
         if self.memory is None:
@@ -200,21 +206,21 @@ class MutualForcingObjective(TransformerObjective):
         rollout = self.config.rollout
         return max(1, rows - int(rows * rollout.real_share)) if rollout else 0
 
-    def _draw_audio_mask(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Rows whose audio is given, bool [rows]: only where the history is real, because the rollout makes
-        sound of its own.
+    def _draw_audio_mask(self, draws: Draws) -> Tensor:
+        """Rows of the whole batch whose audio is given, bool [B]: only where the history is real, because the
+        rollout makes sound of its own.
         """
-        first = self._generated(rows)
+        rows, first = draws.total, self._generated(draws.total)
         share = self.config.audio_driven * rows / max(1, rows - first)
-        draw = torch.rand(rows, generator=generator, device=self.device())
-        return (draw < share) & (torch.arange(rows, device=self.device()) >= first)
+        draw = draws.uniform_of_all()
+        return (draw < share) & (torch.arange(rows, device=draw.device) >= first)
 
     def _real_or_made(
-        self, target: AVLatents, rollout: Rollout, generator: torch.Generator, audio_mask: Tensor
+        self, target: AVLatents, rollout: Rollout, draws: Draws, audio_mask: Tensor
     ) -> AVLatents:
         """What self-consistency noises: real chunks, in half of the rows those that the rollout made."""
-        own = torch.rand(len(rollout.made), generator=generator, device=self.device()) < 0.5
-        pick = (rollout.made & (own & ~audio_mask)[:, None])[:, :, None, None]
+        made = draws.uniform_of_all() < 0.5
+        pick = draws.own(rollout.made & (made & ~audio_mask)[:, None])[:, :, None, None]
         return target.zip(rollout.clip, lambda real, made: torch.where(pick, made, real))
 
     def _fake_score(self, batch: LatentBatch, rollout: Rollout) -> Score:
@@ -225,7 +231,7 @@ class MutualForcingObjective(TransformerObjective):
         return multi_mode(guided_teacher(self.fake, context, context, NO_GUIDANCE))
 
 
-def _distance(ours: AVLatents, real: AVLatents) -> Tensor:
+def _distance(ours: AVLatents, real: AVLatents, draws: Draws) -> Tensor:
     """Mean squared difference of the histories: 0 where nothing was generated."""
-    apart = ours.zip(real, lambda a, b: (a - b).square().mean())
+    apart = ours.zip(real, lambda a, b: draws.mean((a - b).square()))
     return torch.stack(list(apart.modalities.values())).mean()

@@ -21,6 +21,7 @@ from mutual_forcing.sampling import Sampler, sample_chunk, write_cache
 from mutual_forcing.types import AVLatents, TextTokens
 
 from ..data.latents import LatentBatch
+from .draws import Draws
 from .losses import Modalities, draw_noise, prefill_context
 
 ROLLOUT = Sampler(4, "few")
@@ -33,8 +34,8 @@ class Rollout:
     """A clip [B, K, N, D] of which Few mode made a part.
 
     clip: with the generated chunks in place. past: what its chunks looked back on. made: bool [B, K],
-    which were generated. x: what Few mode held at the noise level `sigma` on its way to them; only
-    meaningful where `made`.
+    which were generated, of the whole batch as `weights` is. x: what Few mode held at the noise level `sigma`
+    on its way to them; only meaningful where `made`.
     """
 
     clip: AVLatents
@@ -50,23 +51,17 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Span:
-    """Chunks `first` .. `first + length - 1` of the first `rows` rows are generated."""
+    """Chunks `first` .. `first + length - 1` of the first `rows` rows of the whole batch are generated."""
 
     first: int
     length: int
     rows: int
 
 
-def draw_span(chunks: int, longest: int, rows: int, generator: torch.Generator) -> Span:
+def draw_span(chunks: int, longest: int, rows: int, draws: Draws) -> Span:
     """A stretch of 1 to `longest` chunks with a real chunk before it and one to follow it."""
-    length = draw_integer(1, min(longest, chunks - 2), generator)
-    return Span(draw_integer(1, chunks - length - 1, generator), length, rows)
-
-
-def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
-    """Uniform within low..high, both included."""
-    draw = torch.randint(low, high + 1, (1,), generator=generator, device=generator.device)
-    return int(draw)
+    length = draws.integer(1, min(longest, chunks - 2))
+    return Span(draws.integer(1, chunks - length - 1), length, rows)
 
 
 @torch.no_grad()
@@ -75,16 +70,18 @@ def roll_out(
     batch: LatentBatch,
     clean: AVLatents,
     span: Span,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Rollout:
     """Few mode continues the real chunks before the span, chunk by chunk, from its own history."""
-    keep = _Exit(model, generator)
-    rows = clean.map(lambda x: x[: span.rows]).modalities
+    keep, head = _Exit(model, draws), draws.head(span.rows)
+    rows, first = clean.map(lambda x: x[: len(head)]).modalities, span.first
     made = continue_clip(
-        model, batch.head(span.rows), rows, span.first, span.length, ROLLOUT, generator, keep
+        model, batch.head(len(head)), rows, first, span.length, ROLLOUT, head, keep
     )
-    clip, seen = AVLatents.of(_inserted(clean, made, span)), _inserted(clean, keep.seen, span)
-    return Rollout(clip, clip, _made(clean, span, generator.device), seen, keep.sigma)
+    clip, seen = (_inserted(clean, chunks, span, head.count) for chunks in (made, keep.seen))
+    where = torch.zeros(draws.total, clean.shape[1], dtype=torch.bool, device=draws.device)
+    where[: span.rows, first : first + span.length] = True
+    return Rollout(AVLatents.of(clip), AVLatents.of(clip), where, seen, keep.sigma)
 
 
 @torch.no_grad()
@@ -95,7 +92,7 @@ def continue_clip(
     first: int,
     length: int,
     sampler: Sampler,
-    generator: torch.Generator,
+    draws: Draws,
     watch: Callable[[int, Modalities], None] | None = None,
     cache: StreamCache | None = None,
 ) -> list[Modalities]:
@@ -110,7 +107,7 @@ def continue_clip(
         here = chunk_conditions(conditions, model, batch.text, k)
         chunk = {name: part[:, k : k + 1] for name, part in clean.items()}
         if k >= first:
-            noise = draw_noise(chunk, generator)
+            noise = draw_noise(chunk, draws)
             chunk = sample_chunk(model, noise, here, cache, sampler, watch=watch).modalities
             made.append(chunk)
         if k + 1 < first + length:
@@ -135,22 +132,22 @@ def follow_on(clean: AVLatents, past: AVLatents, memory: Tensor, grid: TokenGrid
 
 @torch.no_grad()
 def sample_on_real_history(
-    model: JointModel, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
+    model: JointModel, batch: LatentBatch, clean: AVLatents, draws: Draws
 ) -> Rollout:
     """Few mode makes every chunk after its real past, all in parallel (teacher forcing)."""
     context = prefill_context(model, clean, batch.conditions(model, tuple(clean.modalities)))
-    keep = _Exit(model, generator)
-    noise = draw_noise(clean.modalities, generator)
+    keep = _Exit(model, draws)
+    noise = draw_noise(clean.modalities, draws)
     made = sample_chunk(model, noise, context.conditions, context.history, ROLLOUT, watch=keep)
-    everywhere = torch.ones(clean.shape, dtype=torch.bool, device=generator.device)
+    everywhere = torch.ones(draws.total, clean.shape[1], dtype=torch.bool, device=draws.device)
     return Rollout(made, clean, everywhere, keep.seen[0], keep.sigma)
 
 
 class _Exit:
     """Keeps what the sampler holds before one random step, the same for all chunks."""
 
-    def __init__(self, model: JointModel, generator: torch.Generator) -> None:
-        self.step = draw_integer(0, ROLLOUT.steps - 1, generator)
+    def __init__(self, model: JointModel, draws: Draws) -> None:
+        self.step = draws.integer(0, ROLLOUT.steps - 1)
         self.sigma = sigma_schedule(ROLLOUT.steps, model.config.sigma_shift)[self.step]
         self.seen: list[Modalities] = []
 
@@ -159,21 +156,15 @@ class _Exit:
             self.seen.append(dict(x))
 
 
-def _inserted(clean: AVLatents, chunks: list[Modalities], span: Span) -> Modalities:
-    """The clip with `chunks` in the place of the span."""
+def _inserted(clean: AVLatents, chunks: list[Modalities], span: Span, rows: int) -> Modalities:
+    """The clip with `chunks` in the place of the span in its first `rows` rows."""
     result = {}
     for name, tokens in clean.modalities.items():
         whole = tokens.clone()
-        stretch = torch.cat([chunk[name] for chunk in chunks], 1).to(tokens.dtype)
-        whole[: span.rows, span.first : span.first + span.length] = stretch
+        stretch = torch.cat([chunk[name][:rows] for chunk in chunks], 1).to(tokens.dtype)
+        whole[:rows, span.first : span.first + span.length] = stretch
         result[name] = whole
     return result
-
-
-def _made(clean: AVLatents, span: Span, device: torch.device) -> Tensor:
-    made = torch.zeros(clean.shape, dtype=torch.bool, device=device)
-    made[: span.rows, span.first : span.first + span.length] = True
-    return made
 
 
 def chunk_conditions(

@@ -18,10 +18,11 @@ from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
-from ..stage_config import Recipe, Sources, Turns
+from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
 from .bidirectional import clip_context
 from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
+from .draws import Draws
 from .losses import (
     DEFAULT_GUIDANCE,
     NO_GUIDANCE,
@@ -76,35 +77,40 @@ class SelfForcingObjective(TransformerObjective):
         self.teacher = teacher.requires_grad_(False).to(self.device())
 
     def step(
-        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
+        self,
+        batch: LatentBatch,
+        ema: nn.Module,
+        generator: torch.Generator,
+        step: int,
+        share: Share = WHOLE,
     ) -> Turns:
         """The model's turn, then the fake score's."""
-        batch = batch.to(self.device())
-        clean, weights = batch.clean(self.branches), batch.weights(self.branches)
+        draws, batch, weights = self.share(batch, generator, share)
+        clean = batch.clean(self.branches)
 
         # Rollout: to the end of every clip from the first step on; all that the teacher judges is the
         # student's own.
-        rollout = whole_rollout(ema, batch, clean, generator)
+        rollout = whole_rollout(ema, batch, clean, draws)
 
         # DMD: the student's estimates, in a past that carries no gradient, as whole clips at one level,
         # which is what the teacher learned.
         conditions = batch.conditions(self.model, self.branches)
         with torch.no_grad():
             context = prefill_context(self.model, rollout.past, conditions)
-        judged = whole_clip(few_estimate(self.model, rollout, context), rollout)
+        judged = whole_clip(few_estimate(self.model, rollout, context), rollout, draws)
         made = rollout.weights(weights)
         real, fake = self._real_score(batch), self._fake_score(batch)
-        level = clip_level(clean.shape, generator)
+        level = clip_level(clean.shape[1], draws)
         values: Modalities = {}
-        parts = distribution_matching(judged, real, fake, level, made, generator)
+        parts = distribution_matching(judged, real, fake, level, made, draws)
         yield "model", {"loss": log_losses(values, "dmd", parts), **values}
 
         # Fake score: it learns the very clips that it has judged.
         estimates = {name: part.detach() for name, part in judged.items()}
         for _ in range(self.config.fake_updates):
-            level, values = clip_level(clean.shape, generator), {}
+            level, values = clip_level(clean.shape[1], draws), {}
             fake = self._fake_score(batch)
-            parts = fake_flow_matching(fake, estimates, level, made, generator)
+            parts = fake_flow_matching(fake, estimates, level, made, draws)
             yield "fake", {"loss": log_losses(values, "flow", parts), **values}
 
     @torch.no_grad()
@@ -120,21 +126,17 @@ class SelfForcingObjective(TransformerObjective):
         return multi_mode(guided_teacher(self.fake, context, context, NO_GUIDANCE))
 
 
-def whole_rollout(
-    model: JointModel, batch: LatentBatch, clean: AVLatents, generator: torch.Generator
-) -> Rollout:
+def whole_rollout(model: JointModel, batch: LatentBatch, clean: AVLatents, draws: Draws) -> Rollout:
     """Everything after the first chunk of every row."""
-    rows, chunks = clean.shape
-    return roll_out(model, batch, clean, Span(1, chunks - 1, rows), generator)
+    return roll_out(model, batch, clean, Span(1, clean.shape[1] - 1, draws.total), draws)
 
 
-def whole_clip(estimate: Modalities, rollout: Rollout) -> Modalities:
+def whole_clip(estimate: Modalities, rollout: Rollout, draws: Draws) -> Modalities:
     """Estimates where the rollout made chunks, the real ones elsewhere."""
-    made = rollout.made[:, :, None, None]
+    made = draws.own(rollout.made)[:, :, None, None]
     return {n: torch.where(made, e, rollout.clip.modalities[n]) for n, e in estimate.items()}
 
 
-def clip_level(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """One noise level for each clip, [B, K]."""
-    rows, chunks = shape
-    return draw_level((rows, 1), generator).expand(rows, chunks)
+def clip_level(chunks: int, draws: Draws) -> Tensor:
+    """One noise level for each clip, [B, chunks]."""
+    return draw_level(1, draws).expand(-1, chunks)

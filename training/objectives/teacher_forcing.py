@@ -16,8 +16,9 @@ from mutual_forcing.flow import add_noise
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
-from ..stage_config import Recipe, Sources, Turns
+from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
+from .draws import Draws
 from .losses import (
     DEFAULT_GUIDANCE,
     Guidance,
@@ -85,50 +86,68 @@ class TeacherForcingObjective(TransformerObjective):
             self.model.freeze_text()
 
     def step(
-        self, batch: LatentBatch, ema: nn.Module, generator: torch.Generator, step: int
-    ) -> Turns:
-        """Mean over the branches, plus self-consistency when it is on."""
-        batch, consistency = batch.to(self.device()), self.config.consistency
-        audio_mask = self._draw_audio_mask(batch, generator)
-        if audio_mask is not None:
-            batch = self.drop_transcript(batch, audio_mask, generator)
-        clean = batch.clean(self.branches)
-        past = self._past(clean, generator)
-        context = prefill_context(self.model, past, batch.conditions(self.model, self.branches))
-        weights = batch.weights(self.branches)
-        values: dict[str, Tensor] = {}
-        parts = self.match(self.model, clean, context, generator, weights, audio_mask)
-        loss = log_losses(values, "flow", parts)
-        if consistency and step >= consistency.start:
-            rows = max(1, int(self.size * consistency.share))
-            held = None if audio_mask is None else audio_mask[:rows]
-            parts = self._consistency(batch.head(rows), ema, generator, held, consistency.guidance)
-            loss = loss + consistency.weight * log_losses(values, "consistency", parts)
-        yield "model", {**values, "loss": loss}
-
-    def _consistency(
         self,
         batch: LatentBatch,
         ema: nn.Module,
         generator: torch.Generator,
+        step: int,
+        share: Share = WHOLE,
+    ) -> Turns:
+        """Mean over the branches, plus self-consistency when it is on."""
+        yield "model", self._losses(*self.share(batch, generator, share), ema, step)
+
+    def _losses(
+        self,
+        draws: Draws,
+        batch: LatentBatch,
+        weights: dict[str, Tensor],
+        ema: nn.Module,
+        step: int,
+    ) -> dict[str, Tensor]:
+        consistency = self.config.consistency
+        audio_mask = self._draw_audio_mask(draws)
+        if audio_mask is not None:
+            batch = self.drop_transcript(batch, audio_mask, draws)
+        clean = batch.clean(self.branches)
+        past = self._past(clean, draws)
+        context = prefill_context(self.model, past, batch.conditions(self.model, self.branches))
+        values: dict[str, Tensor] = {}
+        parts = self.match(self.model, clean, context, draws, weights, audio_mask)
+        loss = log_losses(values, "flow", parts)
+        if consistency and step >= consistency.start:
+            rows = max(1, int(self.size * consistency.share))
+            weights = {name: weight[:rows] for name, weight in weights.items()}
+            held = None if audio_mask is None else audio_mask[:rows]
+            parts = self._consistency(
+                draws.head(rows), batch, weights, ema, held, consistency.guidance
+            )
+            loss = loss + consistency.weight * log_losses(values, "consistency", parts)
+        return {**values, "loss": loss}
+
+    def _consistency(
+        self,
+        draws: Draws,
+        batch: LatentBatch,
+        weights: dict[str, Tensor],
+        ema: nn.Module,
         audio_mask: Tensor | None,
         guidance: Guidance,
     ) -> dict[str, Tensor]:
-        clean, weights = batch.clean(self.branches), batch.weights(self.branches)
+        batch = batch.head(len(draws))
+        clean = batch.clean(self.branches)
         context = prefill_context(self.model, clean, batch.conditions(self.model, self.branches))
         teacher = causal_teacher(ema, batch, clean, guidance)
-        return self_consistency(self.model, context, teacher, clean, weights, generator, audio_mask)
+        return self_consistency(self.model, context, teacher, clean, weights, draws, audio_mask)
 
-    def _past(self, clean: AVLatents, generator: torch.Generator) -> AVLatents:
+    def _past(self, clean: AVLatents, draws: Draws) -> AVLatents:
         if not self.config.history_noise or clean.video is None:
             return clean
-        draw = torch.rand(len(clean.video), 1, generator=generator, device=self.device())
-        noise = draw_noise({"video": clean.video}, generator)["video"]
+        draw = draws.uniform(1)
+        noise = draw_noise({"video": clean.video}, draws)["video"]
         level = spread(self.config.history_noise * draw)
         return replace(clean, video=add_noise(clean.video, noise, level))
 
-    def _draw_audio_mask(self, batch: LatentBatch, generator: torch.Generator) -> Tensor | None:
+    def _draw_audio_mask(self, draws: Draws) -> Tensor | None:
         if not self.config.audio_driven:
             return None
-        draw = torch.rand(len(batch.has_voice), generator=generator, device=self.device())
-        return draw < self.config.audio_driven
+        return draws.uniform_of_all() < self.config.audio_driven

@@ -141,6 +141,8 @@ class VideoCodecConfig:
 class MotionCodecObjective:
     """Animate one face of a person to look like another."""
 
+    splits = False
+
     def __init__(
         self,
         codec: MotionCodec,
