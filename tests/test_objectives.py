@@ -21,8 +21,8 @@ from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import AVLatents, References
 from training.data.latents import LatentBatch, autocorrelation, join_batches
 from training.objectives.base import ClipConfig
-from training.objectives.draws import Draws
 from training.objectives.dmd import distribution_matching, fake_flow_matching
+from training.objectives.draws import Draws
 from training.objectives.guidance_distillation import GuidanceLeak, distilled_share
 from training.objectives.intervals import FINEST, draw_intervals
 from training.objectives.losses import (

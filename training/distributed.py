@@ -1,6 +1,6 @@
-"""How a stage uses its devices: one process of torchrun for each, with every network sharded over them (FSDP2)
-and the rows of each batch shared out. And what saves memory on a single one: micro batches and activation
-checkpointing.
+"""How a stage uses its devices: one process of torchrun for each, with every network sharded over them
+(FSDP2) and the rows of each batch shared out. And what saves memory on a single one: micro batches and
+activation checkpointing.
 
 The result is that of one process with the whole batch, up to rounding.
 """
@@ -31,7 +31,6 @@ from mutual_forcing.models.block import JointBlock
 from mutual_forcing.models.wan_transformer import JointLayer
 from mutual_forcing.precision import computes_bfloat16
 
-from .command import OURS
 from .stage_config import Share
 
 UNITS = (JointBlock, JointLayer)
@@ -143,8 +142,7 @@ def joined(device: torch.device) -> Iterator[Strategy]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     strategy = Strategy(device, dist.get_rank(), ranks)
     if not strategy.leads:
-        for name in OURS:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
     # Keys and values are views, and nobody changes them in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     yield strategy

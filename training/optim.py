@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from .distributed import fill, own_part, whole
 from .stage_config import OptimizerConfig
-from .train_state import optimizer_tensors, prefixed, restore_optimizer, under
+from .train_state import names_under, optimizer_tensors, prefixed, prepare_optimizer
 
 EDGES = frozenset(
     {
@@ -37,6 +41,9 @@ class Optimizers:
 
     torch's Muon takes matrices only. A convolution's kernel is handed to it as a matrix [out, rest]
     that shares the kernel's memory.
+
+    Muon's update needs a whole matrix. Of a sharded network every process owns every so-manieth matrix: it
+    keeps that one whole, with its momentum, and sends the others what it became.
     """
 
     def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
@@ -51,10 +58,12 @@ class Optimizers:
             "adamw": torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
         }
         self._scale = {"adamw": 1.0, "muon": config.muon}
-        self._matrices = [(p, nn.Parameter(as_matrix(p.data, p))) for p in hidden]
-        if hidden:
+        self._kernels = [_Kernel(p, owner) for p, owner in zip(hidden, owners(hidden), strict=True)]
+        matrices = {i: k.matrix for i, k in enumerate(self._kernels) if k.matrix is not None}
+        self._numbers = {"muon": list(matrices)}
+        if matrices:
             self.parts["muon"] = torch.optim.Muon(
-                [matrix for _, matrix in self._matrices],
+                matrices.values(),
                 lr=config.lr * config.muon,
                 weight_decay=config.weight_decay / config.muon,
                 # Updates of the size AdamW would make, so that their rates can be compared.
@@ -63,27 +72,69 @@ class Optimizers:
 
     def step(self, lr: float) -> None:
         """Apply the gradients with AdamW's learning rate `lr`, and drop them."""
-        for parameter, matrix in self._matrices:
-            gradient = parameter.grad
-            matrix.grad = None if gradient is None else as_matrix(gradient, parameter)
-            parameter.grad = None
+        moved = [kernel for kernel in self._kernels if kernel.take_gradient()]
         for name, part in self.parts.items():
             for group in part.param_groups:
                 group["lr"] = lr * self._scale[name]
             part.step()
             part.zero_grad(set_to_none=True)
+        for kernel in moved:
+            kernel.share()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Everything that `restore` needs."""
+        """The state of all that this process holds."""
         tensors: dict[str, Tensor] = {}
         for name, part in self.parts.items():
-            tensors |= prefixed(name, optimizer_tensors(part))
+            tensors |= prefixed(name, optimizer_tensors(part, self._numbers.get(name)))
         return tensors
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Undo `state_tensors`."""
+    def prepare(self, names: Iterable[str]) -> None:
+        """Make room in `state_tensors` for what this process holds of a saved state with these names."""
         for name, part in self.parts.items():
-            restore_optimizer(part, under(name, tensors))
+            prepare_optimizer(part, names_under(name, names), self._numbers.get(name))
+
+
+class _Kernel:
+    """A parameter as Muon has it: `matrix` is the whole of it, or None where another process owns it."""
+
+    def __init__(self, parameter: nn.Parameter, owner: int | None) -> None:
+        """owner: None for a parameter that is not sharded."""
+        self.parameter, self.owner, self.matrix = parameter, owner, None
+        values = whole(parameter.detach())
+        if owner is None or owner == dist.get_rank():
+            self.matrix = nn.Parameter(as_matrix(values, parameter))
+
+    def take_gradient(self) -> bool:
+        """Hand the parameter's gradient over to the matrix; whether there is one."""
+        gradient, self.parameter.grad = self.parameter.grad, None
+        if gradient is None:
+            return False
+        gradient = whole(gradient)
+        if self.matrix is not None:
+            self.matrix.grad = as_matrix(gradient, self.parameter)
+        return True
+
+    def share(self) -> None:
+        """Every process takes its part of what the owner made of the matrix."""
+        if self.owner is None:
+            return
+        if self.matrix is None:
+            values = self.parameter.to_local().new_empty(self.parameter.shape)
+        else:
+            values = self.matrix.detach().view(self.parameter.shape)
+        dist.broadcast(values, self.owner)
+        fill(self.parameter, values)
+
+
+def owners(hidden: list[nn.Parameter]) -> list[int | None]:
+    """Which process makes Muon's update of each sharded matrix: about as many weights for each."""
+    if not any(isinstance(p, DTensor) for p in hidden):
+        return [None] * len(hidden)
+    loads, chosen = [0] * dist.get_world_size(), []
+    for parameter in hidden:
+        chosen.append(loads.index(min(loads)))
+        loads[chosen[-1]] += parameter.numel()
+    return chosen
 
 
 def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
@@ -118,7 +169,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 def update_ema(ema: nn.Module, module: nn.Module, decay: float, step: int) -> None:
     """Move `ema` towards `module`; the decay is lower in the first steps so that it forgets the start."""
     decay = min(decay, (1 + step) / (10 + step))
-    targets, sources = list(ema.parameters()), list(module.parameters())
+    targets, sources = ([own_part(p) for p in m.parameters()] for m in (ema, module))
     torch._foreach_lerp_(targets, sources, 1 - decay)
     for target, source in zip(ema.buffers(), module.buffers(), strict=True):
         target.copy_(source)

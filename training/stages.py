@@ -25,6 +25,7 @@ from .data.precompute import (
     video_encoder,
     write_silence,
 )
+from .distributed import Strategy
 from .recipes import BUILDERS, SCALES, STAGES, recipe
 from .stage_config import Recipe
 from .train_state import load_tensors
@@ -147,9 +148,15 @@ class Workspace:
             plan = BUILDERS[name](replace(scale, steps={**scale.steps, own: steps}))
         return plan if seed is None else replace(plan, seed=seed)
 
-    def train(self, name: str, steps: int | None = None, seed: int | None = None) -> None:
+    def train(
+        self,
+        name: str,
+        steps: int | None = None,
+        seed: int | None = None,
+        strategy: Strategy | None = None,
+    ) -> None:
         """Run or resume a stage, as the recipe has it or for other steps or another seed; a finished one is
-        left alone.
+        left alone. strategy: of this process, on the workspace's device; by default it is alone.
         """
         if self.done(name):
             log.info("%s is done", name)
@@ -159,7 +166,7 @@ class Workspace:
             self._check_done(earlier)
         torch.manual_seed(plan.seed)
         objective = plan.objective.build(self, plan)
-        Trainer(plan, objective, self.stage_folder(name), self.device).run()
+        Trainer(plan, objective, self.stage_folder(name), self.device, strategy).run()
 
     def corpus(self) -> Corpus:
         """The synthesised corpus."""

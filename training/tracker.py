@@ -13,10 +13,16 @@ from tqdm import tqdm
 class Tracker:
     """Writes `metrics.jsonl` and TensorBoard events under `folder`; a context manager.
 
-    What a killed process logged after its last saved state (`start` steps) is dropped: it comes again.
+    What a killed process logged after its last saved state (`start` steps) is dropped: it comes again. One of
+    several processes `writes`; the others' say nothing.
     """
 
-    def __init__(self, folder: Path, name: str, steps: int, start: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, steps: int, start: int, writes: bool = True
+    ) -> None:
+        self.writes = writes
+        if not writes:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,12 +45,15 @@ class Tracker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._board.close()
-        self._bar.close()
+        if self.writes:
+            self._file.close()
+            self._board.close()
+            self._bar.close()
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Record scalars of one step."""
+        if not self.writes:
+            return
         row = {"step": step, "seconds": round(time.monotonic() - self._began, 2), **values}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -55,7 +64,8 @@ class Tracker:
 
     def advance(self) -> None:
         """One step done."""
-        self._bar.update()
+        if self.writes:
+            self._bar.update()
 
 
 def _until(path: Path, step: int) -> list[str]:

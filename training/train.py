@@ -1,15 +1,18 @@
 """Run one stage: python -m training.train RECIPE --run DIR [--preset tiny].
 
-encode_video and encode_audio compute the corpus's latents between the stages that need them.
+encode_video and encode_audio compute the corpus's latents between the stages that need them. A stage of the
+transformer runs on many devices: torchrun --nproc-per-node 8 -m training.train RECIPE --run DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from .command import run
+from .distributed import Strategy, joined
 from .recipes import BASELINES, SCALES, STAGES
 from .stages import Workspace, pick_device
 
@@ -25,17 +28,44 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="train this many steps instead of the recipe's")
     parser.add_argument("--seed", type=int, help="of weights and batches; default: the recipe's")
     parser.add_argument("--device", help="cpu or cuda; default: cuda when present")
+    parser.add_argument(
+        "--accumulate",
+        type=int,
+        default=1,
+        help="micro batches of a step, one after the other: less memory, the same result",
+    )
+    parser.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="compute activations again for the gradient: less memory, a third more time",
+    )
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp32"), help="default: bf16 where it is fast"
+    )
     options = parser.parse_args()
     return run(lambda: train(options))
 
 
 def train(options: argparse.Namespace) -> None:
     """Run the stage or the encoding that the command line names."""
-    workspace = Workspace(options.run, options.preset, pick_device(options.device))
-    if options.recipe in ENCODINGS:
-        workspace.encode(options.recipe.removeprefix("encode_"))
+    with joined(pick_device(options.device)) as strategy:
+        _train(options, strategy)
+
+
+def _train(options: argparse.Namespace, strategy: Strategy) -> None:
+    workspace = Workspace(options.run, options.preset, strategy.device)
+    if options.recipe not in ENCODINGS:
+        strategy = replace(
+            strategy,
+            accumulate=options.accumulate,
+            checkpoint_activations=options.checkpoint_activations,
+            bfloat16=None if options.precision is None else options.precision == "bf16",
+        )
+        workspace.train(options.recipe, options.steps, options.seed, strategy)
+    elif strategy.ranks > 1:
+        raise ValueError(f"{options.recipe} is done by one process: call it without torchrun.")
     else:
-        workspace.train(options.recipe, options.steps, options.seed)
+        workspace.encode(options.recipe.removeprefix("encode_"))
 
 
 if __name__ == "__main__":

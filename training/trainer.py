@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,20 +21,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mutual_forcing.precision import computes_bfloat16, mixed_precision
-
+from .distributed import Strategy, whole
 from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
-from .stage_config import Objective, Recipe
+from .stage_config import WHOLE, Objective, Recipe, Share, Turns
 from .tracker import Tracker
-from .train_state import load_tensors, prefixed, save_tensors, under
+from .train_state import (
+    find_state,
+    load_state,
+    names_under,
+    prefixed,
+    read_record,
+    save_state,
+    save_tensors,
+)
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 20
 _KEPT = ("step", "seconds", "peak", "validation")
 """What the state holds of a trainer besides its tensors."""
 _NETWORK = "player"
-"""Prefix of the networks' tensors in state.safetensors. States of earlier runs have this word."""
+"""Prefix of the networks' tensors in a state. States of earlier runs have this word."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, with everything saved
@@ -110,14 +118,26 @@ def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class Trainer:
     """Runs `recipe` on `objective`, keeping everything resumable under `folder`.
 
+    Several processes run it together, each with its strategy: they call the networks, save and stop in the
+    same order. Raises ValueError for an objective that cannot be split where the strategy splits batches.
+
     seconds: spent in steps and on their batches, not on samples. peak: bytes, see machine.peak_memory, until
     a process first writes samples or its state. validation: the newest held-out figures.
     """
 
     def __init__(
-        self, recipe: Recipe, objective: Objective, folder: Path, device: torch.device
+        self,
+        recipe: Recipe,
+        objective: Objective,
+        folder: Path,
+        device: torch.device,
+        strategy: Strategy | None = None,
     ) -> None:
-        self.recipe, self.objective, self.folder, self.device = recipe, objective, folder, device
+        self.strategy = strategy or Strategy(device)
+        if self.strategy.shares != [WHOLE] and not objective.splits:
+            raise ValueError(f"{recipe.name} is trained by one process, without micro batches.")
+        self.recipe, self.objective, self.folder = recipe, objective, folder
+        self.device = self.strategy.device
         self.step = 0
         self.seconds = 0.0
         self.peak = 0
@@ -125,20 +145,18 @@ class Trainer:
         self._whole = True
         self.validation: dict[str, float] = {}
         self.first = next(iter(objective.networks))
-        for module in objective.networks.values():
-            module.to(device)
         self.ema = copy.deepcopy(objective.networks[self.first]).requires_grad_(False).eval()
+        self.strategy.prepare(self.ema, learns=False)
+        for module in objective.networks.values():
+            self.strategy.prepare(module)
         self.optimizers = {
             name: Optimizers(module, recipe.optimizer)
             for name, module in objective.networks.items()
         }
         folder.mkdir(parents=True, exist_ok=True)
-        if self._state_path.exists():
-            self._restore()
-
-    @property
-    def _state_path(self) -> Path:
-        return self.folder / "state.safetensors"
+        state = find_state(folder)
+        if state:
+            self._restore(state)
 
     def run(self) -> None:
         """Train until the recipe's last step; Ctrl-C saves and raises Interrupted.
@@ -149,16 +167,20 @@ class Trainer:
             self._learn(asked)
             self.objective.finish(self.ema)
             self._export()
-            if asked():
+            if self.strategy.any(asked()):
                 raise Interrupted(f"{self.recipe.name} is done; nothing follows it.")
 
     def _learn(self, asked: Callable[[], bool]) -> None:
-        recipe = self.recipe
-        with Tracker(self.folder, recipe.name, recipe.steps, self.step) as tracker:
+        recipe, stopped = self.recipe, False
+        with Tracker(
+            self.folder, recipe.name, recipe.steps, self.step, self.strategy.leads
+        ) as tracker:
             try:
                 began = time.monotonic()
                 for batch in self._batches():
-                    if asked():
+                    # All processes stop after the same step, whichever was asked to.
+                    stopped = self.strategy.any(asked())
+                    if stopped:
                         raise KeyboardInterrupt
                     values = self._train_step(batch)
                     self.step += 1
@@ -176,7 +198,7 @@ class Trainer:
                         self.save()
                     began = time.monotonic()
             except KeyboardInterrupt:
-                if self._whole:
+                if stopped or (self._whole and self.strategy.ranks == 1):
                     self.save()
                 raise Interrupted(f"{recipe.name} stopped at step {self.step}.") from None
 
@@ -195,60 +217,85 @@ class Trainer:
         lr = learning_rate(recipe.optimizer, self.step, recipe.steps)
         for module in self.objective.networks.values():
             module.train()
-        generator = step_generator(recipe.seed, self.step, recipe.name, self.device)
-        turns = self.objective.step(batch, self.ema, generator, self.step)
-        while True:
-            with mixed_precision(self.device):
-                turn = next(turns, None)
-            if turn is None:
-                break
-            name, losses = turn
-            norm = self._descend(name, self.objective.networks[name], losses["loss"], lr)
+        shares = [self._begin(batch, share) for share in self.strategy.shares]
+        while found := self._gradients(shares):
+            name, losses = found
             prefix = "" if name == self.first else f"{name}/"
-            values |= {prefix + key: float(value.detach()) for key, value in losses.items()}
-            values[prefix + "gradient_norm"] = norm
+            values |= {prefix + key: value for key, value in losses.items()}
+            values[prefix + "gradient_norm"] = self._descend(name, lr)
         update_ema(self.ema, self.objective.networks[self.first], recipe.ema, self.step)
         values["lr"] = lr
         return values
 
-    def _descend(self, name: str, module: nn.Module, loss: Tensor, lr: float) -> float:
-        module.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(module.parameters(), self.recipe.optimizer.clip)
-        if not math.isfinite(float(norm)):
+    def _begin(self, batch: Any, share: Share) -> Turns:
+        """The turns of a share of the batch; its random numbers are those of the whole batch."""
+        generator = step_generator(self.recipe.seed, self.step, self.recipe.name, self.device)
+        parts = () if share == WHOLE else (share,)
+        return self.objective.step(batch, self.ema, generator, self.step, *parts)
+
+    def _gradients(self, shares: list[Turns]) -> tuple[str, dict[str, float]] | None:
+        """Leave the gradient of the next turn of all shares, and return its network and losses; None after
+        the last turn.
+        """
+        name, values = "", {}
+        for turns in shares:
+            with self.strategy.autocast():
+                turn = next(turns, None)
+            if turn is None:
+                return None
+            if not name:
+                self.objective.networks[turn[0]].zero_grad(set_to_none=True)
+            name, losses = turn
+            # Gradients are averaged over the processes, whose losses add up.
+            (losses["loss"] * self.strategy.ranks).backward()
+            for key, value in losses.items():
+                values[key] = values.get(key, 0.0) + float(value.detach())
+        return name, self.strategy.sum(values)
+
+    def _descend(self, name: str, lr: float) -> float:
+        """Follow the gradient, and return its norm; not where it is not finite, which all processes see."""
+        parameters = self.objective.networks[name].parameters()
+        norm = float(whole(nn.utils.clip_grad_norm_(parameters, self.recipe.optimizer.clip)))
+        if not math.isfinite(norm):
             log.warning("%s step %d: gradient is not finite, skipped", name, self.step)
             return float("nan")
         self._whole = False
         self.optimizers[name].step(lr)
-        return float(norm)
+        return norm
 
     def _samples(self) -> dict[str, float]:
         samples = self.folder / "samples"
         samples.mkdir(exist_ok=True)
         self._written = True
-        with torch.no_grad():
-            self.validation = self.objective.write_samples(self.ema, samples, self.step)
+        with torch.no_grad(), tempfile.TemporaryDirectory() as thrown_away:
+            # All processes make them, because each holds a part of the network.
+            out = samples if self.strategy.leads else Path(thrown_away)
+            self.validation = self.objective.write_samples(self.ema, out, self.step)
         return self.validation
 
     def save(self) -> None:
         """Write the resumable state."""
         self._written = True
+        figures = {name: getattr(self, name) for name in _KEPT}
+        record = {**figures, "recipe": self.recipe.to_dict()}
+        save_state(self._tensors(), self.folder, record, self.strategy)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a state holds, of it what this process has."""
         tensors = prefixed("ema", self.ema.state_dict())
         for name, module in self.objective.networks.items():
             tensors |= prefixed(f"{_NETWORK}.{name}", module.state_dict())
             tensors |= prefixed(f"optimizer.{name}", self.optimizers[name].state_tensors())
-        figures = {name: getattr(self, name) for name in _KEPT}
-        save_tensors(tensors, self._state_path, {**figures, "recipe": self.recipe.to_dict()})
+        return tensors
 
-    def _restore(self) -> None:
-        tensors, record = load_tensors(self._state_path)
+    def _restore(self, state: Path) -> None:
+        record, names = read_record(state)
         self._check(record)
         for name in _KEPT:
             setattr(self, name, record.get(name, getattr(self, name)))
-        self.ema.load_state_dict(under("ema", tensors))
-        for name, module in self.objective.networks.items():
-            module.load_state_dict(under(f"{_NETWORK}.{name}", tensors))
-            self.optimizers[name].restore(under(f"optimizer.{name}", tensors))
+        for name, optimizers in self.optimizers.items():
+            optimizers.prepare(names_under(f"optimizer.{name}", names))
+        load_state(self._tensors(), state)
         log.info("%s resumes at step %d", self.recipe.name, self.step)
 
     def _check(self, record: dict[str, Any]) -> None:
@@ -267,6 +314,7 @@ class Trainer:
 
     def _export(self) -> None:
         """Write the averaged weights and the stage's record; the mark that the stage is done."""
+        weights = {name: whole(value) for name, value in self.ema.state_dict().items()}
         record = {
             "recipe": self.recipe.to_dict(),
             "hours": round(self.seconds / 3600, 3),
@@ -274,7 +322,10 @@ class Trainer:
             "peak_memory_gb": round(self.peak / 2**30, 3),
             "metrics": self.validation,
             "device": str(self.device),
-            "precision": "bf16" if computes_bfloat16(self.device) else "fp32",
+            "precision": "bf16" if self.strategy.computes_bfloat16 else "fp32",
+            "processes": self.strategy.ranks,
         }
-        (self.folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        save_tensors(self.ema.state_dict(), self.folder / "weights.safetensors", record)
+        if self.strategy.leads:
+            (self.folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            save_tensors(weights, self.folder / "weights.safetensors", record)
+        self.strategy.wait()

@@ -17,7 +17,7 @@ from mutual_forcing.types import AVLatents
 
 from ..data.latents import Dropout, LatentBatch, LatentDataset
 from ..samples import write_samples_sheet
-from ..stage_config import WHOLE, Share
+from ..stage_config import Share
 from .draws import Draws
 from .losses import (
     Context,
