@@ -93,6 +93,11 @@ class Optimizers:
         for name, part in self.parts.items():
             prepare_optimizer(part, names_under(name, names), self._numbers.get(name))
 
+    def follow(self) -> None:
+        """Go on from the network's weights, after others were loaded. All processes have to call it."""
+        for kernel in self._kernels:
+            kernel.follow()
+
 
 class _Kernel:
     """A parameter as Muon has it: `matrix` is the whole of it, or None where another process owns it."""
@@ -103,6 +108,15 @@ class _Kernel:
         values = whole(parameter.detach())
         if owner is None or owner == dist.get_rank():
             self.matrix = nn.Parameter(as_matrix(values, parameter))
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Copy the parameter again, where the matrix does not share its memory."""
+        if self.owner is None:
+            return
+        values = whole(self.parameter.detach())
+        if self.matrix is not None:
+            self.matrix.copy_(as_matrix(values, self.parameter))
 
     def take_gradient(self) -> bool:
         """Hand the parameter's gradient over to the matrix; whether there is one."""

@@ -296,6 +296,8 @@ class Trainer:
         for name, optimizers in self.optimizers.items():
             optimizers.prepare(names_under(f"optimizer.{name}", names))
         load_state(self._tensors(), state)
+        for optimizers in self.optimizers.values():
+            optimizers.follow()
         log.info("%s resumes at step %d", self.recipe.name, self.step)
 
     def _check(self, record: dict[str, Any]) -> None:
