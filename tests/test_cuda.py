@@ -11,6 +11,7 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.config import preset
 from mutual_forcing.precision import mixed_precision
 from mutual_forcing.text.timing import text_tokens
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
@@ -19,7 +20,7 @@ from training.objectives.base import ClipConfig
 from training.objectives.mutual_forcing import MutualForcingConfig, MutualForcingObjective
 from training.objectives.self_forcing import SelfForcingConfig, SelfForcingObjective
 from training.optim import Optimizers
-from training.stage_config import OptimizerConfig
+from training.stage_config import WHOLE, OptimizerConfig
 from training.trainer import step_generator
 
 pytestmark = [
@@ -120,3 +121,22 @@ def test_the_method_takes_steps(method: type[MutualForcingObjective]) -> None:
         (a - b).abs().max() > 0 for a, b in zip(objective.model.parameters(), before, strict=True)
     ]
     assert any(moved)
+
+
+def test_flex_attention_learns_what_attention_by_unfolding_does() -> None:
+    """The gradients of a loss over real history, in fp32. On a CPU test_parity.py compares the passes."""
+    objective = MutualForcingObjective(
+        _generator("cuda").system, Data(preset("tiny").model), MutualForcingConfig(), 4, 0
+    )
+    model, clips, found = objective.model, objective.batch(0), []
+    for flex in (False, True):
+        model.flex = flex
+        draws, batch, weights = objective.share(
+            clips, torch.Generator("cuda").manual_seed(0), WHOLE
+        )
+        model.zero_grad()
+        sum(objective.teacher_forcing(model, batch, draws, weights).values()).backward()
+        found.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        assert (found[1][name] - value).abs().max() <= 2e-3 * value.abs().max() + 1e-7, name

@@ -147,6 +147,8 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
         Trainer(one.recipe, one.objective, tmp_path, CPU, replace(ALONE, accumulate=2))
     with pytest.raises(ValueError, match="accumulate 1 or more"):
         replace(ALONE, accumulate=0)
+    with pytest.raises(ValueError, match="CUDA alone"):
+        replace(ALONE, flex=True)
 
 
 # Two processes

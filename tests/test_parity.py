@@ -181,6 +181,35 @@ def test_attention_by_unfolding_equals_one_dense_mask(config, seconds: float) ->
     assert (torch.cat(ours, 1) - dense.transpose(1, 2).flatten(2)).abs().max() < 1e-4
 
 
+def passes_over_a_clip(model, both_ways: bool = False) -> list[torch.Tensor]:
+    """Keys and values of a clean pass and the velocities of a noisy one, of both branches."""
+    torch.manual_seed(1)
+    names = ("video", "audio")
+    clean, noisy = make_latents(model.config, names), make_latents(model.config, names)
+    conditions = model.condition(make_text(0, True), make_references(model.config, names))
+    level = {name: torch.full((2, CHUNKS), 0.5) for name in names}
+    if both_ways:
+        history = ParallelHistory(WINDOW, both_ways=True)
+        return list(model(noisy, level, level, conditions, history).modalities.values())
+    stored = model.prefill(clean, conditions, ParallelHistory(WINDOW))
+    history = ParallelHistory(WINDOW, stored, clean)
+    out = model(noisy, level, level, conditions, history).modalities.values()
+    return [*out, *(x for pairs in stored for pair in pairs.values() for x in pair)]
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_flex_attention_over_a_clip_equals_attention_by_unfolding(model, both_ways: bool) -> None:
+    """Its rule and its clock; gradients are CUDA's alone (test_cuda.py)."""
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape)
+    with torch.no_grad():
+        unfolded = passes_over_a_clip(model, both_ways)
+        model.flex = True
+        whole = passes_over_a_clip(model, both_ways)
+    for ours, theirs in zip(whole, unfolded, strict=True):
+        assert theirs.abs().max() > 0.1 and (ours - theirs).abs().max() < 1e-4
+
+
 def test_the_chunk_before_a_chunk_is_its_past_s_last(model) -> None:
     """What the video tokens are told of it, in a parallel pass and in a stream."""
     clean = make_latents(model.config, ("video", "audio"))

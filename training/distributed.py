@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from mutual_forcing.models.block import JointBlock
+from mutual_forcing.models.transformer import AVTransformer
 from mutual_forcing.models.wan_transformer import JointLayer
 from mutual_forcing.precision import computes_bfloat16
 
@@ -46,7 +47,7 @@ class Strategy:
     """rank and ranks: which of how many processes this is. accumulate: micro batches of a step, one after the
     other. checkpoint_activations: keep no activations within a layer, but compute them again for the
     gradient. bfloat16: compute in it, with weights, gradients and their sums over processes in fp32; None for
-    where it is fast.
+    where it is fast. flex: attend to whole clips by flex_attention, where a network can.
     """
 
     device: torch.device
@@ -55,8 +56,11 @@ class Strategy:
     accumulate: int = 1
     checkpoint_activations: bool = False
     bfloat16: bool | None = None
+    flex: bool = False
 
     def __post_init__(self) -> None:
+        if self.flex and self.device.type != "cuda":
+            raise ValueError("flex_attention learns on CUDA alone: leave --flex-attention out.")
         if self.accumulate < 1:
             raise ValueError("A step has at least one micro batch: accumulate 1 or more.")
 
@@ -90,6 +94,8 @@ class Strategy:
             for unit in units:
                 again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
                 unit.forward = partial(again, unit.forward)
+        if isinstance(module, AVTransformer):
+            module.flex = self.flex
         module.to(self.device)
         if self.ranks == 1:
             return

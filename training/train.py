@@ -42,6 +42,11 @@ def main() -> int:
     parser.add_argument(
         "--precision", choices=("bf16", "fp32"), help="default: bf16 where it is fast"
     )
+    parser.add_argument(
+        "--flex-attention",
+        action="store_true",
+        help="attend to whole clips in one kernel that copies no past (CUDA; compiles at first)",
+    )
     options = parser.parse_args()
     return run(lambda: train(options))
 
@@ -60,6 +65,7 @@ def _train(options: argparse.Namespace, strategy: Strategy) -> None:
             accumulate=options.accumulate,
             checkpoint_activations=options.checkpoint_activations,
             bfloat16=None if options.precision is None else options.precision == "bf16",
+            flex=options.flex_attention,
         )
         workspace.train(options.recipe, options.steps, options.seed, strategy)
     elif strategy.ranks > 1:

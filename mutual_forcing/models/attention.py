@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -60,6 +61,14 @@ class RotaryTables:
         end = max(float(positions[:, 0].max()) for positions in references.values())
         return RotaryTables(tables(own), tables(references), own, video.seconds, end, frequencies)
 
+    def clock(self, chunks: int) -> RotaryTable:
+        """Rotations that put what is turned relative to its chunk on the clock of a clip: [chunks, 1, D / 2,
+        2].
+        """
+        begin = torch.arange(chunks, dtype=torch.float64) * self.chunk_seconds
+        table = rotary_table(at_time(begin * POSITIONS_PER_SECOND), self.frequencies)
+        return table[:, None].to(self.own["video"].device)
+
     def past(self, name: str, offsets: tuple[int, ...]) -> RotaryTable:
         """Rotations of chunks `offsets` after the attending one: [len(offsets), N, D / 2, 2]."""
         if (name, offsets) not in self._past:
@@ -114,10 +123,10 @@ def attend(
     [B, K, N, H * D] per branch.
     """
     key = torch.cat([g.key for g in groups], 2)
-    marks = torch.cat([_key_marks(g, coupling, key) for g in groups])
+    marks = torch.cat([key_marks(g, coupling, key) for g in groups])
     key = torch.cat([key, marks.expand(*key.shape[:2], -1, -1, -1)], -1)
     value = torch.cat([g.value for g in groups], 2)
-    query = torch.cat([_marked(q, name) for name, q in queries.items()], 2)
+    query = marked_queries(queries)
     batch, chunks = query.shape[:2]
     valid = _validity(groups, chunks)
     keys = None if valid is None else ValidKeys(valid.repeat(batch, 1))
@@ -127,13 +136,18 @@ def attend(
     return dict(zip(queries, split, strict=True))
 
 
-def _marked(query: Tensor, name: str) -> Tensor:
-    """Append the dimensions that pick this branch's column of the keys' marks."""
-    mark = F.one_hot(torch.tensor(BRANCHES.index(name)), COUPLING_DIMS).to(query)
-    return torch.cat([query, mark.expand(*query.shape[:-1], -1)], -1)
+def marked_queries(queries: Mapping[str, Tensor]) -> Tensor:
+    """The queries [B, K, N, H, C] of all branches beside each other, with dimensions appended that pick their
+    branch's column of the keys' marks.
+    """
+    marked = []
+    for name, query in queries.items():
+        mark = F.one_hot(torch.tensor(BRANCHES.index(name)), COUPLING_DIMS).to(query)
+        marked.append(torch.cat([query, mark.expand(*query.shape[:-1], -1)], -1))
+    return torch.cat(marked, 2)
 
 
-def _key_marks(group: KeyGroup, coupling: dict[str, Tensor], like: Tensor) -> Tensor:
+def key_marks(group: KeyGroup, coupling: dict[str, Tensor], like: Tensor) -> Tensor:
     """[M, H, COUPLING_DIMS]: dimension i holds what queries of BRANCHES[i] add for these keys."""
     tokens, heads, content = group.key.shape[2:]
     scale = (content + COUPLING_DIMS) ** 0.5

@@ -42,7 +42,7 @@ class BlockContext:
 
     rotary: rotations of the tokens by branch. references: keys and values by branch, empty for none.
     history: where the past comes from, None for none; layer: this layer's number in it. text by branch,
-    empty for none.
+    empty for none. flex: attend to a clip as clip_attention.py does.
     """
 
     rotary: Mapping[str, Tensor]
@@ -51,6 +51,28 @@ class BlockContext:
     history: History | None
     layer: int
     text: Mapping[str, TextView]
+    flex: bool = False
+
+    def attend(
+        self,
+        queries: dict[str, Tensor],
+        own: LayerKeyValues,
+        rotated: list[KeyGroup],
+        coupling: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """What the rotated queries [B, K, N, H, C] see of all that and of this pass's keys and values (`own`,
+        also rotated): [B, K, N, H * D] per branch.
+        """
+        chunks = rotated[0].key.shape[1]
+        if self.flex and isinstance(self.history, ParallelHistory):
+            # Imported where it is asked for: it takes seconds.
+            from .clip_attention import attend_clip
+
+            references = reference_keys(_only(self.references, own), self.tables, chunks)
+            return attend_clip(
+                queries, rotated, references, self.history, self.layer, self.tables, coupling
+            )
+        return attend(queries, self.keys(own, chunks) + rotated, coupling)
 
     def keys(self, own: LayerKeyValues, chunks: int) -> list[KeyGroup]:
         """References and past, rotated, of the branches in `own` (this pass's keys and values)."""
@@ -144,9 +166,8 @@ class JointBlock(nn.Module):
             queries[name] = rotate(query, context.rotary[name])
             rotated.append(KeyGroup(name, rotate(key, context.rotary[name]), value))
 
-        chunks = next(iter(hidden.values())).shape[1]
-        keys = context.keys(own, chunks) + rotated
-        mixed = attend(queries, keys, {name: self.coupling[name] for name in hidden})
+        coupling = {name: self.coupling[name] for name in hidden}
+        mixed = context.attend(queries, own, rotated, coupling)
 
         out = {}
         for name, x in hidden.items():

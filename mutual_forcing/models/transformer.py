@@ -51,6 +51,8 @@ class AVTransformer(JointModel):
         blocks = nn.ModuleList(JointBlock(config) for _ in range(config.layers))
         self.blocks = cast("Sequence[JointBlock]", blocks)
         self._tables: RotaryTables | None = None
+        self.flex = False
+        """Whether passes over a clip attend by flex_attention: clip_attention.py."""
 
     def forward(
         self,
@@ -166,7 +168,7 @@ class AVTransformer(JointModel):
         modulation, stored = self._modulation(features), []
         for index, block in enumerate(self.blocks):
             context = BlockContext(
-                tables.own, tables, references.layers[index], history, index, views
+                tables.own, tables, references.layers[index], history, index, views, self.flex
             )
             hidden, own = block(hidden, modulation, context)
             stored.append(own)
