@@ -361,7 +361,9 @@ def test_torchrun_trains_a_stage_and_goes_on_after_a_crash(
         for name in (*(f"stages/{stage}" for stage in before), "corpus", "latents"):
             (run / name).symlink_to((trained.root / name).resolve())
     mark = tmp_path / "died"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    # Without "--" torchrun takes --run for its own --run-path.
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node=2", "--"]
     options = ["mutual_forcing", "--preset", "smoke", "--device", "cpu", "--steps"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -369,9 +371,7 @@ def test_torchrun_trains_a_stage_and_goes_on_after_a_crash(
         line = [*command, script, *options, str(steps), "--run", run, died]
         return subprocess.run(line, env=environment, check=False, timeout=600).returncode
 
-    alive = tmp_path / "script"  # exists: nothing dies
-    alive.touch()
-    assert start(runs[0], 4, alive) == 0
+    assert start(runs[0], 4, script) == 0, "what exists lets nothing die"
     stage = runs[1] / "stages" / "mutual_forcing"
     assert start(runs[1], 4, mark) != 0 and mark.exists()
     assert [path.name for path in stage.glob("state-*")] == ["state-00000003"]

@@ -1,7 +1,7 @@
 """Run one stage: python -m training.train RECIPE --run DIR [--preset tiny].
 
 encode_video and encode_audio compute the corpus's latents between the stages that need them. A stage of the
-transformer runs on many devices: torchrun --nproc-per-node 8 -m training.train RECIPE --run DIR.
+transformer runs on many devices: torchrun --nproc-per-node 8 -m -- training.train RECIPE --run DIR.
 """
 
 from __future__ import annotations
