@@ -42,8 +42,8 @@ class Optimizers:
     torch's Muon takes matrices only. A convolution's kernel is handed to it as a matrix [out, rest]
     that shares the kernel's memory.
 
-    Muon's update needs a whole matrix. Of a sharded network every process owns every so-manieth matrix: it
-    keeps that one whole, with its momentum, and sends the others what it became.
+    Muon's update needs a whole matrix. Of a sharded network each process owns some of the matrices: it keeps
+    them whole, with their momentum, and sends the others what they became.
     """
 
     def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--checkpoint-activations",
         action="store_true",
-        help="compute activations again for the gradient: less memory, a third more time",
+        help="compute activations again for the gradient: less memory, more time",
     )
     parser.add_argument(
         "--precision", choices=("bf16", "fp32"), help="default: bf16 where it is fast"

@@ -316,7 +316,11 @@ class Trainer:
 
     def _export(self) -> None:
         """Write the averaged weights and the stage's record; the mark that the stage is done."""
-        weights = {name: whole(value) for name, value in self.ema.state_dict().items()}
+        weights = {}
+        for name, value in self.ema.state_dict().items():
+            tensor = whole(value)
+            if self.strategy.leads:  # no device has room for all of a large network
+                weights[name] = tensor.cpu()
         record = {
             "recipe": self.recipe.to_dict(),
             "hours": round(self.seconds / 3600, 3),

@@ -36,8 +36,8 @@ class Draws:
         return max(1, self.count)
 
     def head(self, total: int) -> Draws:
-        """For the first `total` rows of the whole batch, which are the first of the rows here too."""
-        return replace(self, total=total)
+        """For at most the first `total` rows of the whole batch, which are the first of the rows here too."""
+        return replace(self, total=min(total, self.total))
 
     def own(self, whole: Tensor) -> Tensor:
         """The rows [len(self), ...] of a tensor [total, ...] that are computed here."""
