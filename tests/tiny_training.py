@@ -18,6 +18,7 @@ from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 from training.data.latents import LatentBatch, join_batches
 from training.distributed import Strategy, joined
+from training.objectives.base import VALIDATION_CLIPS
 from training.stages import Workspace
 from training.trainer import Trainer
 
@@ -45,8 +46,8 @@ class NoiseClips:
 
     def batch(self, rng, split: str, size: int, chunks: int, dropout) -> LatentBatch:
         noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        rows = [self._row(row, chunks, noise) for row in range(min(size, 6))]
-        return join_batches(rows)
+        rows = 1 if size == VALIDATION_CLIPS else size  # a held-out figure of one clip will do
+        return join_batches([self._row(row, chunks, noise) for row in range(rows)])
 
     def _row(self, row: int, chunks: int, noise: torch.Generator) -> LatentBatch:
         video, audio = self.config.video, self.config.audio
