@@ -12,6 +12,7 @@ from .objectives.diffusion_forcing import DiffusionForcingConfig
 from .objectives.duration_predictor import DurationPredictorConfig
 from .objectives.losses import DEFAULT_GUIDANCE, Guidance
 from .objectives.mutual_forcing import DMDConfig, MutualForcingConfig, RolloutConfig
+from .objectives.pixel_codec import PixelCodecConfig
 from .objectives.self_forcing import SelfForcingConfig
 from .objectives.teacher_forcing import ConsistencyConfig, TeacherForcingConfig
 from .objectives.video_codec import VideoCodecConfig
@@ -49,7 +50,8 @@ class Scale:
     hours: of speech; analysed: of it, what the audio codec learns from. filmed: share of the training
     identities that have pictures, of `size` pixels on each side. portraits: people drawn for the motion
     codec, at portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last
-    stage, its batch counted in the shortest. guidance: for Few mode to learn in the last stage.
+    stage, its batch counted in the shortest. guidance: for Few mode to learn in the last stage. pixels:
+    whether the video codec makes whole frames: it learns from the films, and needs no portraits.
     """
 
     hours: float
@@ -63,6 +65,7 @@ class Scale:
     lengths: tuple[int, ...] = (5,)
     fake_updates: int = 2
     guidance: Guidance = DEFAULT_GUIDANCE
+    pixels: bool = False
 
 
 _TINY = Scale(
@@ -116,6 +119,29 @@ SCALES = {
         },
         lengths=(5, 6, 9, 12),
     ),
+    "pixels": replace(
+        _TINY,
+        hours=1.5,
+        filmed=1.0,
+        size=64,
+        portraits=0,
+        steps={
+            **_TINY.steps,
+            "video_codec": 4000,
+            "audio_pretrain": 1500,
+            "video_pretrain": 1500,
+            "joint": 500,
+            "mutual_forcing": 300,
+        },
+        batch={
+            **_TINY.batch,
+            "video_codec": 8,
+            "video_pretrain": 12,
+            "joint": 8,
+            "mutual_forcing": 6,
+        },
+        pixels=True,
+    ),
     "small": Scale(
         hours=24.0,
         analysed=4.0,
@@ -163,12 +189,20 @@ HISTORY_NOISE = 0.02
 
 
 def _video_codec(scale: Scale) -> Recipe:
+    if scale.pixels:
+        # Convolutions in space and time: Muon is for matrices.
+        slow = OptimizerConfig(lr=1e-3, final_lr=5e-5, clip=1.0, muon=0)
+        return _recipe(scale, "video_codec", PixelCodecConfig(), slow)
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0)
     return _recipe(scale, "video_codec", VideoCodecConfig(), optimizer)
 
 
 def _video_detail(scale: Scale) -> Recipe:
     """Eyes and mouth alone, told points that have learnt: at first nothing could rely on them."""
+    if scale.pixels:
+        raise ValueError(
+            "A codec of whole frames has no detail of its own: there is no such stage."
+        )
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, warmup=50, clip=1.0)
     objective = VideoCodecConfig(only_detail=True)
     return _recipe(scale, "video_detail", objective, optimizer, ("video_codec",))

@@ -47,6 +47,21 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
 Of the transformer's stages only the last one needs the motion codec, because its monitors look at
 pictures.
 """
+PIXEL_JOBS = {
+    "corpus": (0.45, ()),
+    "analysis": (0.05, ("corpus",)),
+    "video_codec": (0.15, ("corpus",)),
+    "audio_codec": (0.1, ("analysis",)),
+    "duration": (0.01, ("corpus",)),
+    "encode_audio": (0.01, ("audio_codec",)),
+    "encode_video": (0.01, ("video_codec",)),
+    "audio_pretrain": (0.08, ("encode_audio",)),
+    "video_pretrain": (0.08, ("audio_pretrain", "encode_video")),
+    "joint": (0.03, ("video_pretrain",)),
+    "mutual_forcing": (0.03, ("joint",)),
+    "export": (0.0, ("mutual_forcing", "duration")),
+}
+"""The same where the video codec makes whole frames."""
 
 
 def reproduction_jobs(
@@ -68,7 +83,7 @@ def reproduction_jobs(
         mine = mine and (corpus / "parts").is_dir() and not workspace.latents_folder.exists()
         return "statistics" in told and not (mine and unfinished(options, corpus))
 
-    people = PortraitOptions(scale.portraits, seed, scale.portrait_size)
+    people = PortraitOptions(max(1, scale.portraits), seed, scale.portrait_size)
     folder = workspace.portraits_folder
 
     def portraits_done() -> bool:
@@ -83,8 +98,10 @@ def reproduction_jobs(
     def analysis_done() -> bool:
         return corpus_done() and all(frames_path(clip).exists() for clip in speech())
 
+    jobs = PIXEL_JOBS if scale.pixels else JOBS
+
     def job(name: str) -> Job:
-        share, after = JOBS[name]
+        share, after = jobs[name]
         if name == "corpus":
             return Job(name, corpus_done, share, after, make_corpus)
         if name == "portraits":
@@ -104,7 +121,7 @@ def reproduction_jobs(
             done, act = lambda: workspace.done(name), lambda: workspace.train(name)
         return Job(name, done, share, after, act, command)
 
-    return [job(name) for name in JOBS]
+    return [job(name) for name in jobs]
 
 
 def main() -> int:

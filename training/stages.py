@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from .data.portraits import Portraits
 from .data.precompute import (
     audio_encoder,
     encode_silence,
+    film_encoder,
     precompute,
     silence_path,
     video_encoder,
@@ -29,6 +30,9 @@ from .recipes import BUILDERS, SCALES, STAGES, recipe
 from .stage_config import Recipe
 from .train_state import load_tensors
 from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from mutual_forcing.codecs.protocol import PixelCodec
 
 log = logging.getLogger(__name__)
 MODEL_STAGES = ("audio_pretrain", "video_pretrain", "joint", "mutual_forcing")
@@ -113,9 +117,15 @@ class Workspace:
         return done and (branch != "audio" or silence_path(self.latents_folder).exists())
 
     def encode(self, branch: str) -> None:
-        """Latents of the corpus's "video", whose motion it knows, or "audio", by its autoencoder."""
+        """Latents of the corpus's "video", whose motion it knows (of a pixel codec the films), or "audio", by
+        its autoencoder. Raises ValueError where the codec that is needed is not trained.
+        """
         corpus, grids = self.corpus(), self.system_config.model.grids
-        if branch == "video":
+        if branch == "video" and SCALES[self.scale].pixels:
+            self._check_done("video_codec")
+            codec = cast("PixelCodec", self.system().video_codec)
+            encoder = film_encoder(codec, grids["video"], self.device)
+        elif branch == "video":
             encoder = video_encoder(*self._motion_statistics(corpus), grids["video"])
         elif self.done("audio_codec"):
             codec = self.system().audio_codec
