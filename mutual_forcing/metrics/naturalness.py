@@ -39,7 +39,7 @@ def naturalness(audio: np.ndarray) -> float:
 @functools.lru_cache(maxsize=1)
 def _network() -> Any:
     with _instead(_UNUSED), contextlib.redirect_stdout(sys.stderr):
-        import distillmos
+        import distillmos  # pyright: ignore[reportMissingImports] # it may be installed
 
         return distillmos.ConvTransformerSQAModel().eval()
 
