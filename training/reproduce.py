@@ -67,8 +67,15 @@ PIXEL_JOBS = {
 def reproduction_jobs(
     workspace: Workspace, seed: int, out: Path, hours: float | None = None
 ) -> list[Job]:
-    """The jobs of a whole run in order. hours: the length of the corpus, if not the preset's."""
+    """The jobs of a whole run in order. hours: the length of the corpus, if not the preset's.
+
+    Raises ValueError for a preset that begins from public weights.
+    """
     scale = SCALES[workspace.scale]
+    if scale.public:
+        raise ValueError(
+            "This preset begins from public weights: python -m training.import_public."
+        )
     options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3, filmed=scale.filmed)
     corpus = workspace.corpus_folder
 
@@ -136,8 +143,11 @@ def main() -> int:
     folder = options.run or Path("runs") / options.preset
     out = options.out or PRETRAINED / options.preset
     workspace = Workspace(folder, options.preset, pick_device(options.device))
-    jobs = reproduction_jobs(workspace, options.seed, out)
-    return run(lambda: run_jobs(jobs, workers_for(workspace.device)))
+
+    def reproduce() -> None:
+        run_jobs(reproduction_jobs(workspace, options.seed, out), workers_for(workspace.device))
+
+    return run(reproduce)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.config import preset
+from mutual_forcing.config import SystemConfig, preset
 
 from .data.dataset import Corpus
 from .data.latents import LatentDataset
@@ -44,6 +44,8 @@ FROZEN = {
 """The stages that networks besides the transformer come from."""
 REFINED = {"video_codec": "video_detail"}
 """Stages that go on with one of them."""
+SYSTEM = "system.json"
+"""Of a run whose system is not quite its preset: where public weights lie, every machine has elsewhere."""
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -57,7 +59,10 @@ class Workspace:
     def __init__(self, root: Path, scale: str, device: torch.device | None = None) -> None:
         self.root, self.scale = root, scale
         self.device = device or pick_device()
+        told = root / SYSTEM
         self.system_config = preset(scale)
+        if told.exists():
+            self.system_config = SystemConfig.from_dict(json.loads(told.read_text("utf-8")))
 
     @property
     def corpus_folder(self) -> Path:
@@ -121,13 +126,15 @@ class Workspace:
         its autoencoder. Raises ValueError where the codec that is needed is not trained.
         """
         corpus, grids = self.corpus(), self.system_config.model.grids
-        if branch == "video" and SCALES[self.scale].pixels:
-            self._check_done("video_codec")
+        scale = SCALES[self.scale]
+        if branch == "video" and scale.pixels:
+            if not scale.public:
+                self._check_done("video_codec")
             codec = cast("PixelCodec", self.system().video_codec)
             encoder = film_encoder(codec, grids["video"], self.device)
         elif branch == "video":
             encoder = video_encoder(*self._motion_statistics(corpus), grids["video"])
-        elif self.done("audio_codec"):
+        elif scale.public or self.done("audio_codec"):
             codec = self.system().audio_codec
             encoder = audio_encoder(codec, grids["audio"], self.device)
             silence = encode_silence(codec, grids["audio"], self.device)
