@@ -292,6 +292,19 @@ def _base() -> SystemConfig:
     return replace(tiny, name="base", video_codec=video_codec, model=model)
 
 
+def _pixels() -> SystemConfig:
+    """Films of 64 x 64 pixels that are all made by the transformer: 4 x 4 tokens of Wan's geometry a latent
+    frame, a quarter of what `paper_14b` has across. Sound, text and attention are those of `tiny`.
+    """
+    tiny, grid = _tiny(), TokenGrid(4, 4, 4, rate=FPS / 4)
+    video_codec = WanCodecConfig(
+        64, 64, patch=1, latent_channels=32, encoder_width=24, decoder_width=32, blocks=1
+    )
+    video = BranchConfig(width=256, token_dim=video_codec.latent_channels, grid=grid)
+    model = replace(tiny.model, video=video, window=4)
+    return replace(tiny, name="pixels", video_codec=video_codec, model=model)
+
+
 def _small() -> SystemConfig:
     return SystemConfig(
         name="small",
@@ -343,6 +356,37 @@ def _wan(name: str, size: tuple[int, int], layers: int, heads: int) -> SystemCon
     )
 
 
+def _wan_smoke() -> SystemConfig:
+    """As small as it gets with all that `wan_5b` has: films of 64 x 96 pixels, for tests and for trying the
+    commands. Its public weights are random ones that `python -m training.random_public` writes.
+    """
+    heads, head_dim, latents = 2, 32, 8
+    grid = TokenGrid(4, 2, 3, rate=FPS / 4)
+    return SystemConfig(
+        name="wan_smoke",
+        video_codec=WanCodecConfig(64, 96, weights=PublicWeights("public/wan", subfolder="vae")),
+        audio_codec=OobleckConfig(weights=PublicWeights("public/audio", subfolder="vae")),
+        model=WanConfig(
+            video=BranchConfig(width=heads * head_dim, token_dim=latents * 2 * 2, grid=grid),
+            audio=BranchConfig(
+                width=heads * head_dim, token_dim=8, grid=TokenGrid(14, rate=21.875)
+            ),
+            layers=2,
+            heads=heads,
+            head_dim=head_dim,
+            window=2,
+            voice_latents=32,
+            ffn_width=96,
+            text_dim=16,
+            text_tokens=128,
+            frequencies=32,
+            sigma_shift=3.0,
+            text=PublicWeights("public/wan"),
+        ),
+        duration=DurationConfig(width=32, layers=1),
+    )
+
+
 def _wan_presets() -> dict[str, Callable[[], SystemConfig]]:
     """wan_5b has branches of the shape of Wan2.2-TI2V-5B, whose weights its video branch can begin from
     (wan_weights.py); paper_14b has 7B parameters a branch as the paper says (section Model; how deep
@@ -384,7 +428,15 @@ def _smoke() -> SystemConfig:
     )
 
 
-PRESETS = {"smoke": _smoke, "tiny": _tiny, "base": _base, "small": _small, **_wan_presets()}
+PRESETS = {
+    "smoke": _smoke,
+    "tiny": _tiny,
+    "base": _base,
+    "pixels": _pixels,
+    "small": _small,
+    "wan_smoke": _wan_smoke,
+    **_wan_presets(),
+}
 
 
 def preset(name: str) -> SystemConfig:

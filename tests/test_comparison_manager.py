@@ -22,6 +22,7 @@ from mutual_forcing.demo import (
     comparison_grid,
     comparison_metrics,
     comparison_tab,
+    comparison_tracks,
     comparison_view,
 )
 from mutual_forcing.demo.comparison import ComparisonManager, VariantMetrics
@@ -335,5 +336,35 @@ def test_frozen_lips_are_in_sync_with_nothing_and_short_films_with_none():
 def test_a_word_that_is_not_heard_costs(compared):
     _, run, _ = compared
     film = run.variants[0].video
-    assert measure_video(film, ["unspeakable", "elephants"])["word_errors"] >= 0.5
-    assert "word_errors" not in measure_video(film, [])
+    measured = measure_video(film, ["unspeakable", "elephants", "—"])
+    assert measured.figures["word_errors"] >= 0.5
+    assert [word for word, _ in measured.heard] == ["unspeakable", "elephants", "—"]
+    assert not all(heard for _, heard in measured.heard)
+    shown = comparison_tracks.tracks_html([replace(run.variants[0], heard=measured.heard)])
+    assert "<s>elephants</s>" in shown
+    for words in ([], ["こんにちは"]):
+        unheard = measure_video(film, words)
+        assert "word_errors" not in unheard.figures and unheard.heard == ()
+
+
+def test_japanese_is_compared_without_a_recogniser_of_english(generator, request_):
+    japanese = replace(request_, text="AIの声です。", seconds=0.64)
+    run = list(ComparisonManager(SessionManager(generator)).run("x", japanese, [1]))[-1]
+    assert run.variants[0].state == "done" and run.metrics[0].word_errors is None
+    assert run.variants[0].heard == () and "mf-heard" not in comparison_tracks.tracks_html(
+        run.finished
+    )
+
+
+def test_tracks_lie_over_each_other_and_break_where_there_is_no_voice(compared):
+    _, run, _ = compared
+    tracks = run.variants[0].tracks
+    pitch = np.array([100, 200, np.nan, 150], np.float32)
+    empty = np.full(4, np.nan, np.float32)
+    drawn = replace(tracks, pitch=pitch, mouth=empty, turn=empty, nod=empty)
+    variants = [replace(run.variants[0], tracks=drawn, heard=())] * 2
+    shown = comparison_tracks.tracks_html(variants)
+    assert shown.count("<svg") == 1, "a film without a face has no other track"
+    assert shown.count('d="M0.0 70.0h0L225.0 0.0M675.0 35.0h0"') == 2
+    assert "200 Hz" in shown and "100 Hz" in shown and 'data-seconds="0.32"' in shown
+    assert comparison_tracks.tracks_html([]) == ""

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.models.wan_text import END_TOKEN, PAGE_WORDS, UMT5Text
 from mutual_forcing.text.timing import TEXT_MARGIN_SECONDS
 from mutual_forcing.types import TextTokens, TimedPhoneme, TimedWord, Transcript
+from training.random_public import write_text
 
 LENGTH, WIDTH = 96, 16
 WORDS = [
@@ -44,21 +43,7 @@ def folder(tmp_path_factory) -> Path:
 
 def write_text_folder(folder: Path, width: int) -> Path:
     torch.manual_seed(0)
-    config = transformers.UMT5Config(
-        vocab_size=90, d_model=width, d_kv=8, d_ff=32, num_layers=2, num_heads=2
-    )
-    transformers.UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
-    # Pieces of words with a mark for the space before them, as UMT5's tokenizer has them.
-    made = Tokenizer(models.Unigram())
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=60, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"
-    )
-    made.train_from_iterator([" ".join(WORDS)] * 3, trainer)
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
-    fast.save_pretrained(folder / "tokenizer")
+    write_text(width, folder, [" ".join(WORDS)] * 3, vocabulary=60)
     return folder
 
 

@@ -21,7 +21,7 @@ from mutual_forcing.model_card import model_card
 
 from .command import run
 from .import_checkpoint import OBJECTIVE, ORIGIN
-from .recipes import SCALES, recipe
+from .recipes import PUBLIC, SCALES, recipe
 from .stages import FROZEN, REFINED, Workspace, latest_model_stage
 
 
@@ -55,6 +55,8 @@ def held_stages(workspace: Workspace, model_stage: str) -> list[str]:
 
 def _line(stage: str, scale: str) -> list[str]:
     """A stage after all that it began from."""
+    if stage == PUBLIC:
+        return [stage]
     return [name for earlier in recipe(stage, scale).init for name in _line(earlier, scale)] + [
         stage
     ]
@@ -89,7 +91,8 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     Raises ValueError if a network of it is not trained.
     """
     stage = model_stage or latest_model_stage(workspace)
-    missing = [name for name in FROZEN.values() if not workspace.done(name)]
+    codecs = {"video_codec", "audio_codec"} if SCALES[workspace.scale].public else set()
+    missing = [n for n in FROZEN.values() if n not in codecs and not workspace.done(n)]
     if missing:
         raise ValueError(f"Not finished in {workspace.root}: {', '.join(missing)}.")
     system = workspace.system(stage)

@@ -2,7 +2,7 @@
 
 The networks of the checkpoint are written as finished stages, so that `training.train` can go on from them
 without training everything anew. Corpus and latents still have to be made; `training.compare --checkpoint`
-does all of it.
+does all of it. With --voice only what speaks is taken: a preset of other video then has its sound learnt.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mutual_forcing.checkpoint import load_checkpoint
 
@@ -53,10 +55,54 @@ def import_checkpoint(
         if stage in REFINED.values() and origin not in told["stages"]:
             continue
         record = _record(told["stages"].get(origin, {}), name)
-        folder = workspace.stage_folder(stage)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        save_tensors(system.modules[network].state_dict(), folder / "weights.safetensors", record)
+        _write(workspace, stage, system.modules[network], record)
+
+
+VOICE = ("audio_codec", "duration")
+"""Networks that only sound needs, and the stages that they come from."""
+
+
+def import_voice(source: str | Path, workspace: Workspace) -> None:
+    """Write what speaks in the checkpoint as finished stages: codec of sound, durations, and as
+    audio_pretrain the transformer with its text encoder and audio branch, the video branch still untaught.
+
+    Raises ValueError for a checkpoint whose sound is of another shape, and if one of the stages exists.
+    """
+    theirs, ours = load_checkpoint(source), workspace.system_config
+    own, other = (
+        {**asdict(config.model), "video": None, "window": 0, "sigma_shift": 0}
+        for config in (ours, theirs.config)
+    )
+    same = own == other and all(
+        getattr(ours, name) == getattr(theirs.config, name) for name in VOICE
+    )
+    if not same:
+        raise ValueError(f"What speaks in {source} is of another shape than in {workspace.scale}.")
+    stages = (*VOICE, "audio_pretrain")
+    for stage in stages:
+        if workspace.done(stage):
+            raise ValueError(f"{workspace.root} already holds a finished stage {stage}.")
+    model = workspace.system().model
+    heard = {
+        name: tensor
+        for name, tensor in theirs.model.state_dict().items()
+        if "branches.video." not in name
+    }
+    model.load_state_dict(heard, strict=False)
+    assert theirs.folder is not None
+    told = json.loads((theirs.folder / "record.json").read_text(encoding="utf-8"))
+    networks = {name: theirs.modules[name] for name in VOICE} | {"audio_pretrain": model}
+    for stage, network in networks.items():
+        origin = told["model_stage"] if stage == "audio_pretrain" else stage
+        name = f"{source} ({theirs.digest}, {origin})"
+        _write(workspace, stage, network, _record(told["stages"].get(origin, {}), name))
+
+
+def _write(workspace: Workspace, stage: str, network: nn.Module, record: dict[str, Any]) -> None:
+    folder = workspace.stage_folder(stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    save_tensors(network.state_dict(), folder / "weights.safetensors", record)
 
 
 def _imported_from(workspace: Workspace, stage: str) -> str | None:
@@ -84,8 +130,11 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--stage", choices=MODEL_STAGES, default="joint", help="what the model is")
+    parser.add_argument("--voice", action="store_true", help="take only what speaks")
     options = parser.parse_args()
     workspace = Workspace(options.run, options.preset, torch.device("cpu"))
+    if options.voice:
+        return run(lambda: import_voice(options.checkpoint, workspace))
     return run(lambda: import_checkpoint(options.checkpoint, workspace, options.stage))
 
 

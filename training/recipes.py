@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mutual_forcing.config import PRESETS
+
 from .objectives.audio_codec import SourceFilterCodecConfig
 from .objectives.base import ClipConfig
 from .objectives.bidirectional import BidirectionalConfig
@@ -12,6 +14,7 @@ from .objectives.diffusion_forcing import DiffusionForcingConfig
 from .objectives.duration_predictor import DurationPredictorConfig
 from .objectives.losses import DEFAULT_GUIDANCE, Guidance
 from .objectives.mutual_forcing import DMDConfig, MutualForcingConfig, RolloutConfig
+from .objectives.pixel_codec import PixelCodecConfig
 from .objectives.self_forcing import SelfForcingConfig
 from .objectives.teacher_forcing import ConsistencyConfig, TeacherForcingConfig
 from .objectives.video_codec import VideoCodecConfig
@@ -28,6 +31,9 @@ STAGES = (
     "mutual_forcing",
 )
 """What `reproduce` runs, in order."""
+
+PUBLIC = "public"
+"""The stage that public weights are imported as (import_public.py)."""
 
 BASELINES = (
     "teacher_forcing",
@@ -49,7 +55,10 @@ class Scale:
     hours: of speech; analysed: of it, what the audio codec learns from. filmed: share of the training
     identities that have pictures, of `size` pixels on each side. portraits: people drawn for the motion
     codec, at portrait_size pixels, twice what its encoder sees. lengths: clips of so many chunks in the last
-    stage, its batch counted in the shortest. guidance: for Few mode to learn in the last stage.
+    stage, its batch counted in the shortest. guidance: for Few mode to learn in the last stage. pixels:
+    whether the video codec makes whole frames: it learns from the films, and needs no portraits. public:
+    whether codecs and video branch are public ones (import_public.py): the former are not trained, and the
+    latter needs no stage of its own.
     """
 
     hours: float
@@ -63,6 +72,8 @@ class Scale:
     lengths: tuple[int, ...] = (5,)
     fake_updates: int = 2
     guidance: Guidance = DEFAULT_GUIDANCE
+    pixels: bool = False
+    public: bool = False
 
 
 _TINY = Scale(
@@ -98,6 +109,37 @@ _TINY = Scale(
     guidance=Guidance(video=2.0, audio=3.0),
 )
 
+_PUBLIC = Scale(
+    hours=24.0,
+    analysed=0.0,
+    filmed=1.0,
+    size=512,
+    portraits=0,
+    portrait_size=512,
+    steps={
+        "duration": 3000,
+        "audio_pretrain": 60_000,
+        "joint": 20_000,
+        "mutual_forcing": 6000,
+    },
+    batch={"duration": 64, "audio_pretrain": 256, "joint": 64, "mutual_forcing": 32},
+    lengths=(5, 8),
+    pixels=True,
+    public=True,
+)
+"""For branches of 5B and 7B. These steps and batches are a guess: nobody has run them at this size."""
+
+_SMOKE = Scale(
+    hours=0.02,
+    analysed=0.02,
+    filmed=1.0,
+    size=128,
+    portraits=4,
+    portrait_size=128,
+    steps=dict.fromkeys(STAGES, 2),
+    batch=dict.fromkeys(STAGES, 2),
+)
+
 SCALES = {
     "tiny": _TINY,
     "base": replace(
@@ -115,6 +157,29 @@ SCALES = {
             "mutual_forcing": 1000,
         },
         lengths=(5, 6, 9, 12),
+    ),
+    "pixels": replace(
+        _TINY,
+        hours=1.5,
+        filmed=1.0,
+        size=64,
+        portraits=0,
+        steps={
+            **_TINY.steps,
+            "video_codec": 4000,
+            "audio_pretrain": 1500,
+            "video_pretrain": 1500,
+            "joint": 500,
+            "mutual_forcing": 300,
+        },
+        batch={
+            **_TINY.batch,
+            "video_codec": 8,
+            "video_pretrain": 12,
+            "joint": 8,
+            "mutual_forcing": 6,
+        },
+        pixels=True,
     ),
     "small": Scale(
         hours=24.0,
@@ -144,16 +209,9 @@ SCALES = {
             "mutual_forcing": 32,
         },
     ),
-    "smoke": Scale(
-        hours=0.02,
-        analysed=0.02,
-        filmed=1.0,
-        size=128,
-        portraits=4,
-        portrait_size=128,
-        steps=dict.fromkeys(STAGES, 2),
-        batch=dict.fromkeys(STAGES, 2),
-    ),
+    "smoke": _SMOKE,
+    "wan_smoke": replace(_SMOKE, size=64, portraits=0, analysed=0.0, pixels=True, public=True),
+    **{name: _PUBLIC for name in PRESETS if name.startswith(("wan_5b", "paper_14b"))},
 }
 
 
@@ -162,19 +220,34 @@ CLIPS = ClipConfig(lengths=(5,))
 HISTORY_NOISE = 0.02
 
 
+def _check_trained(scale: Scale) -> None:
+    if scale.public:
+        raise ValueError("The codecs of this preset are public ones: there is no such stage.")
+
+
 def _video_codec(scale: Scale) -> Recipe:
+    _check_trained(scale)
+    if scale.pixels:
+        # Convolutions in space and time: Muon is for matrices.
+        slow = OptimizerConfig(lr=1e-3, final_lr=5e-5, clip=1.0, muon=0)
+        return _recipe(scale, "video_codec", PixelCodecConfig(), slow)
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, clip=1.0)
     return _recipe(scale, "video_codec", VideoCodecConfig(), optimizer)
 
 
 def _video_detail(scale: Scale) -> Recipe:
     """Eyes and mouth alone, told points that have learnt: at first nothing could rely on them."""
+    if scale.pixels:
+        raise ValueError(
+            "A codec of whole frames has no detail of its own: there is no such stage."
+        )
     optimizer = OptimizerConfig(lr=7e-4, final_lr=5e-5, warmup=50, clip=1.0)
     objective = VideoCodecConfig(only_detail=True)
     return _recipe(scale, "video_detail", objective, optimizer, ("video_codec",))
 
 
 def _audio_codec(scale: Scale) -> Recipe:
+    _check_trained(scale)
     steps = scale.steps["audio_codec"]
     objective = SourceFilterCodecConfig(spectral_from=steps * 9 // 20)
     optimizer = OptimizerConfig(lr=1e-3, final_lr=3e-5, clip=1.0)
@@ -192,10 +265,13 @@ PRETRAINING = OptimizerConfig(lr=1e-3, final_lr=3e-4)
 
 def _audio_pretrain(scale: Scale) -> Recipe:
     objective = TeacherForcingConfig(ClipConfig(branches=("audio",), lengths=(4,)))
-    return _recipe(scale, "audio_pretrain", objective, PRETRAINING)
+    init = (PUBLIC,) if scale.public else ()
+    return _recipe(scale, "audio_pretrain", objective, PRETRAINING, init)
 
 
 def _video_pretrain(scale: Scale) -> Recipe:
+    if scale.public:
+        raise ValueError("The video branch of this preset is a public one: there is no such stage.")
     objective = TeacherForcingConfig(
         replace(CLIPS, branches=("video",)), freeze_text=True, history_noise=HISTORY_NOISE
     )
@@ -210,7 +286,10 @@ def _joint(scale: Scale) -> Recipe:
         consistency=ConsistencyConfig(start=scale.steps["joint"] * 2 // 5),
     )
     optimizer = OptimizerConfig(lr=6e-4, final_lr=1e-4)
-    return _recipe(scale, "joint", objective, optimizer, init=("video_pretrain",))
+    if scale.public:
+        optimizer = OptimizerConfig(lr=2e-5, final_lr=5e-6, muon=0)
+    before = "audio_pretrain" if scale.public else "video_pretrain"
+    return _recipe(scale, "joint", objective, optimizer, init=(before,))
 
 
 FINE_TUNING = OptimizerConfig(lr=1e-4, final_lr=5e-5, warmup=50)

@@ -47,13 +47,35 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
 Of the transformer's stages only the last one needs the motion codec, because its monitors look at
 pictures.
 """
+PIXEL_JOBS = {
+    "corpus": (0.45, ()),
+    "analysis": (0.05, ("corpus",)),
+    "video_codec": (0.15, ("corpus",)),
+    "audio_codec": (0.1, ("analysis",)),
+    "duration": (0.01, ("corpus",)),
+    "encode_audio": (0.01, ("audio_codec",)),
+    "encode_video": (0.01, ("video_codec",)),
+    "audio_pretrain": (0.08, ("encode_audio",)),
+    "video_pretrain": (0.08, ("audio_pretrain", "encode_video")),
+    "joint": (0.03, ("video_pretrain",)),
+    "mutual_forcing": (0.03, ("joint",)),
+    "export": (0.0, ("mutual_forcing", "duration")),
+}
+"""The same where the video codec makes whole frames."""
 
 
 def reproduction_jobs(
     workspace: Workspace, seed: int, out: Path, hours: float | None = None
 ) -> list[Job]:
-    """The jobs of a whole run in order. hours: the length of the corpus, if not the preset's."""
+    """The jobs of a whole run in order. hours: the length of the corpus, if not the preset's.
+
+    Raises ValueError for a preset that begins from public weights.
+    """
     scale = SCALES[workspace.scale]
+    if scale.public:
+        raise ValueError(
+            "This preset begins from public weights: python -m training.import_public."
+        )
     options = CorpusOptions(hours or scale.hours, seed, scale.size, 0.08, 3, filmed=scale.filmed)
     corpus = workspace.corpus_folder
 
@@ -68,7 +90,7 @@ def reproduction_jobs(
         mine = mine and (corpus / "parts").is_dir() and not workspace.latents_folder.exists()
         return "statistics" in told and not (mine and unfinished(options, corpus))
 
-    people = PortraitOptions(scale.portraits, seed, scale.portrait_size)
+    people = PortraitOptions(max(1, scale.portraits), seed, scale.portrait_size)
     folder = workspace.portraits_folder
 
     def portraits_done() -> bool:
@@ -83,8 +105,10 @@ def reproduction_jobs(
     def analysis_done() -> bool:
         return corpus_done() and all(frames_path(clip).exists() for clip in speech())
 
+    jobs = PIXEL_JOBS if scale.pixels else JOBS
+
     def job(name: str) -> Job:
-        share, after = JOBS[name]
+        share, after = jobs[name]
         if name == "corpus":
             return Job(name, corpus_done, share, after, make_corpus)
         if name == "portraits":
@@ -104,7 +128,7 @@ def reproduction_jobs(
             done, act = lambda: workspace.done(name), lambda: workspace.train(name)
         return Job(name, done, share, after, act, command)
 
-    return [job(name) for name in JOBS]
+    return [job(name) for name in jobs]
 
 
 def main() -> int:
@@ -119,8 +143,11 @@ def main() -> int:
     folder = options.run or Path("runs") / options.preset
     out = options.out or PRETRAINED / options.preset
     workspace = Workspace(folder, options.preset, pick_device(options.device))
-    jobs = reproduction_jobs(workspace, options.seed, out)
-    return run(lambda: run_jobs(jobs, workers_for(workspace.device)))
+
+    def reproduce() -> None:
+        run_jobs(reproduction_jobs(workspace, options.seed, out), workers_for(workspace.device))
+
+    return run(reproduce)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mutual_forcing.canvas import Canvas, prepare
+from mutual_forcing.canvas import prepare
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import tokens_to_latents
-from mutual_forcing.codecs.protocol import decode_whole
+from mutual_forcing.codecs.protocol import FaceCodec, FilmLayout, decode_whole
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.joint_model import StreamCache
+from mutual_forcing.picture_window import cut_window
 from mutual_forcing.sampling import Sampler, prefill_static
 from mutual_forcing.types import AVLatents, FaceCrop
 
@@ -94,10 +95,12 @@ def write_samples_sheet(
     return values
 
 
-def _canvas(system: System, clip: Clip) -> Canvas:
+def _canvas(system: System, clip: Clip) -> FilmLayout:
     """The first picture of a film; the corpus frames heads much as faces.py does."""
     picture = clip.read_frames(0, 1)[0]
     side = len(picture)
+    if not isinstance(system.video_codec, FaceCodec):
+        return cut_window(picture, system.video_codec.film_size)
     return prepare(picture, FaceCrop(side / 2, side / 2, side), system.video_codec.square_size)
 
 
@@ -107,7 +110,7 @@ def _difference(ours: AVLatents, others: AVLatents) -> float:
     return float(sum(squares) / len(squares) / 2) ** 0.5
 
 
-def _clip_sample(system: System, latents: AVLatents, canvas: Canvas | None) -> Excerpt:
+def _clip_sample(system: System, latents: AVLatents, canvas: FilmLayout | None) -> Excerpt:
     # The motion codec may still be learning beside this stage (training.reproduce).
     seen = canvas is not None and latents.video is not None and system.video_codec.has_statistics
     frames = _frames(system, latents.video, canvas) if seen else None
@@ -137,7 +140,7 @@ def _write_sound(real: list[Excerpt], made: list[Excerpt], path: Path) -> None:
     soundfile.write(path, np.concatenate(sounds), SAMPLE_RATE)
 
 
-def _frames(system: System, tokens: Tensor, canvas: Canvas) -> np.ndarray:
+def _frames(system: System, tokens: Tensor, canvas: FilmLayout) -> np.ndarray:
     """Decode: uint8 [T, S, S, 3]."""
     codec = system.video_codec
     reference = codec.encode_reference(canvas.reference(tokens.device))

@@ -6,13 +6,13 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from mutual_forcing.checkpoint import System
-from mutual_forcing.config import preset
+from mutual_forcing.config import SystemConfig, preset
 
 from .data.dataset import Corpus
 from .data.latents import LatentDataset
@@ -20,6 +20,7 @@ from .data.portraits import Portraits
 from .data.precompute import (
     audio_encoder,
     encode_silence,
+    film_encoder,
     precompute,
     silence_path,
     video_encoder,
@@ -31,6 +32,9 @@ from .stage_config import Recipe
 from .train_state import load_tensors
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from mutual_forcing.codecs.protocol import PixelCodec
+
 log = logging.getLogger(__name__)
 MODEL_STAGES = ("audio_pretrain", "video_pretrain", "joint", "mutual_forcing")
 FROZEN = {
@@ -41,6 +45,8 @@ FROZEN = {
 """The stages that networks besides the transformer come from."""
 REFINED = {"video_codec": "video_detail"}
 """Stages that go on with one of them."""
+SYSTEM = "system.json"
+"""Of a run whose system is not quite its preset: where public weights lie, every machine has elsewhere."""
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -54,7 +60,10 @@ class Workspace:
     def __init__(self, root: Path, scale: str, device: torch.device | None = None) -> None:
         self.root, self.scale = root, scale
         self.device = device or pick_device()
+        told = root / SYSTEM
         self.system_config = preset(scale)
+        if told.exists():
+            self.system_config = SystemConfig.from_dict(json.loads(told.read_text("utf-8")))
 
     @property
     def corpus_folder(self) -> Path:
@@ -114,11 +123,19 @@ class Workspace:
         return done and (branch != "audio" or silence_path(self.latents_folder).exists())
 
     def encode(self, branch: str) -> None:
-        """Latents of the corpus's "video", whose motion it knows, or "audio", by its autoencoder."""
+        """Latents of the corpus's "video", whose motion it knows (of a pixel codec the films), or "audio", by
+        its autoencoder. Raises ValueError where the codec that is needed is not trained.
+        """
         corpus, grids = self.corpus(), self.system_config.model.grids
-        if branch == "video":
+        scale = SCALES[self.scale]
+        if branch == "video" and scale.pixels:
+            if not scale.public:
+                self._check_done("video_codec")
+            codec = cast("PixelCodec", self.system().video_codec)
+            encoder = film_encoder(codec, grids["video"], self.device)
+        elif branch == "video":
             encoder = video_encoder(*self._motion_statistics(corpus), grids["video"])
-        elif self.done("audio_codec"):
+        elif scale.public or self.done("audio_codec"):
             codec = self.system().audio_codec
             encoder = audio_encoder(codec, grids["audio"], self.device)
             silence = encode_silence(codec, grids["audio"], self.device)

@@ -65,6 +65,11 @@ class VideoCodec(Protocol):
         """Numbers of a latent at one place."""
         ...
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are statistics that standardise latents; a codec that was never trained has none."""
+        ...
+
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, 3, T', H, W] within -1..1 to standardised latents [B, C, T] or [B, C, T, H', W']."""
         ...
@@ -107,6 +112,12 @@ class PixelCodec(VideoCodec, Protocol):
     @property
     def film_size(self) -> tuple[int, int]:
         """Width and height of its films."""
+        ...
+
+    def decode(self, latents: Tensor, reference: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """Standardised latents [B, C, T, H', W'] to the frames [B, 3, T', H, W] within -1..1 that follow on
+        the reference, or on `state`, and the state after them.
+        """
         ...
 
 

@@ -140,6 +140,11 @@ class WanCodec(nn.Module):
         """Width and height of the film in pixels."""
         return self.config.width, self.config.height
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there are statistics of latents; one that was never trained has none."""
+        return bool((self.latent_std != 1).any())
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set the raw latents' mean and deviation [Z] for each channel; films do not change by it."""
         self.latent_mean.copy_(mean.view_as(self.latent_mean))
@@ -152,11 +157,17 @@ class WanCodec(nn.Module):
         own latent is not among these: `encode_reference` makes it. Raises ValueError for frames of another
         size, and for a number of them that is no multiple of 4.
         """
+        return self.encode_both(frames, reference)[1]
+
+    def encode_both(
+        self, frames: Tensor, reference: Tensor | None = None
+    ) -> tuple[WanReference, Tensor]:
+        """What `encode_reference` and `encode` make of a film and the picture before it, in one pass."""
         if frames.shape[2] % WAN_TEMPORAL:
             raise ValueError(f"{frames.shape[2]} frames are no whole number of latents (4 each).")
         first = frames[:, :, 0] if reference is None else reference
-        parts = [first[:, :, None], *frames.split(WAN_TEMPORAL, 2)]
-        return self._encode(parts)[:, :, 1:]
+        latents = self._encode([first[:, :, None], *frames.split(WAN_TEMPORAL, 2)])
+        return WanReference(latents[:, :, 0]), latents[:, :, 1:]
 
     def encode_reference(self, picture: Tensor) -> WanReference:
         """A picture [B, 3, H, W] within -1..1 as the latent that comes before a film."""

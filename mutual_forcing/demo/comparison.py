@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutual_forcing.sampling import Sampler
+from mutual_forcing.text.normalise import find_language
 from mutual_forcing.types import MAX_STEPS, GenerationRequest
 
-from .comparison_metrics import StoppedError, animated_square, measure_video
+from .comparison_metrics import Measurements, StoppedError, animated_square, measure_video
 from .latency import video_size
 from .session_store import SessionStore
 from .video_store import ROUTE
 
 if TYPE_CHECKING:
+    from mutual_forcing.metrics.tracks import Tracks
+
     from .progress import Progress
     from .sessions import Session, SessionManager
 
@@ -50,6 +53,9 @@ class VariantMetrics:
         loudness_drift: loudness of the second half against the first, in decibels.
         lip_sync: similarity of mouth and sound minus the median over other lags; 0 is no relation,
             2 the maximum.
+        pitch_spread: standard deviation of the voice's pitch in semitones.
+        head_motion: how far the nose is from its mean place, in percent of the face's height.
+        naturalness: DistillMOS, 1 to 5, where its package is installed.
     """
 
     steps: int
@@ -63,11 +69,14 @@ class VariantMetrics:
     colour_drift: float | None = None
     loudness_drift: float | None = None
     lip_sync: float | None = None
+    pitch_spread: float | None = None
+    head_motion: float | None = None
+    naturalness: float | None = None
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The video for one step count. `metrics`, `video` and `path` are set when it is done."""
+    """The video for one step count. What follows `state` is set when it is done."""
 
     steps: int
     mode: str
@@ -75,6 +84,9 @@ class Variant:
     total: float = 0.0
     state: str = "waiting"
     metrics: VariantMetrics | None = None
+    heard: tuple[tuple[str, bool], ...] = ()
+    """Every word of the text, and whether it was recognised."""
+    tracks: Tracks | None = None
     video: Path | None = None
     """The MP4 file."""
     path: str = ""
@@ -196,7 +208,7 @@ class ComparisonManager:
         shutil.copyfile(self.sessions.save(session), video)
         yield replace(variant, state="measuring")
         try:
-            metrics = _measure(session, video, last, first_chunk, lambda: run.stopped)
+            metrics, measured = _measure(session, video, last, first_chunk, lambda: run.stopped)
         except StoppedError:
             video.unlink(missing_ok=True)
             self.sessions.forget(variant_id)
@@ -204,7 +216,10 @@ class ComparisonManager:
             return
         self.sessions.forget(variant_id)
         path = self._publish(video)
-        yield replace(variant, state="done", metrics=metrics, video=video, path=path)
+        yield replace(
+            variant, state="done", metrics=metrics, heard=measured.heard, tracks=measured.tracks,
+            video=video, path=path,
+        )  # fmt: skip
 
     def _limit_work(self, run: ComparisonRun) -> None:
         problem = self.sessions.limits.exceeded_work(time.perf_counter() - run.started)
@@ -278,15 +293,19 @@ def _measure(
     last: Progress,
     first_chunk: float,
     stopped: Callable[[], bool],
-) -> VariantMetrics:
+) -> tuple[VariantMetrics, Measurements]:
     """Return the measurements of a finished video; `last` is the stream's last progress."""
     request = session.request
     nfe = Sampler.of(request.steps, request.guidance_scale).nfe
-    words = _spoken_words(session.state.transcript, last.made)
-    return VariantMetrics(
+    # The recogniser knows English alone.
+    english = find_language(request.text, request.language) == "en"
+    words = _spoken_words(session.state.transcript, last.made) if english else []
+    measured = measure_video(video, words, animated_square(request), stopped)
+    metrics = VariantMetrics(
         request.steps, mode_name(request.steps), nfe, first_chunk, last.rate, last.made,
-        **measure_video(video, words, animated_square(request), stopped),
+        **measured.figures,
     )  # fmt: skip
+    return metrics, measured
 
 
 def _spoken_words(transcript: Any, seconds: float) -> list[str]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
 import numpy as np
 
+from mutual_forcing.audio import resample
 from mutual_forcing.canvas import film_size
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import read_audio
 from mutual_forcing.text.recognition import quiet_end
 from mutual_forcing.types import GenerationRequest
+
+if TYPE_CHECKING:
+    from mutual_forcing.metrics.tracks import Tracks
 
 MEASURED_SIZE = 128
 """Pixels on each side of the frames that are measured."""
@@ -45,43 +49,78 @@ def animated_square(request: GenerationRequest) -> np.ndarray | None:
     return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2)])
 
 
+@dataclass(frozen=True)
+class Measurements:
+    """What a video says about itself.
+
+    figures: the fields of VariantMetrics that are measured on it. heard: for every word of the text in its
+    order whether it was recognised; empty where none was looked for. tracks: how it goes.
+    """
+
+    figures: dict[str, float | None]
+    heard: tuple[tuple[str, bool], ...]
+    tracks: Tracks
+
+
 def measure_video(
     video: Path,
     words: Sequence[str],
     square: np.ndarray | None = None,
     stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, float | None]:
-    """Return the fields of VariantMetrics that are measured on the video itself.
+) -> Measurements:
+    """Measure a video.
 
     Args:
         video: the MP4 file.
-        words: what is said in it; without words there is no word error rate.
+        words: what is said in it, in English; without words there is no word error rate.
         square: the affine map of `animated_square`; the rest of the frame does not move.
         stopped: asked between the parts of the work, and about once a second where words are recognised.
 
     Raises:
         StoppedError: when `stopped` says so.
     """
+    from mutual_forcing.metrics.naturalness import RATE, can_judge, naturalness
+    from mutual_forcing.metrics.tracks import read_tracks
+    from mutual_forcing.metrics.words import normalise
 
     def ask() -> None:
         if stopped():
             raise StoppedError
 
     audio, frames = read_audio_or_silence(video), read_squares(video, square, ask)
-    measured: dict[str, float | None] = dict(_drift(frames, audio))
+    figures: dict[str, float | None] = dict(_drift(frames, audio))
     ask()
-    measured["lip_sync"] = lip_sync(frames, audio)
-    if words:
-        from mutual_forcing.metrics.words import transcribe, word_error_rate
+    figures["lip_sync"] = lip_sync(frames, audio)
+    ask()
+    tracks = read_tracks(frames, audio, ask)
+    figures |= {"pitch_spread": tracks.pitch_spread, "head_motion": tracks.head_motion}
+    if can_judge():
+        figures["naturalness"] = naturalness(resample(audio, SAMPLE_RATE, RATE))
+    heard: tuple[tuple[str, bool], ...] = ()
+    if any(normalise(word) for word in words):
+        figures["word_errors"], heard = _words(audio, words, ask)
+    return Measurements(figures, heard, tracks)
 
-        heard, begin = [], 0
-        while begin < len(audio):
-            ask()
-            end = quiet_end(audio, begin, SAMPLE_RATE, _STRETCH_SECONDS)
-            heard.append(transcribe(audio[begin:end]))
-            begin = end
-        measured["word_errors"] = word_error_rate(" ".join(words), " ".join(heard))
-    return measured
+
+def _words(
+    audio: np.ndarray, words: Sequence[str], ask: Callable[[], None]
+) -> tuple[float, tuple[tuple[str, bool], ...]]:
+    """The word error rate, and for every word whether all of it was recognised."""
+    from mutual_forcing.metrics.words import normalise, recognised, transcribe, word_error_rate
+
+    found, begin = [], 0
+    while begin < len(audio):
+        ask()
+        end = quiet_end(audio, begin, SAMPLE_RATE, _STRETCH_SECONDS)
+        found.append(transcribe(audio[begin:end]))
+        begin = end
+    heard = normalise(" ".join(found))
+    parts = [normalise(word) for word in words]
+    right = iter(recognised([part for word in parts for part in word], heard))
+    marks = tuple(
+        (word, all([next(right) for _ in own])) for word, own in zip(words, parts, strict=True)
+    )
+    return word_error_rate(" ".join(words), " ".join(heard)), marks
 
 
 def read_audio_or_silence(video: Path) -> np.ndarray:

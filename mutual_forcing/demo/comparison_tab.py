@@ -17,6 +17,7 @@ from mutual_forcing.types import GenerationRequest
 from . import comparison, framing, inputs, spoken
 from .comparison import ComparisonManager, ComparisonRun
 from .comparison_grid import write_grid
+from .comparison_tracks import tracks_html
 from .comparison_view import player_message, plots_html, table_html
 from .components import MODEL, QUIET, character, number, read, session_id_of, style, user_errors
 from .inputs import AUTOMATIC, DRIVES, SIZE, WHOLE, Form, slow_size
@@ -75,6 +76,7 @@ class _Results:
     stop: gr.Button
     table: gr.HTML
     plots: gr.HTML
+    tracks: gr.HTML
     grid: gr.DownloadButton
     numbers: gr.DownloadButton
 
@@ -139,13 +141,14 @@ def _result_column() -> _Results:
             elem_id="compare-stop", elem_classes="mf-big",
         )  # fmt: skip
     table = gr.HTML(visible=False, elem_id="compare-table")
+    tracks = gr.HTML(visible=False, elem_id="compare-tracks")
     plots = gr.HTML(visible=False, elem_id="compare-plots")
     with gr.Row():
         # Gradio translates these labels as well, but its annotation is `str`.
         grid_label, numbers_label = cast("str", t("result.grid")), cast("str", t("result.csv"))
         grid = gr.DownloadButton(grid_label, visible=False, elem_id="compare-grid")
         numbers = gr.DownloadButton(numbers_label, visible=False, elem_id="compare-csv")
-    return _Results(player, start, stop, table, plots, grid, numbers)
+    return _Results(player, start, stop, table, plots, tracks, grid, numbers)
 
 
 def _connect(
@@ -315,11 +318,13 @@ def _outputs(
     numbers: Path | None = None,
     grid: Path | None = None,
 ) -> tuple:
-    table = plots = gr.skip()
+    table = plots = tracks = gr.skip()
     if figures:
         rows = run.metrics
         table = gr.update(value=table_html(rows), visible=bool(rows))
         plots = gr.update(value=plots_html(rows), visible=len(rows) > 1)
+        lines = tracks_html(run.finished)
+        tracks = gr.update(value=lines, visible=bool(lines))
     kept = gr.update(visible=False) if figures and not run.metrics else gr.skip()
     return (
         player_message(run, status),
@@ -327,6 +332,7 @@ def _outputs(
         gr.update(interactive=running),
         table,
         plots,
+        tracks,
         gr.update(value=str(grid), visible=True) if grid else kept,
         gr.update(value=str(numbers), visible=True) if numbers else kept,
     )

@@ -9,6 +9,7 @@ read them beside the truth's own distance (the floor); they are not comparable w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -46,21 +47,46 @@ def audio_features(audio: np.ndarray) -> np.ndarray:
     return _pooled(_audio_network()(parts)).numpy()
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What distances are measured from: the deviations [D] of its features, and of the Gaussian that fits
+    them, in units of these, mean [D], covariance [D, D] and its root.
+    """
+
+    scale: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    root: np.ndarray
+
+    @staticmethod
+    def of(features: np.ndarray) -> Reference:
+        """Raises ValueError below 2 windows."""
+        _check(features)
+        scale = features.std(0).clip(1e-6)
+        scaled = np.asarray(features / scale, np.float64)
+        covariance = np.cov(scaled, rowvar=False)
+        values, vectors = np.linalg.eigh(covariance)
+        root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+        return Reference(scale, scaled.mean(0), covariance, root)
+
+    def distance(self, features: np.ndarray) -> float:
+        """See `distance`."""
+        _check(features)
+        scaled = np.asarray(features / self.scale, np.float64)
+        shift = ((scaled.mean(0) - self.mean) ** 2).sum()
+        own = np.cov(scaled, rowvar=False)
+        # The trace of the root of AB, from a symmetric matrix with the same eigenvalues.
+        common = np.sqrt(np.linalg.eigvalsh(self.root @ own @ self.root).clip(0)).sum()
+        spread = np.trace(own) + np.trace(self.covariance) - 2 * common
+        return float((shift + spread).clip(0) / features.shape[1])
+
+
 def distance(first: np.ndarray, second: np.ndarray) -> float:
     """Frechet distance of Gaussians fitted to features [W, D] and [V, D].
 
     In units of the second's standard deviations, squared, per feature. Raises ValueError below 2 windows.
     """
-    if min(len(first), len(second)) < 2:
-        raise ValueError("A Frechet distance needs two windows and more on each side.")
-    scale = second.std(0).clip(1e-6)
-    first, second = (np.asarray(x / scale, np.float64) for x in (first, second))
-    shift = ((first.mean(0) - second.mean(0)) ** 2).sum()
-    a, b = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
-    root = _square_root(b)
-    # The trace of the root of AB, from a symmetric matrix with the same eigenvalues.
-    common = np.sqrt(np.linalg.eigvalsh(root @ a @ root).clip(0)).sum()
-    return float((shift + np.trace(a) + np.trace(b) - 2 * common).clip(0) / first.shape[1])
+    return Reference.of(second).distance(first)
 
 
 def interval(
@@ -71,21 +97,20 @@ def interval(
     A resample repeats clips, which alone adds to a Frechet distance; the interval is moved back
     so that its middle is the distance itself, and cut at 0.
     """
-    whole = distance(np.concatenate(clips), reference)
+    real = Reference.of(reference)
+    whole = real.distance(np.concatenate(clips))
     rng = np.random.default_rng(seed)
     draws = [
-        distance(
-            np.concatenate([clips[i] for i in rng.integers(len(clips), size=len(clips))]), reference
-        )
+        real.distance(np.concatenate([clips[i] for i in rng.integers(len(clips), size=len(clips))]))
         for _ in range(RESAMPLES)
     ]
     low, high = np.quantile(draws, [0.025, 0.975]) - np.mean(draws)
     return whole, max(0.0, whole + float(low)), whole + float(high)
 
 
-def _square_root(matrix: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+def _check(features: np.ndarray) -> None:
+    if len(features) < 2:
+        raise ValueError("A Frechet distance needs two windows and more on each side.")
 
 
 def _pooled(hidden: Tensor) -> Tensor:

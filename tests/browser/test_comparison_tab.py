@@ -15,6 +15,12 @@ pytestmark = pytest.mark.browser
 VIDEOS = """() => [...document.querySelectorAll('#compare-player video')].map((v) => ({
   time: v.currentTime, muted: v.muted, paused: v.paused, length: v.duration,
   frames: v.getVideoPlaybackQuality().totalVideoFrames, sound: v.webkitAudioDecodedByteCount }))"""
+# The share of each variant's pixels that is not black where the difference is shown; null where it is not.
+DIFFERENT = """() => { const shares = [...document.querySelectorAll('#compare-player canvas')].map((c) => {
+  if (c.hidden || !c.width) return null;
+  const pixels = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let count = 0;
+  for (let i = 0; i < pixels.length; i += 4) count += pixels[i] + pixels[i + 1] + pixels[i + 2] > 24;
+  return 4 * count / pixels.length; }); return shares.some((share) => share) ? shares : null; }"""
 STATUS = "document.querySelector('#compare-player .mf-status').innerText"
 
 
@@ -68,6 +74,21 @@ def test_three_variants_play_in_sync(page, picture, tmp_path):
     page.evaluate("""() => { const s = document.querySelector('#compare-player .mf-scrub');
       s.value = 0.5; s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change')); }""")
     page.wait_for_function(f"() => ({VIDEOS})().every((v) => Math.abs(v.time - 0.5) < 0.02)")
+    page.click("#compare-player .mf-differ")
+    page.wait_for_function(f"() => ({DIFFERENT})() !== null")
+    shown = page.evaluate(DIFFERENT)
+    assert shown[2] is None, "the one with the most steps is shown as it is"
+    assert all(0 < part < 0.5 for part in shown[:2]), (
+        f"the face differs, the rest does not: {shown}"
+    )
+    page.click("#compare-player .mf-differ")
+    page.wait_for_function("() => !document.querySelector('#compare-player canvas:not([hidden])')")
+    expect(page.locator("#compare-tracks svg")).to_have_count(4)
+    now = page.evaluate(
+        "() => document.querySelector('.mf-tracks').style.getPropertyValue('--now')"
+    )
+    length = page.evaluate("() => +document.querySelector('.mf-tracks').dataset.seconds")
+    assert float(now) == pytest.approx(0.5 / length, abs=0.02)
     page.click("#compare-player .mf-variant:nth-child(3) .mf-ear")
     assert [variant["muted"] for variant in page.evaluate(VIDEOS)] == [False, True, False]
 

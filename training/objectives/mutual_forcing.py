@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mutual_forcing.checkpoint import System
+from mutual_forcing.codecs.protocol import FaceCodec
 from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
@@ -110,7 +111,9 @@ class MutualForcingObjective(TransformerObjective):
         if config.dmd:
             self.fake = copy.deepcopy(self.model)
             self.networks["fake"] = self.fake
-        self.memory = data.memory() if config.rollout else None
+        # Latents of motion may be shifted; of whole pictures the sum of two is no third.
+        moves = isinstance(system.video_codec, FaceCodec)
+        self.memory = data.memory() if config.rollout and moves else None
         start = self.validation_batch()
         self.leak = GuidanceLeak(self.model, start, self.branches, config.guidance)
 

@@ -3,7 +3,8 @@
 // Every message is complete.
 const { say, watchQueue } = window.mutualForcing;
 const find = (selector) => element.querySelector(selector);
-const root = find(".mf-compare"), grid = find(".mf-variants"), play = find(".mf-play"), scrub = find(".mf-scrub");
+const root = find(".mf-compare"), grid = find(".mf-variants"), play = find(".mf-play"), scrub = find(".mf-scrub"),
+  differ = find(".mf-differ");
 const EAR = '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9.5v5h3.5L12 18.5v-13L7.500 9.500Z"/>' +
   '<path class="on" d="M15.500 9a4.200 4.200 0 0 1 0 6M18 6.500a8 8 0 0 1 0 11"/><path class="off" d="m16 9.500 5 5m0-5-5 5"/></svg>';
 const STATES = { waiting: "variant.waiting", making: "variant.starting", measuring: "variant.measuring", stopped: "variant.stopped" };
@@ -18,15 +19,15 @@ function addVariant(data) {
   const box = document.createElement("div");
   box.className = "mf-variant";
   const name = say("variant.steps", { count: data.steps });
-  box.innerHTML = `<div class="mf-cell"><video playsinline muted preload="auto" aria-label="${name}"></video>` +
+  box.innerHTML = `<div class="mf-cell"><video playsinline muted preload="auto" aria-label="${name}"></video><canvas hidden></canvas>` +
     `<div class="mf-note"><span></span><b><i></i></b></div><span class="mf-tag ${data.mode.toLowerCase()}">${name}</span>` +
     `<button class="mf-ear" type="button" hidden aria-pressed="false" aria-label="${say("variant.sound", { name })}">${EAR}</button></div>`;
   grid.append(box);
-  const variant = { box, video: box.querySelector("video"), ear: box.querySelector(".mf-ear"), note: box.querySelector(".mf-note"),
+  const variant = { box, steps: data.steps, video: box.querySelector("video"), canvas: box.querySelector("canvas"), ear: box.querySelector(".mf-ear"), note: box.querySelector(".mf-note"),
     ready: false, path: "" };
   variant.video.muted = true;
   variant.ear.addEventListener("click", () => { set.chosen = true; listen(variant, variant.video.muted); });
-  variant.video.addEventListener("click", toggle);
+  for (const picture of [variant.video, variant.canvas]) picture.addEventListener("click", toggle);
   return variant;
 }
 
@@ -66,8 +67,31 @@ function join(variant) {
   if (leader) variant.video.currentTime = leader.video.currentTime;
   if (set.playing) variant.video.play().catch(() => pause());
   play.disabled = scrub.disabled = false;
+  differ.disabled = ready().length < 2;
   draw();
 }
+
+// What of a variant differs from the one with the most steps, at the pictures that both show now.
+function compare() {
+  const on = differ.getAttribute("aria-pressed") === "true", films = ready();
+  const most = films.reduce((a, b) => (a && a.steps > b.steps ? a : b), null);
+  for (const { canvas, video, steps } of films) {
+    canvas.hidden = !on || steps === most.steps;
+    if (canvas.hidden) continue;
+    if (canvas.width !== video.videoWidth) { canvas.width = video.videoWidth; canvas.height = video.videoHeight; }
+    const pen = canvas.getContext("2d");
+    pen.globalCompositeOperation = "copy";
+    pen.drawImage(most.video, 0, 0);
+    pen.globalCompositeOperation = "difference";
+    pen.drawImage(video, 0, 0);
+  }
+  if (on) requestAnimationFrame(compare);
+}
+
+differ.addEventListener("click", () => {
+  differ.setAttribute("aria-pressed", String(differ.getAttribute("aria-pressed") !== "true"));
+  compare();
+});
 
 async function start() {
   const variants = ready(), leader = master();
@@ -125,6 +149,8 @@ function draw() {
   if (!set.scrubbing) scrub.value = now;
   scrub.setAttribute("aria-valuetext", say("compare.position", { now: now.toFixed(1), total: total.toFixed(1) }));
   find(".mf-time").textContent = say("compare.time", { now: now.toFixed(1), total: total.toFixed(1) });
+  for (const tracks of document.querySelectorAll(".mf-tracks"))
+    tracks.style.setProperty("--now", Math.min(1, now / tracks.dataset.seconds));
 }
 
 play.addEventListener("click", toggle);
@@ -147,7 +173,8 @@ function clear(id) {
   Object.assign(set, { id, variants: new Map(), playing: false, scrubbing: false, chosen: false });
   grid.replaceChildren();
   root.dataset.state = "paused";
-  play.disabled = scrub.disabled = true;
+  play.disabled = scrub.disabled = differ.disabled = true;
+  differ.setAttribute("aria-pressed", "false");
   draw();
 }
 
