@@ -103,13 +103,14 @@ def test_the_page_opens_files_of_strangers_in_its_cage_only() -> None:
         assert not names or path.name in own | {"cage_worker.py"}, (path, names)
 
 
-def test_packages_that_not_every_machine_can_load_are_imported_in_one_place() -> None:
+def test_packages_that_not_every_machine_can_load_are_imported_in_few_places() -> None:
     allowed = {
-        "torchaudio": "mutual_forcing/audio.py",
-        "xformers": "mutual_forcing/models/varlen.py",
-        "transformers": "mutual_forcing/models/wan_text.py",
+        "torchaudio": {"mutual_forcing/audio.py"},
+        "xformers": {"mutual_forcing/models/varlen.py"},
+        # The second one writes random weights for the first one to read.
+        "transformers": {"mutual_forcing/models/wan_text.py", "training/random_public.py"},
     }
-    for package, module in allowed.items():
+    for package, modules in allowed.items():
         paths = [*files("mutual_forcing"), *files("training"), *files("examples"), ROOT / "app.py"]
         users = {p for p in paths if package in {n.split(".")[0] for n in imports_of(p)}}
-        assert users == {ROOT / module}, (package, users)
+        assert users == {ROOT / module for module in modules}, (package, users)
