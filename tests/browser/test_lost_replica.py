@@ -146,7 +146,8 @@ def test_visitors_stay_with_their_replica_and_hear_when_it_is_lost(browser, host
 
     # The first visitor's replica is killed in the middle of a film.
     talk(first, LONG)
-    wait_for_film(first, "s.time > 0.3 && s.time < 30")
+    # The film before has ended, and is there until this one begins.
+    wait_for_film(first, "!s.ended && s.time > 0.3 && s.time < 30")
     place = host.addresses().index(_address_of(host, served[0]))
     _kill(host.pids()[place])
     first.wait_for_selector(LOST, timeout=30_000)
