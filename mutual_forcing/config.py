@@ -298,7 +298,7 @@ def _pixels() -> SystemConfig:
     """
     tiny, grid = _tiny(), TokenGrid(4, 4, 4, rate=FPS / 4)
     video_codec = WanCodecConfig(
-        64, 64, patch=1, latent_channels=32, encoder_width=24, decoder_width=32, blocks=1
+        64, 64, patch=1, latent_channels=32, encoder_width=24, decoder_width=24, blocks=1
     )
     video = BranchConfig(width=256, token_dim=video_codec.latent_channels, grid=grid)
     model = replace(tiny.model, video=video, window=4)
