@@ -110,17 +110,20 @@ def _training(record: Mapping[str, Any]) -> str:
 
 
 def _limits(system: System, record: Mapping[str, Any], spoken: str) -> str:
-    own = bool(_mapping(record, "corpus"))
-    seen = (
-        "Besides rendered and drawn heads and synthetic voices it has seen clips of its maker's own: what is\n"
-        "  in them, and whether it may be shown, its maker knows."
-        if _has_own_clips(record)
-        else f"It has seen rendered and drawn heads and heard synthetic voices ({spoken}), nothing else.\n"
-        "  Photographs are animated though it never saw one: where a face and its points are, nets tell it\n"
-        "  that others trained on photographs (YuNet, MediaPipe's)."
-        if own
-        else "What it has seen its record does not say: expect little of pictures and voices unlike that."
-    )
+    if _has_own_clips(record):
+        seen = (
+            "Besides rendered and drawn heads and synthetic voices it has seen clips of its maker's own:\n"
+            "  what is in them, and whether it may be shown, its maker knows."
+        )
+    elif _mapping(record, "corpus"):
+        seen = (
+            f"It has seen rendered and drawn heads and heard synthetic voices ({spoken}), nothing else.\n"
+            "  Photographs are animated though it never saw one: where a face and its points are, nets tell "
+            "it\n"
+            "  that others trained on photographs (YuNet, MediaPipe's)."
+        )
+    else:
+        seen = "What it has seen its record does not say: expect little of pictures and voices unlike that."
     codec = system.video_codec
     if isinstance(codec, FaceCodec):
         shown = (

@@ -1,9 +1,8 @@
 """Fine-tune a checkpoint on clips of one's own: python -m training.finetune --corpus OUT --run DIR.
 
 `training.data.clips IN OUT` made the corpus. The checkpoint's networks become finished stages of the run, the
-clips are encoded, the transformer goes on with them, and what comes out is a checkpoint like any other. With
---codec-steps the codec's decoder learns from the clips' pictures first. Everything is resumable: run the same
-command again after an interruption.
+clips are encoded, the transformer goes on with them, and what comes out is a checkpoint like any other; its
+codecs stay as they are. Everything is resumable: run the same command again after an interruption.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -84,14 +85,14 @@ def make_corpus(options: OwnClipOptions, source: Path, out: Path, workers: int) 
     """
     if workers < 1:
         raise ValueError("At least one worker is needed.")
-    films = [film for film in find_films(source) if not film.path.is_relative_to(out)]
+    root, own = (source if source.is_dir() else source.parent).resolve(), out.resolve()
+    films = [film for film in find_films(source) if not film.path.resolve().is_relative_to(own)]
     _claim(options, out)
-    root = source if source.is_dir() else source.parent
     unmade = [film for film in films if not _is_made(film, out)]
     lengths = {film: _measure(options, film, root, out) for film in unmade}
     left = {film: seconds for film, seconds in lengths.items() if seconds is not None}
     log.info("%d films, %d of them to be read, %.0f s", len(films), len(left), sum(left.values()))
-    with tqdm(total=round(sum(left.values())), desc="clips", unit="s", mininterval=2) as bar:
+    with tqdm(total=math.ceil(sum(left.values())), desc="clips", unit="s", mininterval=2) as bar:
         task = partial(_make_film, options=options, out=out)
         for film, said in run_apart(task, list(left), workers):
             step = min(said, left[film]) if isinstance(said, float) else left[film]
