@@ -19,18 +19,20 @@ import torch
 
 pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
 
-from portraits import landscape
+from portraits import cut_off, landscape, two
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.audio import loudness, resample
 from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.faces import crop_of, find_faces
 from mutual_forcing.media import write_mp4
 from mutual_forcing.motion import MOTION
 from mutual_forcing.text.inventory import is_pause
 from training.data.clips import OwnClipOptions, make_corpus, split_of
 from training.data.corpus_writer import write_film
 from training.data.dataset import Corpus
+from training.data.face_tracks import FaceWatch, steady_crop
 from training.data.film_cutter import pieces
 from training.data.film_words import FilmWords, Saying, align, read_transcript
 from training.data.film_workers import DIED, run_apart
@@ -235,6 +237,41 @@ def test_a_checkpoint_goes_on_with_the_clips(made: Path, tmp_path: Path) -> None
             finetune(tmp_path / "before", made, workspace, tmp_path / "after", steps=2)
     finally:
         manifest.write_text(kept)
+
+
+def _runs(pictures: list[np.ndarray], size: int = 256) -> list[tuple[int, int, str]]:
+    watch = FaceWatch(1.0, size)
+    for picture in pictures:
+        watch.see(picture)
+    return [(run.first, run.end, run.fault) for run in watch.runs()]
+
+
+def test_faces_that_cannot_be_followed_are_told_why() -> None:
+    assert _runs([two()] * 6) == [(0, 6, "Another face is as large.")]
+    ((_, _, small),) = _runs([landscape()] * 6, size=1024)
+    assert "too small" in small
+    ((_, _, cut),) = _runs([cut_off()] * 6)
+    assert "cut off" in cut
+    still, lost = landscape(), np.full_like(landscape(), 120)
+    # A glimpse of nothing is bridged, a face that comes elsewhere is another.
+    assert _runs([*[still] * 8, *[lost] * 2, *[still] * 8])[-1][2] == ""
+    moved = np.roll(still, 250, 1)
+    runs = _runs([*[still] * 20, *[moved] * 20])
+    assert next(run for run in runs if not run[2])[1] in range(19, 24)
+    assert runs[-1][2] == "" and runs[-1][1] == 40 and len(runs) >= 2
+
+
+def test_a_steady_crop_is_the_apps_and_refuses_a_face_that_wanders() -> None:
+    watch = FaceWatch(1.0, 256)
+    pictures = [np.roll(landscape(), 6 * n, 1) for n in range(26)]
+    for picture in pictures:
+        watch.see(picture)
+    (run,) = watch.runs()
+    still = crop_of(find_faces(landscape())[0])
+    crop = steady_crop(run.looks[:2], 2.0)
+    assert abs(crop.side / 2 - still.side) < 3 and abs(crop.x / 2 - still.x) < 6
+    with pytest.raises(ValueError, match="moves too far"):
+        steady_crop([run.looks[0], *run.looks[-9:]], 1.0)
 
 
 def test_pictures_of_telephones_come_upright(tmp_path: Path) -> None:

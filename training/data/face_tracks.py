@@ -23,8 +23,10 @@ from mutual_forcing.types import FaceCrop
 
 LOOK_SIDE = 1280
 """Pixels on the longer side of the pictures that are looked at."""
-FOLLOW_EVERY, FIND_EVERY = 2, 12
-"""Frames from one look to the next, and from one at which the whole picture is searched."""
+FOLLOW_EVERY, FIND_EVERY, RETRY = 2, 12, 4
+"""Frames from one look to the next, from one at which the whole picture is searched to the next, and where a
+face has just been lost.
+"""
 AS_LARGE = 0.6
 """Second faces of so much of the first one's size, or more, may be the ones that speak."""
 JUMP = 0.5
@@ -92,7 +94,7 @@ class FaceWatch:
         self._looks: list[Look] = []
         self._count = 0
         self._before: Landmarks | None = None
-        self._found_at = -FIND_EVERY
+        self._found_at = self._lost_at = -2 * FIND_EVERY
         self._fault = ""
 
     def see(self, picture: np.ndarray) -> None:
@@ -112,9 +114,11 @@ class FaceWatch:
         frame, last = self._count, self._before
         after = last and follow_landmarks(picture, last)
         face = None
-        waited = frame - self._found_at
-        # A face that was followed and is no longer there is looked for at once.
-        if waited >= FIND_EVERY or (after is None and last is not None):
+        if after is None and last is not None:
+            self._lost_at = frame
+        # A face that was followed and is no longer there is looked for at once, and soon again.
+        soon = after is None and frame - self._lost_at <= FIND_EVERY
+        if frame == self._lost_at or frame - self._found_at >= (RETRY if soon else FIND_EVERY):
             self._found_at = frame
             face, after = self._find(picture, after)
         self._before = after

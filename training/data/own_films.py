@@ -208,7 +208,7 @@ def read_sound(path: Path, longest: float) -> np.ndarray:
     """The first sound track as int16 mono [N] at 24 kHz, from the first picture on. Raises FilmError."""
     with open_film(path, longest) as container:
         starts = [
-            float((stream.start_time or 0) * stream.time_base)
+            float((stream.start_time or 0) * (stream.time_base or 0))
             for stream in (_pictures(container), container.streams.audio[0])
         ]
         resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)

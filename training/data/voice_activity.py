@@ -33,7 +33,7 @@ def speech_windows(audio: np.ndarray) -> np.ndarray:
     for index in range(count):
         heard = padded[None, index * WINDOW : (index + 1) * WINDOW + _CONTEXT]
         share, state = session.run(None, {"input": heard, "state": state, "sr": rate})
-        found[index] = share[0, 0] >= SPEECH
+        found[index] = np.ravel(share)[0] >= SPEECH
     return found
 
 
