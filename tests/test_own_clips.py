@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("onnxruntime", reason="pip install -r training/requirements.txt")
+pytest.importorskip("scenedetect", reason="pip install -r training/requirements.txt")
 
 from portraits import cut_off, landscape, two
 

@@ -16,7 +16,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import math
 import os
 import platform
 import sys
@@ -33,6 +32,8 @@ from .film_workers import run_apart
 from .own_films import SUFFIXES, FilmError, OwnFilm, check_file, film_seconds, find_films
 
 log = logging.getLogger(__name__)
+LEFT_OUT, KIND = "left_out.jsonl", "own clips"
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of film, {remaining} left"
 TRANSCRIPTS = (".align", ".srt", ".vtt", ".txt")
 FEWEST_SPEAKERS = 5
 """With fewer, whole films are held out instead of whole speakers."""
@@ -92,7 +93,7 @@ def make_corpus(options: OwnClipOptions, source: Path, out: Path, workers: int) 
     lengths = {film: _measure(options, film, root, out) for film in unmade}
     left = {film: seconds for film, seconds in lengths.items() if seconds is not None}
     log.info("%d films, %d of them to be read, %.0f s", len(films), len(left), sum(left.values()))
-    with tqdm(total=math.ceil(sum(left.values())), desc="clips", unit="s", mininterval=2) as bar:
+    with tqdm(total=sum(left.values()), desc="clips", bar_format=BAR, mininterval=2) as bar:
         task = partial(_make_film, options=options, out=out)
         for film, said in run_apart(task, list(left), workers):
             step = min(said, left[film]) if isinstance(said, float) else left[film]
@@ -104,9 +105,6 @@ def make_corpus(options: OwnClipOptions, source: Path, out: Path, workers: int) 
     if not rows:
         raise ValueError(f"No clip could be made: {out / LEFT_OUT} says why, film by film.")
     return rows
-
-
-LEFT_OUT = "left_out.jsonl"
 
 
 def _measure(options: OwnClipOptions, film: OwnFilm, root: Path, out: Path) -> float | None:
@@ -122,9 +120,13 @@ def _measure(options: OwnClipOptions, film: OwnFilm, root: Path, out: Path) -> f
 def _make_film(
     film: OwnFilm, tell: Callable[[float], None], options: OwnClipOptions, out: Path
 ) -> None:
-    """Make all clips of one film and its part of the manifest."""
-    from .film_cutter import cut_film  # with all that it needs, which only workers load
+    """Make all clips of one film and its part of the manifest.
 
+    Raises ValueError where the checkpoint cannot be used: then no film can be read.
+    """
+    from .film_cutter import cut_film, motion_codec  # with all that they load, in workers only
+
+    motion_codec(options.checkpoint)
     rows, left = [], []
     try:
         for made in cut_film(film.path, options, out, f"clips/{_key(film)}", tell):
@@ -133,8 +135,12 @@ def _make_film(
             else:
                 left.append({"film": film.name, **made.to_dict()})
     except FilmError as error:
-        rows = []
-        left = [_left_out(film, str(error))]
+        rows, left = [], [_left_out(film, str(error))]
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever else is wrong with a film, the others are not
+        reason = f"It cannot be gone through ({type(error).__name__}: {str(error)[:100]})."
+        rows, left = [], [_left_out(film, reason)]
     _write_part(film, out, rows, left)
 
 
@@ -216,15 +222,17 @@ def split_of(names: set[str], heldout: float, seed: int) -> dict[str, str]:
 
 
 def _origin(options: OwnClipOptions) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    try:
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ValueError(
+            f"{error.name} is not installed: pip install -r training/requirements.txt."
+        ) from error
     return {
         "kind": KIND,
         "options": asdict(options),
         "versions": {"python": platform.python_version(), **versions},
     }
-
-
-KIND = "own clips"
 
 
 def _statistics(rows: Sequence[Any], left: Sequence[Any], unit: str) -> dict[str, Any]:

@@ -286,9 +286,9 @@ def _clip(
 @torch.no_grad()
 def read_motion(squares: np.ndarray, checkpoint: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The motion [T, 28] that a checkpoint's codec reads in uint8 [T, S, S, 3], and its free numbers [T, F],
-    if it has such. Raises ValueError for a codec that reads none.
+    if it has such.
     """
-    codec = _codec(checkpoint)
+    codec = motion_codec(checkpoint)
     side = codec.config.size
     whole = FaceCrop(squares.shape[2] / 2, squares.shape[1] / 2, squares.shape[1])
     seen = np.stack([cut_square(square, whole, side) for square in squares])
@@ -300,7 +300,8 @@ def read_motion(squares: np.ndarray, checkpoint: str) -> tuple[np.ndarray, np.nd
 
 
 @functools.cache
-def _codec(checkpoint: str) -> MotionCodec:
+def motion_codec(checkpoint: str) -> MotionCodec:
+    """The codec of a checkpoint, loaded once. Raises ValueError for one that reads no motion."""
     codec = load_checkpoint(checkpoint).video_codec
     if not isinstance(codec, MotionCodec):
         raise ValueError(f"The codec of {checkpoint} does not read motion; choose tiny or base.")

@@ -42,8 +42,7 @@ def _session() -> InferenceSession:
     import onnxruntime
 
     spec = importlib.util.find_spec("silero_vad")
-    if spec is None or spec.origin is None:
-        raise ValueError("silero-vad is not installed: pip install -r training/requirements.txt.")
+    assert spec is not None and spec.origin is not None
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = options.intra_op_num_threads = 1
     path = Path(spec.origin).parent / "data" / "silero_vad.onnx"
