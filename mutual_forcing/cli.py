@@ -14,6 +14,8 @@ COMMANDS = {
     "deploy": ("mutual_forcing.deploy", "the web page on Hugging Face Spaces"),
     "train": ("training.train", "one stage of training"),
     "reproduce": ("training.reproduce", "corpus, all stages and export: the served checkpoint"),
+    "clips": ("training.data.clips", "films of one's own as a corpus"),
+    "finetune": ("training.finetune", "a checkpoint that goes on with them"),
     "evaluate": ("training.evaluate", "measure a checkpoint"),
     "compare": ("training.compare", "the method against its baselines"),
     "export": ("training.export", "a run as a checkpoint"),

@@ -23,6 +23,8 @@ WRITTEN = (
     "# Written from record.json; without this line it stays as it is when the checkpoint is pushed."
 )
 """Marks a card that `push` may write again, with the repository's name in it."""
+MADE_CLIPS = "Talking heads made by this project's corpus tools, no recordings"
+OWN_CLIPS = "Fine-tuned on clips of its maker's own, which this project has not seen"
 NEEDED_FIELDS = ("license", "library_name", "pipeline_tag", "tags", "language")
 
 
@@ -88,7 +90,8 @@ def _training(record: Mapping[str, Any]) -> str:
     said = []
     if statistics:
         clips = f"{statistics.get('clips', 'some')} clips, {statistics.get('hours', '?')} h"
-        said.append(f"Talking heads made by this project's corpus tools, no recordings: {clips}.")
+        own = OWN_CLIPS if _has_own_clips(record) else MADE_CLIPS
+        said.append(f"{own}: {clips}.")
     if portraits:
         said.append(f"The decoder saw {portraits.get('identities', 'some')} drawn heads.")
     if "hours" in record:
@@ -107,14 +110,20 @@ def _training(record: Mapping[str, Any]) -> str:
 
 
 def _limits(system: System, record: Mapping[str, Any], spoken: str) -> str:
-    own = bool(_mapping(record, "corpus"))
-    seen = (
-        f"It has seen rendered and drawn heads and heard synthetic voices ({spoken}), nothing else.\n"
-        "  Photographs are animated though it never saw one: where a face and its points are, nets tell it\n"
-        "  that others trained on photographs (YuNet, MediaPipe's)."
-        if own
-        else "What it has seen its record does not say: expect little of pictures and voices unlike that."
-    )
+    if _has_own_clips(record):
+        seen = (
+            "Besides rendered and drawn heads and synthetic voices it has seen clips of its maker's own:\n"
+            "  what is in them, and whether it may be shown, its maker knows."
+        )
+    elif _mapping(record, "corpus"):
+        seen = (
+            f"It has seen rendered and drawn heads and heard synthetic voices ({spoken}), nothing else.\n"
+            "  Photographs are animated though it never saw one: where a face and its points are, nets tell "
+            "it\n"
+            "  that others trained on photographs (YuNet, MediaPipe's)."
+        )
+    else:
+        seen = "What it has seen its record does not say: expect little of pictures and voices unlike that."
     codec = system.video_codec
     if isinstance(codec, FaceCodec):
         shown = (
@@ -130,6 +139,11 @@ def _limits(system: System, record: Mapping[str, Any], spoken: str) -> str:
 - Other languages, singing, hands and bodies are outside what it knows.
 - Do not use it to make real people appear to say what they did not say. Everything it makes is
   AI-generated, and the files say so."""
+
+
+def _has_own_clips(record: Mapping[str, Any]) -> bool:
+    """Whether it was fine-tuned on clips of its maker's own (training/data/clips.py)."""
+    return _mapping(record, "corpus").get("kind") == "own clips"
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

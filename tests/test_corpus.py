@@ -24,8 +24,8 @@ from training.data.sentences import SentenceMaker
 from training.data.speech_motion import animate
 from training.data.synthesize import (
     CorpusOptions,
-    _single_threaded,
     make_identity,
+    single_threaded,
     synthesize,
     write_manifest,
 )
@@ -99,7 +99,7 @@ def test_worker_settings_do_not_leak(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
-    with _single_threaded():
+    with single_threaded():
         assert os.environ["OMP_NUM_THREADS"] == os.environ["OPENBLAS_NUM_THREADS"] == "1"
     assert "OMP_NUM_THREADS" not in os.environ and os.environ["OPENBLAS_NUM_THREADS"] == "3"
 

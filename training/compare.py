@@ -26,12 +26,11 @@ import torch
 from mutual_forcing.metrics import report
 
 from .command import run
-from .data.dataset import Corpus
 from .evaluation.comparison_tables import Clips, Rows, differences, long_table, modes, spread, table
 from .evaluation.long import OPENING_SECONDS
 from .evaluation.rows import read_rows
 from .export import commit
-from .import_checkpoint import ORIGIN, import_checkpoint
+from .import_checkpoint import ORIGIN, import_checkpoint, take_corpus
 from .recipes import BASELINES, MULTI_MODE_METHODS, SCALES, STAGES, recipe
 from .reproduce import reproduction_jobs
 from .stages import Workspace, pick_device
@@ -85,25 +84,13 @@ def begin(
             f"Stage joint has not finished in {base.root}: train it first, or name a --checkpoint."
         )
     if corpus:
-        _take_corpus(base, corpus)
+        take_corpus(base, corpus)
     made = MADE[1:] if corpus else MADE
     jobs = reproduction_jobs(base, CORPUS_SEED, base.root, hours)
     missing = [job for job in jobs if job.name in made and not job.done()]
     for job in missing:
         log.info("%s is missing in %s and is made now", job.name, base.root)
         job.run()
-
-
-def _take_corpus(base: Workspace, corpus: Path) -> None:
-    """Let the run's corpus be this one. Raises ValueError if it has another already, or this is none."""
-    Corpus(corpus)
-    mine = base.corpus_folder
-    if mine.exists() and mine.resolve() != corpus.resolve():
-        raise ValueError(
-            f"{base.root} has a corpus already: leave --corpus out, or use a new --run."
-        )
-    if not mine.exists():
-        mine.symlink_to(corpus.resolve())
 
 
 def prepare(comparison: MethodComparison, seed: int) -> Workspace:

@@ -74,7 +74,8 @@ def _corpus(workspace: Workspace) -> dict[str, Any] | None:
     if not path.exists():
         return None
     told = json.loads(path.read_text(encoding="utf-8"))
-    return {name: told.get(name) for name in ("options", "statistics")}
+    kind = {"kind": told["kind"]} if "kind" in told else {}
+    return kind | {name: told.get(name) for name in ("options", "statistics")}
 
 
 def _portraits(workspace: Workspace) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from torch import nn
 from mutual_forcing.checkpoint import load_checkpoint
 
 from .command import run
+from .data.dataset import Corpus
 from .stages import FROZEN, MODEL_STAGES, REFINED, Workspace
 from .train_state import save_tensors
 
@@ -119,6 +120,19 @@ def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
         "metrics": stage.get("metrics", {}),
         ORIGIN: source,
     }
+
+
+def take_corpus(workspace: Workspace, corpus: Path) -> None:
+    """Let the run's corpus be this one. Raises ValueError if it has another already, or this is none."""
+    Corpus(corpus)
+    mine = workspace.corpus_folder
+    if mine.exists() and mine.resolve() != corpus.resolve():
+        raise ValueError(
+            f"{workspace.root} has a corpus already: leave --corpus out, or use a new --run."
+        )
+    if not mine.exists():
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.symlink_to(corpus.resolve())
 
 
 def main() -> int:

@@ -308,6 +308,20 @@ def _fine_tuning(
     return build
 
 
+OWN_CLIPS = "finetune"
+"""The stage that goes on from a checkpoint with clips of one's own (finetune.py)."""
+
+
+def _own_clips(scale: Scale) -> TeacherForcingConfig:
+    """As the joint stage; self-consistency from the start on, so that Few mode is not lost."""
+    return TeacherForcingConfig(
+        ClipConfig(lengths=(4,)),
+        audio_driven=0.2,
+        history_noise=HISTORY_NOISE,
+        consistency=ConsistencyConfig(start=0, guidance=scale.guidance),
+    )
+
+
 def _clips(scale: Scale) -> ClipConfig:
     return ClipConfig(lengths=scale.lengths)
 
@@ -346,6 +360,7 @@ BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "audio_pretrain": _audio_pretrain,
     "video_pretrain": _video_pretrain,
     "joint": _joint,
+    OWN_CLIPS: _fine_tuning(OWN_CLIPS, _own_clips),
     **{name: _fine_tuning(name, objective) for name, objective in METHODS.items()},
     "self_forcing": _fine_tuning(
         "self_forcing", METHODS["self_forcing"], ("bidirectional", "joint")

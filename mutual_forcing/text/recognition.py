@@ -114,12 +114,17 @@ def is_silent(audio: np.ndarray) -> bool:
 
 def segments(decoder: Decoder, audio: np.ndarray) -> list[tuple[str, float, float]]:
     """What a pocketsphinx decoder finds in float mono 16 kHz [N]: symbol or word, start and end in s."""
-    decoder.start_utt()
-    decoder.process_raw((np.clip(audio, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
-    decoder.end_utt()
+    listen_to(decoder, audio)
     if decoder.hyp() is None:
         return []
     return [
         (s.word, s.start_frame / _FRAME_RATE, (s.end_frame + 1) / _FRAME_RATE)
         for s in decoder.seg()
     ]
+
+
+def listen_to(decoder: Decoder, audio: np.ndarray) -> None:
+    """Let a pocketsphinx decoder hear float mono 16 kHz [N], whatever it is to find in it."""
+    decoder.start_utt()
+    decoder.process_raw((np.clip(audio, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
+    decoder.end_utt()

@@ -155,7 +155,7 @@ def make_clip(
         }
     else:
         write_sound(out / path, spoken.audio)
-    write_motion(out / path, true_motion(performance), performance.units, landmarks)
+    write_motion(out / path, true_motion(performance), units=performance.units, landmarks=landmarks)
     return {
         "index": number,
         "path": path.as_posix(),

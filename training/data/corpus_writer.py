@@ -49,13 +49,15 @@ def write_sound(path: Path, audio: np.ndarray) -> None:
         soundfile.write(partial, audio, SAMPLE_RATE, format="FLAC")
 
 
-def write_motion(
-    path: Path, motion: np.ndarray, units: np.ndarray, landmarks: np.ndarray | None
-) -> None:
-    """Write the truth of a clip's motion beside it: half precision, see data/tracked_points.py; units [T, 52]
-    also say what moves on one side alone.
+def write_motion(path: Path, motion: np.ndarray, **known: np.ndarray | None) -> None:
+    """Write a clip's motion [T, 28] beside it, half precision, and what else is known of it (not None).
+
+    units [T, 52] also say what moves on one side alone, free [T, F] what a film's encoder read in numbers
+    without names; landmarks [T, 64, 2]: see data/tracked_points.py.
     """
-    parts = {"motion": motion, "units": units}
-    parts |= {} if landmarks is None else {"landmarks": landmarks}
+    parts = {"motion": motion} | {n: part for n, part in known.items() if part is not None}
     with written_whole(path.with_suffix(".safetensors")) as partial:
-        save_file({name: part.astype(np.float16) for name, part in parts.items()}, partial)
+        # As laid out in memory it is written: transposed arrays must be copied.
+        save_file(
+            {name: part.astype(np.float16, order="C") for name, part in parts.items()}, partial
+        )

@@ -97,6 +97,8 @@ class Clip:
     def read_motion(self) -> dict[str, np.ndarray]:
         """The truth: "motion" float32 [T, 28], see mutual_forcing.motion, "units" float32 [T, 52], see
         head_model.UNIT_NAMES, and of films "landmarks" float32 [T, 64, 2] in fractions of the picture.
+
+        Of one's own clips (clips.py) what a motion codec read: "motion", and "free" [T, F] where it has such.
         """
         parts = load_file(self.path.with_suffix(".safetensors"))
         return {name: part.astype(np.float32) for name, part in parts.items()}
@@ -122,7 +124,9 @@ class Corpus:
     def __init__(self, root: Path) -> None:
         manifest = root / "manifest.jsonl"
         if not manifest.exists():
-            raise ValueError(f"No corpus in {root}: run python -m training.data.synthesize first.")
+            raise ValueError(
+                f"No corpus in {root}: run python -m training.data.synthesize, or training.data.clips, first."
+            )
         with manifest.open(encoding="utf-8") as lines:
             self.clips = [Clip(json.loads(line), root) for line in lines]
 

@@ -32,15 +32,18 @@ def with_free(truth: Mapping[str, np.ndarray], free: int) -> np.ndarray:
     """Motion of a clip or a portrait as latents have it, not standardised yet: float32 [T, 28 + free].
 
     truth: "motion" [T, 28], in the order of motion.MOTION, and "units" [T, 52], in that of
-    head_model.UNIT_NAMES; without these nothing has happened that has no name. Raises ValueError for more
-    numbers than there are.
+    head_model.UNIT_NAMES, or "free" [T, F], the first of the free numbers themselves; without either nothing
+    has happened that has no name. Raises ValueError for more numbers than there are.
     """
     motion = truth["motion"]
     if free > MOST:
         raise ValueError(f"There are {MOST} free numbers of motion, not {free}.")
-    units = truth.get("units")
+    units, read = truth.get("units"), truth.get("free")
     numbers = np.zeros((len(motion), free), np.float32)
-    if units is not None:
+    if read is not None:
+        known = min(free, read.shape[1])
+        numbers[:, :known] = read[:, :known]
+    elif units is not None:
         numbers = (units @ free_units()[:, :free]).astype(np.float32)
     named, pose = np.split(motion, [len(MOTION) - len(POSE)], axis=1)
     return np.concatenate([named, numbers, pose], 1)

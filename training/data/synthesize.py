@@ -154,7 +154,7 @@ def _work(job: tuple[CorpusOptions, int, Path]) -> int:
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Processes started inside keep to one thread each; what follows is left as it was."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -222,7 +222,7 @@ def make_identities(
 def process_pool(workers: int) -> Iterator[Any]:
     """A pool of processes with one thread each, in which Ctrl-C is left to the parent."""
     spawn = multiprocessing.get_context("spawn")
-    with _single_threaded(), spawn.Pool(workers, _leave_interrupts_to_parent) as pool:
+    with single_threaded(), spawn.Pool(workers, _leave_interrupts_to_parent) as pool:
         yield pool
 
 
