@@ -35,6 +35,12 @@ MOTION = """() => new Promise((done) => {
   video.requestVideoFrameCallback(step); })"""
 
 
+# How long a film that plays waits for more of it, in milliseconds.
+STALLS = """() => { const video = document.querySelector('.mf-video'); window.stalled = 0; let since = null;
+  video.addEventListener('waiting', () => { since ??= performance.now(); });
+  video.addEventListener('playing', () => { if (since) window.stalled += performance.now() - since; since = null; }); }"""
+
+
 def state(page) -> dict:
     return page.evaluate(STATE)
 
@@ -90,10 +96,12 @@ def test_a_minute_lasts_a_minute_and_beeps_stay_in_place(page, picture, tmp_path
     page.wait_for_selector("text=About 60")
     talk(page, picture, "")
     wait(page, "s.time > 0.5")
+    page.evaluate(STALLS)
     began, start = time.monotonic(), state(page)["time"]
-    wait(page, "s.ended", 150)
-    after = state(page)
-    assert time.monotonic() - began == pytest.approx(after["duration"] - start, abs=1)
+    wait(page, "s.ended", 600)
+    after, stalled = state(page), page.evaluate("window.stalled") / 1000
+    # A machine that others slow down in the middle of it may hold the film up.
+    assert time.monotonic() - began - stalled == pytest.approx(after["duration"] - start, abs=1)
     assert after["duration"] == pytest.approx(60, abs=0.1)
     with av.open(download(page, tmp_path)) as container:
         frames = sum(1 for _ in container.decode(video=0))
