@@ -38,7 +38,9 @@ MOTION = """() => new Promise((done) => {
 # How long a film that plays waits for more of it, in milliseconds.
 STALLS = """() => { const video = document.querySelector('.mf-video'); window.stalled = 0; let since = null;
   video.addEventListener('waiting', () => { since ??= performance.now(); });
-  video.addEventListener('playing', () => { if (since) window.stalled += performance.now() - since; since = null; }); }"""
+  video.addEventListener('playing', () => {
+    if (since) window.stalled += performance.now() - since;
+    since = null; }); }"""
 
 
 def state(page) -> dict:
