@@ -365,7 +365,11 @@ def test_torchrun_trains_a_stage_and_goes_on_after_a_crash(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, "--nproc-per-node=2", "--"]
     options = ["mutual_forcing", "--preset", "smoke", "--device", "cpu", "--steps"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
 
     def start(run: Path, steps: int, died: Path) -> int:
         line = [*command, script, *options, str(steps), "--run", run, died]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import Pipe
 from pathlib import Path
 
 import av
@@ -34,8 +35,16 @@ from training.data.corpus_writer import write_film
 from training.data.dataset import Corpus
 from training.data.face_tracks import FaceWatch, steady_crop
 from training.data.film_cutter import pieces
-from training.data.film_words import FilmWords, Saying, align, read_transcript
-from training.data.film_workers import DIED, run_apart
+from training.data.film_words import (
+    FilmWords,
+    Saying,
+    _of_align,
+    _of_subtitles,
+    _readings,
+    align,
+    read_transcript,
+)
+from training.data.film_workers import DIED, _serve, run_apart
 from training.data.free_motion import with_free
 from training.data.own_films import FilmError, read_pictures, read_sound
 from training.data.voice_activity import RATE, WINDOW, speech_windows
@@ -300,10 +309,82 @@ def test_a_decoder_that_breaks_its_process_is_outlived() -> None:
     assert said == [(1, 1.0), (1, None), (2, 2.0), (2, DIED), (3, 3.0), (3, None)]
 
 
-def test_new_speakers_change_no_split() -> None:
+def test_nothing_is_written_for_a_run_that_has_ended() -> None:
+    ours, theirs = Pipe()
+    ours.send("film")
+    ours.close()
+    written: list[str] = []
+
+    def task(job: str, tell: Callable[[float], None]) -> None:
+        try:
+            tell(1.0)
+        except Exception:
+            written.append("left out")
+        written.append(job)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        _serve(task, theirs)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert written == []
+
+
+def test_loops_of_links_are_left_out_and_dead_processes_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    (films / "loop.mp4").symlink_to("loop.mp4")
+    (films / "text.mp4").write_text("no film")
+
+    def told(options: OwnClipOptions) -> dict[str, str]:
+        with pytest.raises(ValueError, match="No clip could be made"):
+            make_corpus(options, films, out, 1)
+        lines = (out / "left_out.jsonl").read_text().splitlines()
+        return {line["film"]: line["reason"] for line in map(json.loads, lines)}
+
+    assert told(OwnClipOptions())["loop.mp4"] == "It cannot be opened."
+    (part,) = (p for p in (out / "parts").glob("*.json") if "text.mp4" in p.read_text())
+    before = part.stat().st_mtime_ns
+    told(OwnClipOptions())
+    assert part.stat().st_mtime_ns == before, "what a film says of itself is kept"
+    told(OwnClipOptions(hours=1.0))
+    assert part.stat().st_mtime_ns > before, "films that were too long may not be so now"
+    part.write_text(json.dumps({**json.loads(part.read_text()), "again": True}))
+    assert "again" in part.read_text()
+    told(OwnClipOptions(hours=1.0))
+    assert not json.loads(part.read_text())["again"]
+
+
+def test_long_texts_are_read_whole_and_numbers_keep_their_points() -> None:
+    words = [word.text for word in _readings("hello there my friend " * 300)]
+    assert len(words) == 1200
+    said = " ".join(word.text for word in _readings("It costs 3.5 dollars. See example.com now."))
+    assert "point" in said and "dot" in said, said
+
+
+def test_subtitles_need_no_empty_lines_between_them() -> None:
+    times = "00:00:0{}.000 --> 00:00:0{}.500"
+    text = f"1\n{times.format(1, 2)}\nHello you\n2\n{times.format(3, 4)}\nGood day\nagain\n"
+    assert [(s.text, s.start) for s in _of_subtitles(text)] == [
+        ("Hello you", 1.0), ("Good day again", 3.0)
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="end after it begins"):
+        _of_align("0 1000 sil\n3000 2000 bin")
+
+
+def test_new_speakers_move_nobody_to_another_split() -> None:
     few, many = ({f"s{n}" for n in range(count)} for count in (40, 80))
     before, after = (split_of(names, 0.2, 0) for names in (few, many))
     assert before == {name: after[name] for name in few}
+    films = [f"film{n}.mp4" for n in range(12)]
+    found: dict[str, str] = {}
+    for count in range(1, 13):
+        now = split_of(set(films[:count]), 0.1, 0, found)
+        assert found.items() <= now.items() and "train" in now.values()
+        found = now
+    assert set(found.values()) == {"train", "development", "test"}
     assert set(before.values()) == {"train", "development", "test"}
     assert list(split_of({"a", "b", "c"}, 0.1, 0).values()).count("train") == 1
     assert set(split_of({"a", "b"}, 0.1, 0).values()) == {"train"}

@@ -123,8 +123,12 @@ def main() -> int:
     parser.add_argument("--preset", choices=sorted(SCALES), default="tiny")
     parser.add_argument("--stage", help="stage of the transformer; default: the newest")
     options = parser.parse_args()
-    workspace = Workspace(options.run, options.preset, torch.device("cpu"))
-    return run(lambda: export(workspace, options.out, options.stage))
+
+    def act() -> None:
+        workspace = Workspace(options.run, options.preset, torch.device("cpu"))
+        export(workspace, options.out, options.stage)
+
+    return run(act)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def import_checkpoint(
         if stage in REFINED.values() and origin not in told["stages"]:
             continue
         record = _record(told["stages"].get(origin, {}), name)
-        _write(workspace, stage, system.modules[network], record)
+        write_stage(workspace, stage, system.modules[network], record)
 
 
 VOICE = ("audio_codec", "duration")
@@ -96,10 +96,13 @@ def import_voice(source: str | Path, workspace: Workspace) -> None:
     for stage, network in networks.items():
         origin = told["model_stage"] if stage == "audio_pretrain" else stage
         name = f"{source} ({theirs.digest}, {origin})"
-        _write(workspace, stage, network, _record(told["stages"].get(origin, {}), name))
+        write_stage(workspace, stage, network, _record(told["stages"].get(origin, {}), name))
 
 
-def _write(workspace: Workspace, stage: str, network: nn.Module, record: dict[str, Any]) -> None:
+def write_stage(
+    workspace: Workspace, stage: str, network: nn.Module, record: dict[str, Any]
+) -> None:
+    """Write a network as a finished stage of a run."""
     folder = workspace.stage_folder(stage)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

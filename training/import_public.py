@@ -23,10 +23,9 @@ from mutual_forcing.models.wan_transformer import WanAVTransformer
 from mutual_forcing.wan_weights import load_branch
 
 from .command import run
-from .import_checkpoint import ORIGIN
+from .import_checkpoint import ORIGIN, write_stage
 from .recipes import PUBLIC, SCALES
 from .stages import SYSTEM, Workspace
-from .train_state import save_tensors
 
 
 def import_public(workspace: Workspace, wan: str | None = None, audio: str | None = None) -> None:
@@ -51,10 +50,7 @@ def import_public(workspace: Workspace, wan: str | None = None, audio: str | Non
         "metrics": {},
         ORIGIN: source.source,
     }
-    folder = workspace.stage_folder(PUBLIC)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-    save_tensors(system.model.state_dict(), folder / "weights.safetensors", record)
+    write_stage(workspace, PUBLIC, system.model, record)
 
 
 def with_sources(config: SystemConfig, wan: str | None, audio: str | None) -> SystemConfig:

@@ -77,7 +77,7 @@ class Sources(Protocol):
     system_config: SystemConfig
 
     def corpus(self) -> Corpus:
-        """The synthesised corpus."""
+        """The corpus."""
         ...
 
     def portraits(self) -> Portraits:

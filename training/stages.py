@@ -27,7 +27,7 @@ from .data.precompute import (
     write_silence,
 )
 from .distributed import Strategy
-from .recipes import BUILDERS, SCALES, STAGES, recipe
+from .recipes import BUILDERS, OWN_CLIPS, SCALES, STAGES, recipe
 from .stage_config import Recipe
 from .train_state import load_tensors
 from .trainer import Trainer
@@ -58,16 +58,19 @@ class Workspace:
     """One run's folder: corpus/, latents/ and stages/<name>/."""
 
     def __init__(self, root: Path, scale: str, device: torch.device | None = None) -> None:
+        """Raises ValueError for a run of another preset that says so."""
         self.root, self.scale = root, scale
         self.device = device or pick_device()
         told = root / SYSTEM
         self.system_config = preset(scale)
         if told.exists():
             self.system_config = SystemConfig.from_dict(json.loads(told.read_text("utf-8")))
+            if self.system_config.name != scale:
+                raise ValueError(f"{root} is a run of --preset {self.system_config.name}.")
 
     @property
     def corpus_folder(self) -> Path:
-        """The synthesised corpus."""
+        """The corpus, synthesised or of one's own clips."""
         return self.root / "corpus"
 
     @property
@@ -186,7 +189,7 @@ class Workspace:
         Trainer(plan, objective, self.stage_folder(name), self.device, strategy).run()
 
     def corpus(self) -> Corpus:
-        """The synthesised corpus."""
+        """The corpus."""
         return Corpus(self.corpus_folder)
 
     def portraits(self) -> Portraits:
@@ -203,7 +206,8 @@ class Workspace:
 
 def latest_model_stage(workspace: Workspace) -> str:
     """The last finished stage of the transformer; raises ValueError if there is none."""
-    finished = [name for name in STAGES if name in MODEL_STAGES and workspace.done(name)]
+    names = (*(name for name in STAGES if name in MODEL_STAGES), OWN_CLIPS)
+    finished = [name for name in names if workspace.done(name)]
     if not finished:
         raise ValueError(f"No stage of the transformer has finished in {workspace.root}.")
     return finished[-1]

@@ -88,9 +88,13 @@ def save_state(
         if not newest.exists():
             _save_sharded(tensors, newest, record, strategy)
     if strategy.leads:
+        gone = folder / "state.old"
         for path in _states(folder):
             if path != newest:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                # Under another name first: half of a state is none.
+                shutil.rmtree(gone, ignore_errors=True)
+                path.rename(gone)
+                shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     strategy.wait()
 
 

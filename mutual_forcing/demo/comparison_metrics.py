@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from mutual_forcing.types import GenerationRequest
 if TYPE_CHECKING:
     from mutual_forcing.metrics.tracks import Tracks
 
+log = logging.getLogger(__name__)
 MEASURED_SIZE = 128
 """Pixels on each side of the frames that are measured."""
 _MIN_RMS = 1e-4
@@ -95,7 +97,10 @@ def measure_video(
     tracks = read_tracks(frames, audio, ask)
     figures |= {"pitch_spread": tracks.pitch_spread, "head_motion": tracks.head_motion}
     if can_judge():
-        figures["naturalness"] = naturalness(resample(audio, SAMPLE_RATE, RATE))
+        try:
+            figures["naturalness"] = naturalness(resample(audio, SAMPLE_RATE, RATE))
+        except Exception:  # it is none of ours, and one figure of many
+            log.exception("DistillMOS cannot judge.")
     heard: tuple[tuple[str, bool], ...] = ()
     if any(normalise(word) for word in words):
         figures["word_errors"], heard = _words(audio, words, ask)

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.util
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -36,8 +37,16 @@ def naturalness(audio: np.ndarray) -> float:
         return float(_network()(torch.from_numpy(np.ascontiguousarray(audio))[None]))
 
 
-@functools.lru_cache(maxsize=1)
+_LOADING = threading.Lock()
+
+
 def _network() -> Any:
+    with _LOADING:
+        return _loaded()
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded() -> Any:
     with _instead(_UNUSED), contextlib.redirect_stdout(sys.stderr):
         import distillmos  # pyright: ignore[reportMissingImports] # it may be installed
 

@@ -19,10 +19,11 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tqdm import tqdm
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 LEFT_OUT, KIND = "left_out.jsonl", "own clips"
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of film, {remaining} left"
 TRANSCRIPTS = (".align", ".srt", ".vtt", ".txt")
+MEASURED = 60.0
+"""Seconds within which a film must say how long it lasts."""
+HELD_OUT_BY = {"identity": "speaker", "film": "film"}
 FEWEST_SPEAKERS = 5
 """With fewer, whole films are held out instead of whole speakers."""
 PACKAGES = ("av", "numpy", "torch", "scenedetect-headless", "silero-vad", "pocketsphinx")
@@ -87,11 +91,17 @@ def make_corpus(options: OwnClipOptions, source: Path, out: Path, workers: int) 
     if workers < 1:
         raise ValueError("At least one worker is needed.")
     root, own = (source if source.is_dir() else source.parent).resolve(), out.resolve()
-    films = [film for film in find_films(source) if not film.path.resolve().is_relative_to(own)]
+    films = [film for film in find_films(source) if not _real(film.path).is_relative_to(own)]
     _claim(options, out)
-    unmade = [film for film in films if not _is_made(film, out)]
-    lengths = {film: _measure(options, film, root, out) for film in unmade}
-    left = {film: seconds for film, seconds in lengths.items() if seconds is not None}
+    unmade = [film for film in films if not _is_made(options, film, out)]
+    left: dict[OwnFilm, float] = {}
+    # Opening a film decodes a little of it already: apart, too.
+    measure = partial(_measure_film, options=options, root=root, out=out)
+    for film, said in run_apart(measure, unmade, min(workers, 2), MEASURED):
+        if isinstance(said, float):
+            left[film] = said
+        elif isinstance(said, str):
+            _write_part(options, film, out, [], [_left_out(film, said)], again=True)
     log.info("%d films, %d of them to be read, %.0f s", len(films), len(left), sum(left.values()))
     with tqdm(total=sum(left.values()), desc="clips", bar_format=BAR, mininterval=2) as bar:
         task = partial(_make_film, options=options, out=out)
@@ -100,21 +110,27 @@ def make_corpus(options: OwnClipOptions, source: Path, out: Path, workers: int) 
             left[film] -= step
             bar.update(step)
             if isinstance(said, str):
-                _write_part(film, out, [], [_left_out(film, said)])
+                _write_part(options, film, out, [], [_left_out(film, said)], again=True)
     rows = _write_manifest(options, films, out)
     if not rows:
         raise ValueError(f"No clip could be made: {out / LEFT_OUT} says why, film by film.")
     return rows
 
 
-def _measure(options: OwnClipOptions, film: OwnFilm, root: Path, out: Path) -> float | None:
-    """How many seconds a film lasts; None if it cannot be used, which is noted."""
+def _real(path: Path) -> Path:
+    """Where a path leads; of a link to itself, the link."""
+    return Path(os.path.realpath(path))
+
+
+def _measure_film(
+    film: OwnFilm, tell: Callable[[float], None], options: OwnClipOptions, root: Path, out: Path
+) -> None:
+    """Tell how many seconds a film lasts, or note why it cannot be used."""
     try:
         check_file(film, root)
-        return film_seconds(film, options.longest)
+        tell(film_seconds(film, options.longest))
     except FilmError as error:
-        _write_part(film, out, [], [_left_out(film, str(error))])
-        return None
+        _write_part(options, film, out, [], [_left_out(film, str(error))])
 
 
 def _make_film(
@@ -127,7 +143,7 @@ def _make_film(
     from .film_cutter import cut_film, motion_codec  # with all that they load, in workers only
 
     motion_codec(options.checkpoint)
-    rows, left = [], []
+    rows, left, again = [], [], False
     try:
         for made in cut_film(film.path, options, out, f"clips/{_key(film)}", tell):
             if isinstance(made, dict):
@@ -140,8 +156,8 @@ def _make_film(
         raise
     except Exception as error:  # whatever else is wrong with a film, the others are not
         reason = f"It cannot be gone through ({type(error).__name__}: {str(error)[:100]})."
-        rows, left = [], [_left_out(film, reason)]
-    _write_part(film, out, rows, left)
+        rows, left, again = [], [_left_out(film, reason)], True
+    _write_part(options, film, out, rows, left, again)
 
 
 def _left_out(film: OwnFilm, reason: str) -> dict[str, Any]:
@@ -160,19 +176,34 @@ def _part_path(film: OwnFilm, out: Path) -> Path:
 def _stamp(film: OwnFilm) -> list[list[int]]:
     """What changes when the film or its transcript is another: sizes and times."""
     paths = [film.path, *(film.path.with_suffix(suffix) for suffix in TRANSCRIPTS)]
-    states = [path.stat() if path.exists() else None for path in paths]
+    states = [path.stat() if path.exists() else None for path in paths]  # a loop of links is none
     return [[s.st_size, s.st_mtime_ns] if s else [] for s in states]
 
 
-def _is_made(film: OwnFilm, out: Path) -> bool:
-    part = _part_path(film, out)
-    if not part.exists():
+def _is_made(options: OwnClipOptions, film: OwnFilm, out: Path) -> bool:
+    """Whether nothing is to be done for a film: not where its process died, which another number of workers
+    may avoid, nor where all of it was left out and films may be longer now.
+    """
+    path = _part_path(film, out)
+    if not path.exists():
         return False
-    return json.loads(part.read_text(encoding="utf-8"))["stamp"] == _stamp(film)
+    part = json.loads(path.read_text(encoding="utf-8"))
+    if part["again"] or (not part["rows"] and part["hours"] != options.hours):
+        return False
+    return part["stamp"] == _stamp(film)
 
 
-def _write_part(film: OwnFilm, out: Path, rows: Sequence[Any], left: Sequence[Any]) -> None:
-    part = {"film": film.name, "stamp": _stamp(film), "rows": rows, "left_out": left}
+def _write_part(
+    options: OwnClipOptions,
+    film: OwnFilm,
+    out: Path,
+    rows: Sequence[Any],
+    left: Sequence[Any],
+    again: bool = False,
+) -> None:
+    """again: whether the film is to be tried anew when the command is run the next time."""
+    part = {"film": film.name, "stamp": _stamp(film), "hours": options.hours, "again": again}
+    part |= {"rows": rows, "left_out": left}
     with written_whole(_part_path(film, out)) as partial_path:
         partial_path.write_text(json.dumps(part), encoding="utf-8")
 
@@ -185,7 +216,8 @@ def _write_manifest(options: OwnClipOptions, films: Sequence[OwnFilm], out: Path
         row["identity"] = row["voice"] = options.speaker(row["film"])
     speakers = {row["identity"] for row in rows}
     unit = "identity" if len(speakers) >= FEWEST_SPEAKERS else "film"
-    splits = split_of({row[unit] for row in rows}, options.heldout, options.seed)
+    names = {row[unit] for row in rows}
+    splits = split_of(names, options.heldout, options.seed, _splits_before(out, unit))
     rows = [
         {"index": n, "split": splits[row[unit]], "seed": options.seed, **row}
         for n, row in enumerate(rows)
@@ -202,23 +234,42 @@ def _write_manifest(options: OwnClipOptions, films: Sequence[OwnFilm], out: Path
     return rows
 
 
-def split_of(names: set[str], heldout: float, seed: int) -> dict[str, str]:
-    """The split of every speaker or film, which depends on its name and the seed: new ones change nothing.
+def _splits_before(out: Path, unit: str) -> dict[str, str]:
+    """In which split every speaker or film is by the manifest that is there, if those are held out still."""
+    told = json.loads((out / "corpus.json").read_text(encoding="utf-8")).get("statistics")
+    if told is None or told["held_out_by"] != HELD_OUT_BY[unit]:
+        return {}
+    lines = (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row[unit]: row["split"] for row in map(json.loads, lines)}
 
-    Half of the held-out share is for tests, half for development; each has one at least where there are
-    three or more in all.
+
+def split_of(
+    names: set[str], heldout: float, seed: int, before: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """The split of every speaker or film. Whoever is in one `before` stays there, so that nothing is learnt
+    from what was held out; new ones are drawn by their name and the seed.
+
+    Half of the held-out share is for tests, half for development. Each has one at least where there are
+    three or more in all, taken from the new ones; one new one at least is learnt from where nothing else is.
     """
 
     def draw(name: str) -> float:
         digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:6], "big") / 2**48
 
-    order = sorted(names, key=lambda name: (draw(name), name))
-    least = 1 if len(order) >= 3 and heldout > 0 else 0
-    tests = max(least, sum(draw(name) < heldout / 2 for name in order))
-    both = max(tests + least, sum(draw(name) < heldout for name in order))
-    places = ["test"] * tests + ["development"] * (both - tests)
-    return dict(zip(order, [*places, *["train"] * (len(order) - both)], strict=True))
+    found = {name: before[name] for name in sorted(names) if name in before}
+    new = sorted(names - found.keys(), key=lambda name: (draw(name), name))
+    for name in new:
+        share = draw(name)
+        kept = "development" if share < heldout else "train"
+        found[name] = "test" if share < heldout / 2 else kept
+    for place in ("test", "development") if heldout > 0 and len(names) >= 3 else ():
+        learnt = [name for name in new if found[name] == "train"]
+        if place not in found.values() and learnt:
+            found[learnt[0]] = place
+    if new and "train" not in found.values():
+        found[new[-1]] = "train"
+    return found
 
 
 def _origin(options: OwnClipOptions) -> dict[str, Any]:
@@ -247,7 +298,7 @@ def _statistics(rows: Sequence[Any], left: Sequence[Any], unit: str) -> dict[str
         "languages": counted("language"),
         "films": len(rows),
         "splits": counted("split"),
-        "held_out_by": "speaker" if unit == "identity" else "film",
+        "held_out_by": HELD_OUT_BY[unit],
         "text_from": counted("text_from"),
         "left_out": len(left),
     }
@@ -258,7 +309,8 @@ def _claim(options: OwnClipOptions, out: Path) -> None:
     path = out / "corpus.json"
     if path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))
-        if old.get("kind") != KIND or old["options"] != asdict(options):
+        same = asdict(replace(options, hours=old["options"].get("hours", 1.0)))
+        if old.get("kind") != KIND or old["options"] != same:
             raise ValueError(
                 f"{out} holds a corpus made with other options; choose another folder."
             )

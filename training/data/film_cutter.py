@@ -43,6 +43,10 @@ LEAST_LIPS = 0.012
 """Deviation of the gap between the lips, in distances of the eyes, below which the face is not the one that
 speaks. Of the 30 films of a GRID speaker the least is 0.053.
 """
+MOST_UNWRITTEN, NEAR_WORDS = 0.3, 0.4
+"""Share of a clip's speech that may have no words in its transcript; seconds around the middle of a phoneme
+that are its own.
+"""
 CAPTION = "person, neutral, calm, voice"
 OPEN = 0.5
 """Distances of the eyes between the lips of a mouth whose openness is 1."""
@@ -93,7 +97,8 @@ def cut_film(
     speaks = speech_windows(heard)
     if not speaks.any():
         raise FilmError("Nobody speaks in it.")
-    words = align(heard, sayings) if sayings else None
+    tell(0.0)
+    words = align(heard, sayings, tell) if sayings else None
     runs, scale = _look(path, options, tell)
     plans: list[_Plan] = []
     for run in runs:
@@ -143,7 +148,8 @@ def _plans(
     whole = (end - run.first) // FRAMES_PER_CHUNK
     if run.fault or whole < MIN_CHUNKS:
         reason = run.fault or (
-            f"It lasts {run.seconds:.2f} s, less than the {MIN_CHUNKS * CHUNK_SECONDS:.2f} of a clip."
+            f"It lasts {max(0, end - run.first) / FPS:.2f} s, less than the "
+            f"{MIN_CHUNKS * CHUNK_SECONDS:.2f} of a clip."
         )
         yield _left(run.first, run.end, reason)
         return
@@ -214,9 +220,21 @@ def _plan(
         text_from = "transcript"
     if all(is_pause(phoneme.phoneme) for phoneme in said.phonemes):
         raise ValueError("No words are heard in it.")
+    if words is not None and _unwritten(windows, said) > MOST_UNWRITTEN:
+        raise ValueError("Much of what is said in it is not in its transcript.")
     lips = lips_in_crop(looks, crop, frames)
     chunks = len(frames) // FRAMES_PER_CHUNK
     return _Plan(frames.start, chunks, crop, lips, gaps, said, text, text_from)
+
+
+def _unwritten(windows: np.ndarray, said: Transcript) -> float:
+    """The share of the windows with speech (bool [N]) in which a transcript has no word."""
+    middles = (np.arange(len(windows)) + 0.5) * WINDOW / RATE
+    written = np.zeros(len(windows), bool)
+    for phoneme in said.phonemes:
+        if not is_pause(phoneme.phoneme):
+            written |= np.abs(middles - (phoneme.start + phoneme.end) / 2) < NEAR_WORDS
+    return float((windows & ~written).sum() / max(1, windows.sum()))
 
 
 def _write(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,16 +91,18 @@ def read_transcript(film: Path) -> list[Saying] | None:
     """
     for suffix, parse in _KINDS.items():
         path = film.with_suffix(suffix)
+        if path.is_symlink():
+            raise FilmError(f"Its transcript {path.name} is a link; copy the file itself there.")
         if path.is_file():
             try:
                 if path.stat().st_size > MAX_TRANSCRIPT_BYTES:
                     raise FilmError(f"Its transcript {path.name} is too large.")
                 sayings = parse(path.read_text(encoding="utf-8-sig"))
+            except FilmError:
+                raise
             except (OSError, UnicodeDecodeError) as error:
                 raise FilmError(f"Its transcript {path.name} cannot be read as text.") from error
             except ValueError as error:
-                if isinstance(error, FilmError):
-                    raise
                 raise FilmError(
                     f"Its transcript {path.name} is not of the form {suffix[1:]}."
                 ) from error
@@ -111,20 +114,26 @@ def read_transcript(film: Path) -> list[Saying] | None:
 
 def _of_align(text: str) -> list[Saying]:
     rows = [line.split() for line in text.splitlines() if line.strip()]
+    times = [(int(start), int(end), word) for start, end, word in rows]
+    if any(start >= end for start, end, _ in times):
+        raise ValueError("A word must end after it begins.")
     return [
-        Saying(word, int(start) / GRID_RATE, int(end) / GRID_RATE, exact=True)
-        for start, end, word in rows
+        Saying(word, start / GRID_RATE, end / GRID_RATE, exact=True)
+        for start, end, word in times
         if word.lower() not in GRID_SILENCE
     ]
 
 
 def _of_subtitles(text: str) -> list[Saying]:
-    sayings = []
-    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
-        found = _TIMES.search(block)
-        if found is None:
-            continue
-        spoken = _MARKUP.sub(" ", block[found.end() :].split("\n", 1)[-1])
+    sayings, text = [], text.replace("\r\n", "\n")
+    cues = list(_TIMES.finditer(text))
+    for found, after in itertools.zip_longest(cues, cues[1:]):
+        # To the next empty line, or to the next times and the number before them.
+        _, _, block = text[found.end() : after.start() if after else None].partition("\n")
+        block, rest = (*re.split(r"\n\s*\n", "\n" + block, maxsplit=1), "")[:2]
+        if after and not rest:
+            block = re.sub(r"\n\s*\d*\s*$", "", block)
+        spoken = _MARKUP.sub(" ", block)
         spoken = " ".join(line.strip().lstrip("-–") for line in spoken.splitlines()).strip()
         hours, minutes, seconds = zip(found.groups()[:3], found.groups()[3:], strict=True)
         start, end = (
@@ -143,11 +152,13 @@ def _of_words(text: str) -> list[Saying]:
 _KINDS = {".align": _of_align, ".srt": _of_subtitles, ".vtt": _of_subtitles, ".txt": _of_words}
 
 
-def align(sound: np.ndarray, sayings: Sequence[Saying]) -> FilmWords:
+def align(
+    sound: np.ndarray, sayings: Sequence[Saying], tell: Callable[[float], None] = lambda _: None
+) -> FilmWords:
     """When the words of a transcript are said in float mono 16 kHz [N].
 
-    Raises FilmError for words that cannot be said or are not what is heard, unless they have times: then it
-    is noted where.
+    tell: is called with 0 now and then, as a sign that it goes on. Raises FilmError for words that cannot be
+    said or are not what is heard, unless they have times: then it is noted where.
     """
     seconds = len(sound) / RATE
     timed: list[_Said] = []
@@ -167,6 +178,7 @@ def align(sound: np.ndarray, sayings: Sequence[Saying]) -> FilmWords:
     else:
         for saying in sayings:
             assert saying.start is not None and saying.end is not None
+            tell(0.0)
             before = timed[-1].end if timed else 0.0
             start = max(before, saying.start - AROUND_CUE, 0.0)
             end = min(saying.end + AROUND_CUE, seconds)
@@ -217,12 +229,13 @@ class _Said:
 def _readings(text: str) -> list[Word]:
     """The words of a text, however long, as the app reads them. Raises FilmError."""
     words: list[Word] = []
-    # Sentence by sentence: what the app takes at once is limited.
-    for sentence in re.findall(r"[^.!?]+[.!?]*", text):
-        try:
-            words += read(sentence[:MAX_CHARACTERS], "en").words
-        except ValueError:
-            continue  # nothing in it can be said
+    # Sentence by sentence, and by parts of long ones: what the app takes at once is limited.
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        for part in textwrap.wrap(sentence, MAX_CHARACTERS):
+            try:
+                words += read(part, "en").words
+            except ValueError:
+                continue  # nothing in it can be said
     if not words:
         raise FilmError("Its transcript has no words that can be said in English.")
     return words
@@ -306,4 +319,5 @@ def _joined(
     if phonemes[-1].end < seconds and not is_pause(phonemes[-1].phoneme):
         phonemes.append(TimedPhoneme(PAUSE + sign, phonemes[-1].end, seconds))
     kept = [replace(p, end=min(p.end, seconds)) for p in phonemes if p.start < seconds]
-    return tuple(p for p in kept if p.end > p.start), tuple(words)
+    said = (replace(w, end=min(w.end, seconds)) for w in words if w.start < seconds)
+    return tuple(p for p in kept if p.end > p.start), tuple(said)

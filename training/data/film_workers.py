@@ -23,6 +23,12 @@ SILENT = 900.0
 """Seconds without a word after which a process is ended."""
 
 
+class _OrphanedError(BaseException):
+    """Whoever wanted a job has ended: nothing of it may be written. No task takes this for an error of its
+    own.
+    """
+
+
 @dataclass
 class _Worker(Generic[JobT]):
     process: BaseProcess
@@ -54,7 +60,9 @@ def run_apart(
         worker.job = waiting.pop() if waiting else None
         worker.heard = time.monotonic()
         if worker.job is not None:
-            worker.pipe.send(worker.job)
+            # One that has died since is found out when its news are asked for.
+            with contextlib.suppress(OSError):
+                worker.pipe.send(worker.job)
 
     try:
         with single_threaded():
@@ -109,11 +117,18 @@ def _end(worker: _Worker[JobT]) -> None:
 def _serve(task: Task[JobT], pipe: Connection) -> None:
     """A worker's life: one job after the other, until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is left to the parent
-    with contextlib.suppress(EOFError, BrokenPipeError):
+
+    def tell(seconds: float) -> None:
+        try:
+            pipe.send(float(seconds))
+        except OSError:
+            raise _OrphanedError from None
+
+    with contextlib.suppress(EOFError, OSError, _OrphanedError):
         while True:
             job = pipe.recv()
             try:
-                task(job, lambda seconds: pipe.send(float(seconds)))
+                task(job, tell)
             except MemoryError:
                 pipe.send(DIED)
                 return

@@ -21,3 +21,11 @@ def read_film(clip: Clip, size: tuple[int, int], start: int, count: int) -> np.n
     if cut.shape[1:3] == (height, width):
         return cut
     return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in cut])
+
+
+def mouths_of(clip: Clip, size: tuple[int, int], start: int, count: int) -> np.ndarray:
+    """Middle and size of the mouth in these frames of `read_film`, in fractions of them: [count, 4]."""
+    scale = max(size) / np.array(size, np.float32)
+    boxes = clip.mouth_boxes[start : start + count]
+    middle, extent = boxes[:, :2], boxes[:, 2:]
+    return np.concatenate([(middle - 0.5) * scale + 0.5, extent * scale], 1)

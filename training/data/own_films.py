@@ -77,7 +77,7 @@ def check_file(film: OwnFilm, root: Path) -> None:
     """Raise FilmError for what is no file of this folder: links out of it, pipes, devices, empty files."""
     try:
         state = film.path.stat()
-        inside = film.path.resolve().is_relative_to(root.resolve())
+        inside = Path(os.path.realpath(film.path)).is_relative_to(os.path.realpath(root))
     except OSError:
         raise FilmError("It cannot be opened.") from None
     if not inside:

@@ -20,7 +20,7 @@ from mutual_forcing.codecs.wan import WanCodec
 from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.dataset import Clip, Corpus
-from ..data.films import read_film
+from ..data.films import mouths_of, read_film
 from ..stage_config import Recipe, Sources, Turns
 from .video_codec import picture_loss, psnr
 
@@ -42,6 +42,10 @@ class FilmBatch:
     references: Tensor
     frames: Tensor
     mouth: Tensor
+
+    def signals(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """References and frames within -1..1."""
+        return to_signal(self.references.to(device)), to_signal(self.frames.to(device))
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class PixelCodecObjective:
         frames = read_film(clip, self.model.film_size, start, FRAMES)
         before = start if rng.random() < 0.5 else int(rng.integers(clip.frames))
         reference = read_film(clip, self.model.film_size, before, 1)[0]
-        mouth = clip.mouth_boxes[start : start + FRAMES]
+        mouth = mouths_of(clip, self.model.film_size, start, FRAMES)
         if rng.random() < 0.5:
             frames, reference = frames[:, :, ::-1], reference[:, ::-1]
             mouth = mouth * [-1, 1, 1, 1] + [1, 0, 0, 0]
@@ -98,7 +102,7 @@ class PixelCodecObjective:
     ) -> Turns:
         """Reconstruction, and latents that stay near a unit normal distribution."""
         device = next(self.model.parameters()).device
-        reference, frames = (to_signal(x.to(device)) for x in (batch.references, batch.frames))
+        reference, frames = batch.signals(device)
         before, latents = self.model.encode_both(frames, reference)
         noise = torch.randn(latents.shape, generator=generator, device=device)
         made, _ = self.model.decode(latents + LATENT_NOISE * noise, before)
@@ -113,7 +117,7 @@ class PixelCodecObjective:
         device = next(ema.parameters()).device
         rng = np.random.default_rng([self.seed, 2**31])
         batch = self._draw(rng, "development", HELDOUT_ITEMS)
-        reference, frames = (to_signal(x.to(device)) for x in (batch.references, batch.frames))
+        reference, frames = batch.signals(device)
         before, latents = ema.encode_both(frames, reference)
         made, _ = ema.decode(latents, before)
         still = reference[:, :, None].expand_as(frames)
@@ -136,7 +140,7 @@ class PixelCodecObjective:
         device, parts = next(ema.parameters()).device, []
         for _ in range(STATISTICS_ITEMS):
             batch = self._draw(rng, "train", 1)
-            reference, frames = (to_signal(x.to(device)) for x in (batch.references, batch.frames))
+            reference, frames = batch.signals(device)
             parts.append(ema.encode_both(frames, reference)[1].float())
         latents = torch.cat(parts).unflatten(1, (-1, ema.config.patch**2))
         ema.set_statistics(latents.mean((0, 2, 3, 4, 5)), latents.std((0, 2, 3, 4, 5)))

@@ -72,7 +72,9 @@ function join(variant) {
 }
 
 // What of a variant differs from the one with the most steps, at the pictures that both show now.
-function compare() {
+let drawing = 0;
+function drawDifference() {
+  cancelAnimationFrame(drawing);
   const on = differ.getAttribute("aria-pressed") === "true", films = ready();
   const most = films.reduce((a, b) => (a && a.steps > b.steps ? a : b), null);
   for (const { canvas, video, steps } of films) {
@@ -85,12 +87,12 @@ function compare() {
     pen.globalCompositeOperation = "difference";
     pen.drawImage(video, 0, 0);
   }
-  if (on) requestAnimationFrame(compare);
+  if (on) drawing = requestAnimationFrame(drawDifference);
 }
 
 differ.addEventListener("click", () => {
   differ.setAttribute("aria-pressed", String(differ.getAttribute("aria-pressed") !== "true"));
-  compare();
+  drawDifference();
 });
 
 async function start() {
