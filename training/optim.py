@@ -31,11 +31,6 @@ EDGES = frozenset(
         "mix",
         "where",
         "points",
-        "patch_embedding",
-        "conv_in",
-        "conv_out",
-        "quant_conv",
-        "post_quant_conv",
     }
 )
 """Layers that meet data, conditions or outputs rather than features: Muon is not made for them."""
@@ -160,7 +155,7 @@ def hidden_matrices(module: nn.Module) -> list[nn.Parameter]:
     """Weights of linear and (dense) convolution layers between features and features."""
     found = []
     for name, layer in module.named_modules():
-        dense = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        dense = isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
         if not dense or getattr(layer, "groups", 1) > 1 or name.rpartition(".")[2] in EDGES:
             continue
         if layer.weight.requires_grad:
