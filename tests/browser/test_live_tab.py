@@ -39,12 +39,19 @@ def test_what_is_typed_while_it_streams_is_said_next(page, checkpoint, picture, 
         timeout=10_000,
     )
     page.click("#live-pose button")
-    page.fill("#live-pose-turn-right input[type=number]", "0.5")
-    page.keyboard.press("Tab")
-    page.wait_for_function(f"() => ({CHANGES}).length === 3", timeout=60_000)
+    turn = page.locator("#live-pose-turn-right input[type=number]")
+    # Gradio makes a closed accordion's fields when it opens, and gives them their first values a moment
+    # later: who is as quick as this test loses what they typed.
+    for _ in range(20):
+        turn.fill("0.5")
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(300)
+        if turn.input_value() == "0.5":
+            break
+    page.wait_for_function(f"() => ({CHANGES}).length >= 3", timeout=60_000)
     changes = page.evaluate(CHANGES)
-    assert [text.split(" ·")[0] for text in changes] == ["4 steps", "2 steps", "2 steps"]
-    assert ["posed" in text for text in changes] == [False, False, True]
+    assert [text.split(" ·")[0] for text in changes[:3]] == ["4 steps", "2 steps", "2 steps"]
+    assert ["posed" in text for text in changes[:3]] == [False, False, True]
 
     end = page.evaluate("() => document.querySelector('#live-player video').buffered.end(0)")
     page.wait_for_function(
