@@ -9,6 +9,7 @@ still, and the first square is made of the eyes and the mouth that `faces.find_f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -86,6 +87,16 @@ def follow_landmarks(picture: np.ndarray, before: Landmarks) -> Landmarks | None
     """
     points, score = _Square.around(before.points).look(picture)
     return Landmarks(points.astype(np.float32), score) if score >= _FOUND else None
+
+
+def follow_film(frames: Iterable[np.ndarray], first: Landmarks) -> Iterator[Landmarks]:
+    """Yield the points in every frame, uint8 RGB [H, W, 3], of a film after the one with `first`.
+
+    A frame in which no face is seen has the points of the one before.
+    """
+    for frame in frames:
+        first = follow_landmarks(frame, first) or first
+        yield first
 
 
 @dataclass(frozen=True)

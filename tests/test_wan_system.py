@@ -12,6 +12,7 @@ import pytest
 import torch
 from test_wan_text import write_text_folder
 from tiny_codecs import OOBLECK, WAN
+from tiny_training import NoiseClips
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import System, load_checkpoint, save_checkpoint
@@ -148,19 +149,8 @@ def batch_of(model: JointModel, rows: int, chunks: int) -> LatentBatch:
     return join_batches([one] * rows)
 
 
-class NoiseClips:
-    """A corpus of noise for one model."""
-
-    class corpus:  # noqa: N801 - stands for one
-        @staticmethod
-        def split(name: str) -> list:
-            return []
-
-    def __init__(self, model: JointModel) -> None:
-        self.model = model
-
-    def memory(self) -> torch.Tensor:
-        return torch.full((4, self.model.config.video.token_dim), 0.5)
+class SpokenClips(NoiseClips):
+    """The same with words that the tokenizer here knows, and few rows."""
 
     def batch(self, rng, split, size, chunks, dropout) -> LatentBatch:
         return batch_of(self.model, min(size, 4), chunks)
@@ -188,7 +178,7 @@ def test_the_method_teaches_it(system, name: str) -> None:
     """One step of a stage: every loss is finite, and all that is not frozen gets a gradient."""
     kind, config = OBJECTIVES[name]
     own = replace(system, model=copy.deepcopy(system.model))
-    objective = kind(own, NoiseClips(own.model), config, 4, 0)
+    objective = kind(own, SpokenClips(own.model), config, 4, 0)
     ema = copy.deepcopy(objective.model).requires_grad_(False)
     assert ema.text is own.model.text, "nobody copies the text encoder"
     turns = objective.step(objective.batch(0), ema, torch.Generator().manual_seed(0), 0)
@@ -208,7 +198,7 @@ def test_the_method_teaches_it(system, name: str) -> None:
 def test_the_bidirectional_teacher_sees_both_ways(system) -> None:
     own = replace(system, model=copy.deepcopy(system.model))
     clips = ClipConfig(lengths=(CHUNKS,))
-    objective = BidirectionalObjective(own, NoiseClips(own.model), clips, 2, 0)
+    objective = BidirectionalObjective(own, SpokenClips(own.model), clips, 2, 0)
     assert BidirectionalConfig(clips).clips == clips
     ((_, losses),) = objective.step(
         objective.batch(0), own.model, torch.Generator().manual_seed(0), 0
@@ -237,7 +227,7 @@ def test_mixed_precision_teaches_too(system) -> None:
     own = replace(system, model=copy.deepcopy(system.model).requires_grad_(True))
     batch = batch_of(own.model, 1, 2)
     objective = TeacherForcingObjective(
-        own, NoiseClips(own.model), TeacherForcingConfig(ClipConfig(lengths=(2,))), 1, 0
+        own, SpokenClips(own.model), TeacherForcingConfig(ClipConfig(lengths=(2,))), 1, 0
     )
 
     def losses() -> dict[str, torch.Tensor]:

@@ -92,8 +92,7 @@ def export(workspace: Workspace, out: Path, model_stage: str | None = None) -> N
     Raises ValueError if a network of it is not trained.
     """
     stage = model_stage or latest_model_stage(workspace)
-    codecs = {"video_codec", "audio_codec"} if SCALES[workspace.scale].public else set()
-    missing = [n for n in FROZEN.values() if n not in codecs and not workspace.done(n)]
+    missing = [name for name in FROZEN.values() if not workspace.has(name)]
     if missing:
         raise ValueError(f"Not finished in {workspace.root}: {', '.join(missing)}.")
     system = workspace.system(stage)

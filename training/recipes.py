@@ -163,7 +163,6 @@ SCALES = {
         hours=1.5,
         filmed=1.0,
         size=64,
-        portraits=0,
         steps={
             **_TINY.steps,
             "video_codec": 4000,

@@ -22,7 +22,7 @@ from .data.portraits import PortraitOptions, make_portraits
 from .data.synthesize import CorpusOptions, synthesize, unfinished
 from .data.world import first_clips, frames_path, write_all
 from .export import export
-from .recipes import SCALES
+from .recipes import SCALES, Scale
 from .stages import Workspace, pick_device
 from .workers import Job, run_jobs, workers_for
 
@@ -47,21 +47,20 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
 Of the transformer's stages only the last one needs the motion codec, because its monitors look at
 pictures.
 """
-PIXEL_JOBS = {
-    "corpus": (0.45, ()),
-    "analysis": (0.05, ("corpus",)),
-    "video_codec": (0.15, ("corpus",)),
-    "audio_codec": (0.1, ("analysis",)),
-    "duration": (0.01, ("corpus",)),
-    "encode_audio": (0.01, ("audio_codec",)),
-    "encode_video": (0.01, ("video_codec",)),
-    "audio_pretrain": (0.08, ("encode_audio",)),
-    "video_pretrain": (0.08, ("audio_pretrain", "encode_video")),
-    "joint": (0.03, ("video_pretrain",)),
-    "mutual_forcing": (0.03, ("joint",)),
-    "export": (0.0, ("mutual_forcing", "duration")),
-}
-"""The same where the video codec makes whole frames."""
+FACE_JOBS = ("portraits", "video_detail")
+"""Those that only a motion codec needs."""
+
+
+def jobs_of(scale: Scale) -> dict[str, tuple[float, tuple[str, ...]]]:
+    """The JOBS of a preset: a codec that makes whole frames learns from films, and encodes them."""
+    if not scale.pixels:
+        return JOBS
+    jobs = {
+        name: (share, tuple(other for other in after if other not in FACE_JOBS))
+        for name, (share, after) in JOBS.items()
+        if name not in FACE_JOBS
+    }
+    return {**jobs, "encode_video": (jobs["encode_video"][0], ("video_codec",))}
 
 
 def reproduction_jobs(
@@ -90,7 +89,7 @@ def reproduction_jobs(
         mine = mine and (corpus / "parts").is_dir() and not workspace.latents_folder.exists()
         return "statistics" in told and not (mine and unfinished(options, corpus))
 
-    people = PortraitOptions(max(1, scale.portraits), seed, scale.portrait_size)
+    people = PortraitOptions(scale.portraits, seed, scale.portrait_size)
     folder = workspace.portraits_folder
 
     def portraits_done() -> bool:
@@ -105,7 +104,7 @@ def reproduction_jobs(
     def analysis_done() -> bool:
         return corpus_done() and all(frames_path(clip).exists() for clip in speech())
 
-    jobs = PIXEL_JOBS if scale.pixels else JOBS
+    jobs = jobs_of(scale)
 
     def job(name: str) -> Job:
         share, after = jobs[name]

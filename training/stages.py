@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mutual_forcing.checkpoint import System
+from mutual_forcing.codecs.registry import public_weights
 from mutual_forcing.config import SystemConfig, preset
 
 from .data.dataset import Corpus
@@ -86,6 +87,10 @@ class Workspace:
         """Whether the stage has exported its weights."""
         return (self.stage_folder(name) / "weights.safetensors").exists()
 
+    def has(self, name: str) -> bool:
+        """Whether the network of a stage is there to be used: trained, or a codec with public weights."""
+        return public_weights(getattr(self.system_config, name, None)) or self.done(name)
+
     def record(self, name: str) -> dict[str, Any]:
         """The record a finished stage left."""
         return json.loads((self.stage_folder(name) / "record.json").read_text(encoding="utf-8"))
@@ -130,15 +135,14 @@ class Workspace:
         its autoencoder. Raises ValueError where the codec that is needed is not trained.
         """
         corpus, grids = self.corpus(), self.system_config.model.grids
-        scale = SCALES[self.scale]
-        if branch == "video" and scale.pixels:
-            if not scale.public:
+        if branch == "video" and SCALES[self.scale].pixels:
+            if not self.has("video_codec"):
                 self._check_done("video_codec")
             codec = cast("PixelCodec", self.system().video_codec)
             encoder = film_encoder(codec, grids["video"], self.device)
         elif branch == "video":
             encoder = video_encoder(*self._motion_statistics(corpus), grids["video"])
-        elif scale.public or self.done("audio_codec"):
+        elif self.has("audio_codec"):
             codec = self.system().audio_codec
             encoder = audio_encoder(codec, grids["audio"], self.device)
             silence = encode_silence(codec, grids["audio"], self.device)

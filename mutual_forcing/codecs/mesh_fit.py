@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..landmarks import Landmarks, follow_landmarks
+from ..landmarks import Landmarks, follow_film
 from ..motion import POSE, UNITS
 from ..pixels import to_pixels
 from .face_mesh import LOWER, POINTS, UPPER, MeshMotion, face_points, placed
@@ -39,11 +39,8 @@ def film_points(frames: Tensor) -> Tensor | None:
     size = frames.shape[-1]
     pixels = to_pixels(frames).permute(1, 2, 3, 0).cpu().numpy()
     before = Landmarks(((first[0] + 1) * (size / 2)).cpu().numpy(), 1.0)
-    meshes = [first[0].cpu()]
-    for picture in pixels[1:]:
-        before = follow_landmarks(picture, before) or before
-        meshes.append(placed(before, size))
-    return torch.stack(meshes).to(frames.device)
+    others = (placed(found, size) for found in follow_film(pixels[1:], before))
+    return torch.stack([first[0].cpu(), *others]).to(frames.device)
 
 
 def fit_latents(

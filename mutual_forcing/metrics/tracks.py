@@ -10,7 +10,7 @@ import numpy as np
 from mutual_forcing.audio import resample
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.faces import find_faces
-from mutual_forcing.landmarks import find_landmarks, follow_landmarks
+from mutual_forcing.landmarks import find_landmarks, follow_film
 
 EVERY = 2
 """Frames from one value to the next."""
@@ -84,14 +84,13 @@ def _follow(frames: np.ndarray, ask: Callable[[], None]) -> np.ndarray | None:
     faces = find_faces(frames[0])
     if not faces:
         return None
-    now = find_landmarks(frames[0], (faces[0].left_eye, faces[0].right_eye), faces[0].mouth)
-    if now is None:
+    first = find_landmarks(frames[0], (faces[0].left_eye, faces[0].right_eye), faces[0].mouth)
+    if first is None:
         return None
-    points = [now.points]
-    for frame in frames[1:]:
+    points = [first.points]
+    for found in follow_film(frames[1:], first):
         ask()
-        now = follow_landmarks(frame, now) or now
-        points.append(now.points)
+        points.append(found.points)
     return np.stack(points)
 
 

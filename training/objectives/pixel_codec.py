@@ -89,7 +89,9 @@ class PixelCodecObjective:
         start = int(rng.integers(clip.frames - FRAMES))
         frames = read_film(clip, self.model.film_size, start, FRAMES)
         before = start if rng.random() < 0.5 else int(rng.integers(clip.frames))
-        reference = read_film(clip, self.model.film_size, before, 1)[0]
+        reference = frames[0]
+        if before != start:
+            reference = read_film(clip, self.model.film_size, before, 1)[0]
         mouth = mouths_of(clip, self.model.film_size, start, FRAMES)
         if rng.random() < 0.5:
             frames, reference = frames[:, :, ::-1], reference[:, ::-1]
