@@ -85,12 +85,17 @@ class StreamBatch:
     def __contains__(self, state: StreamState) -> bool:
         return id(state) in self._states
 
+    @staticmethod
+    def takes(state: StreamState) -> bool:
+        """Whether a stream can share passes: its model keeps its past as an AVTransformer does."""
+        return isinstance(state.cache, KVCache)
+
     def add(self, state: StreamState) -> None:
         """Take part from the next pass on; a stream that has come to its end leaves by itself.
 
         Raises ValueError for one of a model that keeps its past otherwise than an AVTransformer.
         """
-        if not isinstance(state.cache, KVCache):
+        if not self.takes(state):
             raise ValueError(
                 f"Streams of a {type(self.generator.system.model).__name__} cannot share a pass yet: go on "
                 "with each by itself."

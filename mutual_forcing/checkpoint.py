@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from .codecs.protocol import AudioCodec, VideoCodec
 from .codecs.public_weights import find_folder, weight_files
 from .codecs.registry import build_audio_codec, build_video_codec, public_weights
-from .config import BranchConfig, SystemConfig
+from .config import BranchConfig, SystemConfig, WanConfig
 from .hub import TEXT_FILES, HubName, download
 from .models.build import build_model
 from .models.duration import DurationPredictor
@@ -59,13 +60,18 @@ class System:
             _check_codec(name, codec, branch)
 
     @staticmethod
-    def build(config: SystemConfig, folder: Path | None = None) -> System:
+    def build(
+        config: SystemConfig, folder: Path | None = None, empty_model: bool = False
+    ) -> System:
         """Networks with random weights, but for codecs with public ones.
 
-        folder: the checkpoint's, where these are looked for first. Raises ValueError where they cannot be
-        loaded, and for a model that does not take their latents.
+        folder: the checkpoint's, where these are looked for first. empty_model: leave a transformer of Wan's
+        shape on the meta device, for weights that are assigned to it later. Raises ValueError where weights
+        cannot be loaded, and for a model that does not take the codecs' latents.
         """
-        model = build_model(config.model)
+        empty = empty_model and isinstance(config.model, WanConfig)
+        with torch.device("meta") if empty else nullcontext():
+            model = build_model(config.model)
         if isinstance(model, WanAVTransformer) and model.config.text is not None:
             source = find_folder(model.config.text, folder, TEXT_FILES)
             model.text = UMT5Text.load(source, model.config.text_tokens)

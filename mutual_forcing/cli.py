@@ -9,6 +9,10 @@ from collections.abc import Sequence
 COMMANDS = {
     "generate": ("mutual_forcing.make_film", "a film from a picture and a sentence"),
     "serve": ("mutual_forcing.demo.server", "the web page"),
+    "engine": (
+        "mutual_forcing.engine.ray_serve",
+        "the model on several GPUs or machines, for pages",
+    ),
     "replicas": ("mutual_forcing.demo.replicas", "several pages behind one address, by nginx"),
     "push": ("mutual_forcing.push", "a checkpoint on the Hugging Face Hub"),
     "deploy": ("mutual_forcing.deploy", "the web page on Hugging Face Spaces"),

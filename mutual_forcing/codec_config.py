@@ -66,6 +66,7 @@ class PublicWeights:
             raise ValueError("Public weights need a source: a folder or a Hub repository.")
 
 
+MAX_SIDE = 1920
 MAX_WIDTH, MAX_BLOCKS = 512, 8
 """Of a public codec that a checkpoint holds: twice the real one's, for checkpoints come from strangers."""
 
@@ -113,6 +114,34 @@ class WanCodecConfig:
                 )
 
 
+STACK_SIDE, STACK_FRAMES = 16, 4
+"""Pixels of a latent on each side, and frames of it."""
+
+
+@dataclass(frozen=True)
+class StackCodecConfig:
+    """Films of `height` x `width` pixels by a small convolutional autoencoder (codecs/stack_codec.py).
+
+    widths: channels at half, a quarter, an eighth and a sixteenth of the film's size. Raises ValueError for a
+    size that no whole number of latents covers.
+    """
+
+    height: int = 64
+    width: int = 64
+    latent_channels: int = 32
+    widths: tuple[int, ...] = (48, 96, 160, 256)
+
+    def __post_init__(self) -> None:
+        _check_sizes((self.latent_channels, *self.widths))
+        if len(self.widths) != 4 or any(width % 8 for width in self.widths):
+            raise ValueError("The codec's widths must be four multiples of 8.")
+        for name, side in (("height", self.height), ("width", self.width)):
+            if not 0 < side <= MAX_SIDE or side % STACK_SIDE:
+                raise ValueError(
+                    f"A film's {name} must be a multiple of {STACK_SIDE} pixels up to {MAX_SIDE}, not {side}."
+                )
+
+
 OOBLECK_REACH = 10
 """Latents to each side that sound and its resampling depend on, 9.3 of them by the decoder."""
 
@@ -141,7 +170,7 @@ class OobleckConfig:
             raise ValueError("The codec's sound must have one channel or two.")
 
 
-AnyVideoConfig = MotionCodecConfig | WanCodecConfig
+AnyVideoConfig = MotionCodecConfig | StackCodecConfig | WanCodecConfig
 AnyAudioConfig = SourceFilterConfig | OobleckConfig
 
 
@@ -156,6 +185,7 @@ class CodecEntry:
 
 VIDEO_CODECS = {
     "motion": CodecEntry(MotionCodecConfig, "motion_codec", "MotionCodec"),
+    "stack": CodecEntry(StackCodecConfig, "stack_codec", "StackCodec"),
     "wan": CodecEntry(WanCodecConfig, "wan", "WanCodec"),
 }
 AUDIO_CODECS = {

@@ -17,6 +17,7 @@ from .codec_config import (
     OobleckConfig,
     PublicWeights,
     SourceFilterConfig,
+    StackCodecConfig,
     WanCodecConfig,
     codec_from_dict,
     codec_to_dict,
@@ -293,13 +294,11 @@ def _base() -> SystemConfig:
 
 
 def _pixels() -> SystemConfig:
-    """Films of 64 x 64 pixels that are all made by the transformer: 4 x 4 tokens of Wan's geometry a latent
-    frame, a quarter of what `paper_14b` has across. Sound, text and attention are those of `tiny`.
+    """Films of 64 x 64 pixels that are all made by the transformer: 4 x 4 tokens a latent frame, with Wan's
+    geometry, a quarter of what `paper_14b` has across. Sound, text and attention are those of `tiny`.
     """
     tiny, grid = _tiny(), TokenGrid(4, 4, 4, rate=FPS / 4)
-    video_codec = WanCodecConfig(
-        64, 64, patch=1, latent_channels=32, encoder_width=24, decoder_width=24, blocks=1
-    )
+    video_codec = StackCodecConfig()
     video = BranchConfig(width=256, token_dim=video_codec.latent_channels, grid=grid)
     model = replace(tiny.model, video=video, window=4)
     return replace(tiny, name="pixels", video_codec=video_codec, model=model)

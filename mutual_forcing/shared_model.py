@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from .batching import StreamBatch
-from .streaming import StreamingGenerator, StreamState
+from .streaming import AbandonedError, StreamingGenerator, StreamState
 from .types import AVChunk, GenerationRequest
 
 _AHEAD = 2
@@ -22,6 +23,7 @@ class _Reader:
     """Who reads a stream; its queue ends with None, or with what went wrong."""
 
     state: StreamState
+    ahead: int
     chunks: queue.SimpleQueue[AVChunk | Exception | None] = field(default_factory=queue.SimpleQueue)
     waiting: int = 0
 
@@ -60,14 +62,39 @@ class SharedModel:
 
         When it is closed the stream rests; up to two chunks that were made ahead are lost then.
         """
-        reader = _Reader(state)
+        if not StreamBatch.takes(state):
+            while made := self.some(state):
+                yield from made
+            return
+        with self._reading(state, _AHEAD) as reader:
+            while (chunk := _taken(reader.chunks.get())) is not None:
+                yield chunk
+                self._submit(lambda: self._read(reader))
+
+    def some(self, state: StreamState) -> list[AVChunk]:
+        """The next chunk of a stream and no more, but for those at its end that waited for sound with it.
+
+        Empty at the end, and once the stream was abandoned.
+        """
+        if not StreamBatch.takes(state):
+            try:
+                chunk = self.do(lambda generator: next(generator.stream(state=state), None))
+            except AbandonedError:
+                chunk = None
+            return [] if chunk is None else [chunk]
+        with self._reading(state, 1) as reader:
+            made = [_taken(reader.chunks.get())]
+        while not reader.chunks.empty():
+            made.append(_taken(reader.chunks.get()))
+        return [chunk for chunk in made if chunk is not None]
+
+    @contextmanager
+    def _reading(self, state: StreamState, ahead: int) -> Iterator[_Reader]:
+        """Take part in the passes; afterwards the stream rests, and its reader gets nothing more."""
+        reader = _Reader(state, ahead)
         self._submit(lambda: self._join(reader))
         try:
-            while (item := reader.chunks.get()) is not None:
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                self._submit(lambda: self._read(reader))
+            yield reader
         finally:
             left = threading.Event()
 
@@ -120,7 +147,7 @@ class SharedModel:
             reader = self._readers[id(state)]
             reader.waiting += 1
             reader.chunks.put(chunk)
-            if reader.waiting >= _AHEAD:
+            if reader.waiting >= reader.ahead:
                 self._batch.remove(state)
         self._end_finished()
 
@@ -145,3 +172,9 @@ class SharedModel:
         if self._readers.get(id(reader.state)) is reader:
             del self._readers[id(reader.state)]
             self._batch.remove(reader.state)
+
+
+def _taken(item: AVChunk | Exception | None) -> AVChunk | None:
+    if isinstance(item, Exception):
+        raise item
+    return item

@@ -121,6 +121,8 @@ class StreamingGenerator:
     """Generates talking characters chunk by chunk. Holds no stream's state, only the last few pictures."""
 
     max_steps = MAX_STEPS
+    streams = 1
+    """How many streams may be asked for at the same time, by as many threads."""
 
     def __init__(self, system: System, device: torch.device) -> None:
         self.system, self.device = system, device
@@ -235,6 +237,15 @@ class StreamingGenerator:
 
         return self._characters.get(request, self.device, make)
 
+    def prepare(self, request: GenerationRequest) -> None:
+        """Read the picture of `request`, so that its next stream begins sooner; raises ValueError as
+        `character` does.
+        """
+        self.character(request)
+
+    def forget(self, state: StreamState) -> None:
+        """Nobody goes on with a stream. Here it ends with its state."""
+
     @torch.inference_mode()
     def start(self, request: GenerationRequest) -> StreamState:
         """Encode the character, voice, text and driving audio. Nothing is generated yet.
@@ -281,6 +292,9 @@ class StreamingGenerator:
             if request is None:
                 raise ValueError("Give a request or the state of a stream.")
             state = self.start(request)
+        yield from self._rest_of(state)
+
+    def _rest_of(self, state: StreamState) -> Iterator[AVChunk]:
         while True:
             yield from self.ready(state)
             if state.index >= state.total:
@@ -342,13 +356,7 @@ class StreamingGenerator:
         for a wrong number of steps, and for steering where the video codec has no names for what a face does;
         the stream then goes on unchanged.
         """
-        request = replace(
-            state.request,
-            caption=state.request.caption if caption is None else caption,
-            steps=state.request.steps if steps is None else steps,
-            steering=state.request.steering if steering is None else steering,
-        )
-        sampler = Sampler.of(request.steps, request.guidance_scale)
+        request, sampler = self._changed(state, caption, steps, steering)
         if steering is not None:
             state.video_decoder = self._steered(state.video_decoder, steering)
         if sampler.guided != state.sampler.guided:
@@ -356,6 +364,19 @@ class StreamingGenerator:
             state.cache.set_rows(rows)
             state.references = state.references.with_rows(rows)
         state.request, state.sampler = request, sampler
+
+    def _changed(
+        self, state: StreamState, caption: str | None, steps: int | None, steering: Steering | None
+    ) -> tuple[GenerationRequest, Sampler]:
+        """The request of a stream that goes on otherwise, and its sampler; ValueError as `steer` has it."""
+        request = replace(
+            state.request,
+            caption=state.request.caption if caption is None else caption,
+            steps=state.request.steps if steps is None else steps,
+            steering=state.request.steering if steering is None else steering,
+        )
+        self.check_steering(request.steering)
+        return request, Sampler.of(request.steps, request.guidance_scale)
 
     def _steered(self, decoder: Any, steering: Steering) -> Any:
         """The state of a video decoder that is asked for this from its next latents on."""

@@ -359,6 +359,11 @@ def _check_numbers(request: GenerationRequest) -> None:
         raise ValueError(f"The length must be above 0 and at most {MAX_SECONDS:.0f} seconds.")
     if request.window is not None and not 1 <= request.window <= 64:
         raise ValueError("The window must be between 1 and 64 chunks.")
+    for name in ("seed", "window"):
+        value = getattr(request, name)
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole and (name == "seed" or value is not None):
+            raise ValueError(f"The {name} must be a whole number.")
     if not 0 <= request.seed < 2**63:
         raise ValueError("The seed must be a whole number from 0 to 2^63 - 1.")
 

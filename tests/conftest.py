@@ -28,6 +28,7 @@ SLOW_TO_MAKE = {
     "served_generator",
     "address",  # of a page that is served
     "server",  # the same
+    "engine",  # served to pages
     "compared",  # films of several variants
     "tall",  # the same
 }
@@ -99,6 +100,17 @@ def trained(workspace: Workspace) -> Workspace:
 def random_generator() -> StreamingGenerator:
     """Random weights: real code, output is noise. The smallest preset takes a seventh of `tiny`'s time."""
     return StreamingGenerator.random("smoke")
+
+
+@pytest.fixture(scope="session")
+def lively_generator() -> StreamingGenerator:
+    """Weights under which text, past and noise level matter: those of a new network start as nothing."""
+    generator = StreamingGenerator.random("smoke", seed=3)
+    noise = torch.Generator().manual_seed(0)
+    for name, parameter in generator.system.model.named_parameters():
+        scale = 0.0 if "coupling" in name else 0.01 if "contexts" in name else 0.05
+        parameter.add_(scale * torch.randn(parameter.shape, generator=noise))
+    return generator
 
 
 @pytest.fixture(scope="session")

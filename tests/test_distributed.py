@@ -7,24 +7,28 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import ALONE, CPU, in_two_processes, trainer
+from tiny_training import ALONE, CPU, NoiseClips, in_two_processes, trainer
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from mutual_forcing.checkpoint import System
+from mutual_forcing.config import SystemConfig
+from mutual_forcing.models.sequence_parallel import SequenceParallel
 from training.data.latents import LatentBatch
-from training.distributed import Strategy, whole
+from training.distributed import Strategy, sequence_group, whole
 from training.objectives.draws import Draws
 from training.optim import Optimizers
 from training.recipes import STAGES
 from training.stage_config import OptimizerConfig, Share
 from training.stages import Workspace
-from training.train_state import find_state, read_record
+from training.train_state import find_state, read_record, save_tensors
 from training.trainer import Interrupted, Trainer
 
 ADAMW = OptimizerConfig(lr=2e-4, final_lr=1e-4, warmup=0, muon=0.0)
@@ -305,15 +309,21 @@ def _step_of_muon(strategy: Strategy) -> None:
 @pytest.mark.parametrize("method", ["joint", "mutual_forcing"])
 def test_a_model_of_wan_is_trained_by_two_processes(method: str, tmp_path: Path) -> None:
     """The tiny random system of Wan's shape, with its text encoder, by the same trainer."""
+    folders = _train_wan_alone_and(_train_wan, method, tmp_path)
+    wanted, found = (tensors_of(folder) for folder in folders)
+    assert any("layers.1.branches.audio" in name for name in wanted)
+    assert_close(found, wanted)
+
+
+def _train_wan_alone_and(job: Callable[..., None], method: str, tmp_path: Path) -> list[Path]:
+    """The folders of a training by one process, and of one that two do as `job`."""
     from test_wan_system import TEXT_DIM, write_text_folder
 
     text = write_text_folder(tmp_path / "pipeline", TEXT_DIM)
     folders = [tmp_path / name for name in ("one", "two")]
     _train_wan(ALONE, folders[0], method, text)
-    in_two_processes(_train_wan, folders[1], method, text)
-    wanted, found = (tensors_of(folder) for folder in folders)
-    assert any("layers.1.branches.audio" in name for name in wanted)
-    assert_close(found, wanted)
+    in_two_processes(job, folders[1], method, text)
+    return folders
 
 
 def _train_wan(strategy: Strategy, folder: Path, method: str, text: Path) -> None:
@@ -322,6 +332,112 @@ def _train_wan(strategy: Strategy, folder: Path, method: str, text: Path) -> Non
 
     options = {"optimizer": ADAMW, "steps": 2, "batch": 2}
     trainer(method, folder, strategy, sources=Sources(system_config(text)), **options).run()
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_a_process_never_has_all_of_a_large_network_to_itself(tmp_path: Path) -> None:
+    """Model, average and fake score: halves of them, and the pages of one file, which all share."""
+    from test_wan_system import TEXT_DIM, system_config, write_text_folder
+
+    small = system_config(write_text_folder(tmp_path / "pipeline", TEXT_DIM))
+    branches = {n: replace(b, width=512) for n, b in small.model.branches.items()}
+    config = replace(
+        small, model=replace(small.model, **branches, heads=16, layers=4, ffn_width=4096)
+    )
+    weights = System.build(config).model.state_dict()
+    folder = tmp_path / "stages" / "joint"
+    folder.mkdir(parents=True)
+    save_tensors(weights, folder / "weights.safetensors", {})
+    size = sum(tensor.nbytes for tensor in weights.values())
+    assert size > 200 * 2**20
+    del weights
+    in_two_processes(_prepare_large, tmp_path, config, size)
+
+
+class Large(Workspace):
+    """A run that learns from noise."""
+
+    def latents(self, system: System, branches: tuple[str, ...]) -> NoiseClips:
+        return NoiseClips(system.model)
+
+
+def _prepare_large(strategy: Strategy, root: Path, config: SystemConfig, size: int) -> None:
+    sources = Large(root, "smoke", CPU)
+    sources.system_config = config
+    sources.system("joint")  # what it imports is not what is measured
+    before = _status("RssAnon")
+    read = sources.system("joint")
+    assert _status("RssAnon") - before < 0.1 * size, "read where it lies"
+    del read
+    Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+    before = _status("VmHWM")
+    made = trainer("mutual_forcing", root / "run", strategy, sources=sources, optimizer=ADAMW)
+    assert {*made.objective.networks} == {"model", "fake"}
+    taken = (_status("VmHWM") - before) / size
+    assert taken < 2.8, f"{taken:.2f} times the network"
+    wanted = load_file(root / "stages" / "joint" / "weights.safetensors")
+    for network in (made.ema, *made.objective.networks.values()):
+        for name, value in network.state_dict().items():
+            assert torch.equal(whole(value), wanted[name]), name
+
+
+def _status(name: str) -> int:
+    """Bytes, from /proc/self/status."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("method", ["joint", "mutual_forcing", "bidirectional"])
+def test_two_processes_share_the_chunks_of_a_clip(method: str, tmp_path: Path) -> None:
+    """Ulysses: the weights of one process, where clips are split and where rollouts are not."""
+    folders = _train_wan_alone_and(_train_wan_by_chunks, method, tmp_path)
+    wanted, found = (tensors_of(folder) for folder in folders)
+    assert_close(found, wanted)
+    assert_same_log(*folders)
+
+
+def _train_wan_by_chunks(strategy: Strategy, folder: Path, method: str, text: Path) -> None:
+    split, exchange = [], SequenceParallel.to_heads
+
+    def counted(self: SequenceParallel, x: torch.Tensor) -> torch.Tensor:
+        split.append(x.shape)
+        return exchange(self, x)
+
+    SequenceParallel.to_heads = counted
+    _train_wan(replace(strategy, sequence=2), folder, method, text)
+    assert split, "clips were shared out"
+
+
+@pytest.mark.distributed
+def test_chunks_are_exchanged_for_heads_and_back() -> None:
+    in_two_processes(_exchange)
+
+
+def _exchange(strategy: Strategy) -> None:
+    sequence = sequence_group(replace(strategy, sequence=2))
+    whole_clip = torch.arange(2 * 4 * 3 * 6 * 5, dtype=torch.float32).view(2, 4, 3, 6, 5)
+    mine = whole_clip.chunk(2, 1)[strategy.rank].clone().requires_grad_()
+    heads = sequence.to_heads(mine)
+    assert torch.equal(heads, whole_clip.chunk(2, 3)[strategy.rank])
+    assert torch.equal(sequence.to_chunks(heads), mine)
+    gathered = sequence.gather(sequence.to_chunks(heads))
+    assert torch.equal(gathered, whole_clip)
+    (gathered * whole_clip).sum().backward()
+    assert torch.equal(mine.grad, mine.detach())
+    weight = torch.ones(3, requires_grad=True)
+    sequence.shared(weight).sum().backward()
+    assert torch.equal(sequence.shared(weight), weight) and weight.grad.tolist() == [0.5] * 3
+    assert sequence.splits(4) and not sequence.splits(1) and not sequence.splits(3)
+
+
+def test_impossible_groups_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no whole number of groups of 2"):
+        replace(ALONE, sequence=2)
+    with pytest.raises(ValueError, match="Wan's shape whose heads"):
+        Strategy(CPU, ranks=2, sequence=2).prepare(nn.Linear(2, 2))
 
 
 # The command

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mutual_forcing.codecs.drawn_faces import DrawnFaces, find_drawn_faces, is_flat
+from mutual_forcing.codecs.drawn_faces import DrawnFaces, _eyes, find_drawn_faces, is_flat
 from mutual_forcing.codecs.face_mesh import EYES, MOUTH, face_points
 from mutual_forcing.pixels import to_signal
 
@@ -94,6 +94,49 @@ def test_a_mouth_that_is_painted_or_goes_over_into_a_beard_stays_the_net_s() -> 
 def test_a_lone_eye_moves_nothing() -> None:
     found = found_in(drawing(30, eyes=1))
     assert found.flat[0] == 1 and torch.equal(found.places, mesh()) and (found.times == 1).all()
+
+
+def test_an_eye_that_a_lash_joins_to_its_brow_is_found() -> None:
+    picture = drawing(30)
+    for x, y in [middle.round().astype(int).tolist() for middle in middles()]:
+        cv2.line(picture, (x, y - 46), (x, y - 28), DARK, 2)
+    found, without = found_in(picture), found_in(drawing(30))
+    assert torch.equal(found.places, without.places) and found.times.max() > 1.5
+
+
+def test_an_eye_that_is_not_found_is_as_large_as_the_other() -> None:
+    """One that hangs on hair by a broad strand; but not one that hair or a patch hides."""
+    picture, (left, _) = drawing(30), middles()
+    x, y = left.round().astype(int).tolist()
+    strand, hair = picture.copy(), picture.copy()
+    strand[: y - 20, x - 6 : x + 6] = DARK
+    hair[: y + 40, x - 40 : x + 40] = DARK
+    found, usual = found_in(strand), found_in(picture)
+    upper, lower = EYES[0]
+    rims = [*upper[2:-2], *lower[2:-2]]
+    assert (found.places - usual.places)[0, rims].abs().max() * SIZE / 2 < 6
+    assert found.times[0, upper[4]].allclose(usual.times[0, upper[4]], rtol=0.1)
+    assert torch.equal(found_in(hair).places, mesh())
+
+
+@pytest.mark.parametrize("tilt", [-25, 0, 15])
+def test_a_mirrored_eye_is_where_it_is_in_a_tilted_head(tilt: int) -> None:
+    """Below the net's, as the one that is found."""
+    along = np.array([np.cos(np.deg2rad(tilt)), np.sin(np.deg2rad(tilt))])
+    down = np.array([-along[1], along[0]])
+    nets = [np.array([256.0, 200.0]) + side * 50 * along for side in (-1, 1)]
+    eyes = []
+    for middle in nets:
+        place = (middle + 6 * down).round().astype(int).tolist()
+        eye = cv2.ellipse(np.zeros((SIZE, SIZE), np.uint8), place, (30, 12), tilt, 0, 360, 1, -1)
+        eyes.append(eye > 0)
+    whole = _eyes(eyes[0] | eyes[1], nets, 100.0)
+    top = nets[0].round().astype(int)
+    strand = eyes[0] | eyes[1]
+    strand[: top[1], top[0] - 7 : top[0] + 8] = True
+    mirrored = _eyes(strand, nets, 100.0)
+    assert whole is not None and mirrored is not None
+    assert (whole[0] & mirrored[0]).sum() > 0.75 * (whole[0] | mirrored[0]).sum()
 
 
 def test_an_eye_that_goes_over_into_hair_or_glasses_moves_nothing() -> None:

@@ -23,6 +23,7 @@ import app
 from mutual_forcing import AVChunk, GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.demo import model
 from mutual_forcing.demo.inputs import DRIVES
 from mutual_forcing.demo.latency import LatencyModel
 from mutual_forcing.demo.limits import Limits
@@ -221,6 +222,17 @@ def test_a_lack_of_memory_is_called_by_its_name(error):
     assert failure(KeyError("secret/path")) == "The generation failed (KeyError)."
 
 
+def test_closing_does_not_wait_for_ever_for_a_chunk(generator, monkeypatch):
+    monkeypatch.setattr(model, "_CLOSE_TIMEOUT", 0.05)
+    sessions = SessionManager(generator)
+    folder = sessions._sessions.new_clip("talk").parent
+    with sessions.model.place():
+        sessions.close()
+    assert not folder.exists()
+    with pytest.raises(ClosedError), sessions.model.place():
+        pass
+
+
 def test_closing_ends_who_measures_and_who_streams(generator):
     sessions = SessionManager(generator)
     sessions.measure_in_background()
@@ -229,7 +241,7 @@ def test_closing_ends_who_measures_and_who_streams(generator):
     session = sessions.session_of("visitor")
     sessions.close()
     assert not sessions._measuring.is_alive() and not sessions._sessions.items()
-    with pytest.raises(ClosedError), sessions.model.alone():
+    with pytest.raises(ClosedError), sessions.model.place():
         pass
     assert sum(1 for _ in stream) < 10, "what was waiting, and the end"
     assert session.state.index < session.state.total

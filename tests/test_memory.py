@@ -53,10 +53,10 @@ def test_a_long_stream_of_the_page_grows_by_two_percent_at_most(random_generator
         tracemalloc.stop()
     early, late = sizes
     assert early < EARLY + 5 and late == CHUNKS
-    growth = sizes[late] / sizes[early] - 1
-    assert growth < 0.02, f"{sizes[early]} bytes grew by {growth:.1%}"
-    kept = session.film.size * (1 - early / late)
-    assert kept > 0.025 * sizes[early], "the film, kept in memory, would have been seen"
+    growth = sizes[late] - sizes[early]
+    assert growth < 0.02 * sizes[early], f"{sizes[early]} bytes grew by {growth}"
+    # However much other tests of this process hold.
+    assert growth < 0.5 * session.film.size * (1 - early / late), "the film is kept in memory"
     assert session.state.cache.length == random_generator.config.model.window
     sessions.close()
 

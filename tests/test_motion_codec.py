@@ -10,13 +10,13 @@ import torch
 
 from mutual_forcing.canvas import prepare
 from mutual_forcing.codecs.detail import BLUR, skin_around
-from mutual_forcing.codecs.face_mesh import LOWER_LIP, MOUTH, openings
+from mutual_forcing.codecs.face_mesh import LOWER_LIP, MOUTH, UNDER_NOSE, openings
 from mutual_forcing.codecs.motion_codec import (
     Layers,
     MotionCodec,
     ReferenceFeatures,
 )
-from mutual_forcing.codecs.mouth_colors import plausible
+from mutual_forcing.codecs.mouth_colors import TOOTH, plausible
 from mutual_forcing.codecs.warping import (
     DETAIL_SIDE,
     DETAIL_X,
@@ -25,6 +25,7 @@ from mutual_forcing.codecs.warping import (
     detail_places,
     detail_window,
     sample,
+    to_detail,
     warp,
 )
 from mutual_forcing.config import MotionCodecConfig, preset
@@ -105,6 +106,31 @@ def test_an_open_mouth_never_shows_the_lips_of_a_closed_one() -> None:
     assert mask[inside].max() < 0.05 and mask[~inside].mean() > 0.8
 
 
+def test_an_open_mouth_shows_the_teeth_that_the_picture_has() -> None:
+    """However sure the weights are that something must be painted there."""
+    model = small()
+    torch.nn.init.constant_(model.animator.detail.to_pixels.bias.view(-1, 4)[3], -9.0)  # paint
+    reference, inside = mouth_that_opens(model)
+    toothy = replace(reference, teeth=torch.ones_like(reference.teeth))
+    rest = torch.zeros(1, len(MOTION), 1)
+    masks = [model.layers(rest, known).detail_mask[:, 0] for known in (reference, toothy)]
+    assert masks[0][inside].max() < 0.05 and masks[1][inside].min() > 0.95
+    outside = torch.nn.functional.max_pool2d(inside.float(), 13, 1, 6) == 0
+    assert (masks[1] - masks[0])[outside].abs().max() < 0.05
+    learning = model.animator(rest[..., 0], toothy).detail_mask[:, 0]
+    assert learning[inside].max() < 0.05, "renderings are taught as they are"
+
+
+def test_streams_take_shares_of_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's autocast leaves softmax in fp32, a CPU's does not."""
+    model, softmax = small(), torch.Tensor.softmax
+    reference, _ = mouth_that_opens(model)
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda x, dim: softmax(x.float(), dim))
+    with torch.autocast("cpu", torch.bfloat16):
+        layers = model.layers(torch.zeros(1, len(MOTION), 1), reference)
+    assert layers.detail_painted.isfinite().all()
+
+
 def test_a_warp_reads_where_the_flow_points() -> None:
     picture = torch.rand(1, 3, 16, 16)
     assert (warp(picture, torch.zeros(1, 2, 16, 16)) - picture).abs().max() < 1e-5
@@ -141,10 +167,18 @@ def test_at_the_rim_the_detail_moves_as_the_rest_does() -> None:
     torch.nn.init.normal_(model.animator.levels[0].to_flow.weight, std=0.3)
     torch.nn.init.normal_(model.animator.detail.to_flow.weight, std=1.0)
     reference = model.encode_reference(torch.rand(1, 3, 128, 128) * 2 - 1)
-    layers = model.layers(torch.randn(1, len(MOTION), 1), reference)
-    rough = sample(layers.flow, detail_places(layers.detail_flow))
-    apart = (rough - layers.detail_flow).abs()[0].amax(0)
-    assert apart[8:-8, 8:-8].max() > 20 * apart[0].max()
+    latents = torch.randn(1, len(MOTION))
+
+    def apart(decided: bool) -> torch.Tensor:
+        layers = model.animator(latents, reference, decided)
+        rough = sample(layers.flow, detail_places(layers.detail_flow))
+        return (rough - layers.detail_flow).abs()[0].amax(0)
+
+    learning = apart(decided=False)
+    assert learning[8:-8, 8:-8].max() > 20 * learning[0].max()
+    streaming = apart(decided=True)
+    assert torch.allclose(streaming[:9], learning[:9], rtol=0.05, atol=1e-4), "around the eyes"
+    assert streaming[26:].max() < 1e-4 * learning.max(), "cheeks and beards of photographs melted"
 
 
 def shifted_layers(flow: torch.Tensor, mask: float) -> Layers:
@@ -223,16 +257,19 @@ def test_a_grey_picture_has_a_grey_mouth_and_none_is_blue() -> None:
     found = torch.tensor([[[0.1, 0.1, 0.2], [0.5, 0.6, 0.8], [0.1, 0.1, 0.2]]]).expand(2, 3, 3)
     pictures = torch.zeros(2, 3, 8, 8)
     pictures[1, 0] = 0.5
-    grey, colored = plausible(found, pictures)
+    skin = torch.full((2, 3, 2, 2), -0.2)  # 0.4 of 0..1: teeth that are found are light beside it
+    grey, colored = plausible(found, pictures, skin)
     assert torch.allclose(grey, found[0].mean(1, keepdim=True).expand(3, 3))
     assert torch.allclose(colored.mean(1), found[0].mean(1))
     blue = found[0, :, 2] - found[0, :, 0]
     assert (colored[:, 2] - colored[:, 0] < 0.6 * blue).all()
     bright = found.clone()
     bright[:, 2] = 0.6
-    assert (plausible(bright, pictures)[:, 2].mean(1) < 0.4 * 0.6).all(), (
-        "a tongue lies in the shade"
-    )
+    tongue = plausible(bright, pictures, skin)[:, 2].mean(1)
+    assert (tongue < 0.4 * 0.6).all(), "a tongue lies in the shade"
+    teeth = plausible(found, pictures, torch.full((2, 3, 2, 2), 0.4))[1, 1]
+    assert torch.isclose(teeth.mean(), torch.tensor(0.7 * TOOTH), atol=0.01), "beside lighter skin"
+    assert teeth[0] - teeth[2] < 0.2 * teeth.mean(), "and pale, however red they are found"
 
 
 def test_streams_are_more_decided_than_training() -> None:
@@ -254,9 +291,29 @@ def test_streams_are_more_decided_than_training() -> None:
     assert apart[1] < 0.2 * apart[0], "the tongue's colour, and hardly another"
     skin = taught.detail_kinds[:, -len(INSIDE) :].sum(1) == 0
     assert skin.float().mean() > 0.8
-    for name in ("detail_painted", "detail_mask"):
-        one, other = (getattr(layers, name).movedim(1, 3)[skin] for layers in (taught, decided))
-        assert (one - other).abs().max() < 1e-3, "skin is painted and kept as it was taught"
+    one, other = (layers.detail_painted.movedim(1, 3)[skin] for layers in (taught, decided))
+    assert (one - other).abs().max() < 1e-3, "skin is painted as it was taught"
+    one, other = (layers.detail_mask[:, 0][skin] for layers in (taught, decided))
+    assert (other - one).min() > -1e-3, "and kept no less"
+
+
+def test_skin_below_the_eyes_is_kept_however_much_the_weights_would_paint() -> None:
+    """Beside a mouth that opened far in a turned head paint was a dark smear. All of a drawing is kept."""
+    model = small()
+    torch.nn.init.constant_(model.animator.detail.to_pixels.bias.view(-1, 4)[3], -9.0)  # paint
+    reference, inside = mouth_that_opens(model)
+    latents = torch.zeros(1, len(MOTION))
+    drawing = replace(reference, flat=torch.ones(1))
+    taught, photograph, drawn = (
+        model.animator(latents, which, decided=d).detail_mask[0, 0]
+        for which, d in ((reference, False), (reference, True), (drawing, True))
+    )
+    places = (to_detail(reference.mesh)[0, list(UNDER_NOSE)] + 1) / 2 * len(taught)
+    column, row = places.mean(0).round().int().tolist()
+    brow = row - 2 * len(taught) // 5
+    assert taught[row, column] < 0.05 < 0.8 < min(photograph[row, column], drawn[row, column])
+    assert photograph[brow, column] < 0.05 < 0.5 < drawn[brow, column]
+    assert photograph[inside[0]].max() < 0.1, "not in the mouth"
 
 
 def test_motion_and_point_errors_ignore_what_is_no_face() -> None:

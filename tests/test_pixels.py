@@ -11,26 +11,36 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator, config
 from mutual_forcing.checkpoint import save_checkpoint
-from mutual_forcing.codec_config import WanCodecConfig
-from mutual_forcing.codecs.wan import WanCodec
-from mutual_forcing.config import BranchConfig, SystemConfig, TokenGrid, preset
+from mutual_forcing.codec_config import StackCodecConfig
+from mutual_forcing.codecs.stack_codec import StackCodec
+from mutual_forcing.config import (
+    FPS,
+    SAMPLE_RATE,
+    BranchConfig,
+    SystemConfig,
+    TokenGrid,
+    preset,
+)
+from mutual_forcing.metrics.drift import standing
+from mutual_forcing.pixels import to_signal
 from training import recipes
 from training.data.dataset import Corpus
 from training.data.films import read_film
 from training.data.latents import Dropout
 from training.data.precompute import film_encoder
+from training.evaluation.judge import ENDS, Judge
+from training.evaluation.suites import SUITES, build_systems, pool
+from training.evaluation.systems import encode, reference_picture, truth
 from training.export import export
 from training.import_checkpoint import import_voice
-from training.objectives.pixel_codec import FRAMES, PixelCodecObjective
+from training.objectives.pixel_codec import PixelCodecObjective
 from training.recipes import SCALES, recipe
 from training.reproduce import reproduction_jobs
 from training.stages import Workspace
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-CODEC = WanCodecConfig(
-    64, 64, patch=1, latent_channels=8, encoder_width=8, decoder_width=8, blocks=1
-)
+CODEC = StackCodecConfig(64, 64, latent_channels=8, widths=(8, 8, 16, 16))
 
 
 def small_system() -> SystemConfig:
@@ -43,9 +53,9 @@ def small_system() -> SystemConfig:
 
 
 @pytest.fixture(scope="module")
-def codec() -> WanCodec:
+def codec() -> StackCodec:
     torch.manual_seed(0)
-    return WanCodec(CODEC)
+    return StackCodec(CODEC)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,11 +101,11 @@ def test_a_film_is_cut_to_the_codecs_aspect_and_size(corpus_folder: Path) -> Non
 
 
 def test_a_codec_learns_to_show_films_again_and_knows_its_latents(
-    codec: WanCodec, corpus_folder: Path, tmp_path: Path
+    codec: StackCodec, corpus_folder: Path, tmp_path: Path
 ) -> None:
     objective = PixelCodecObjective(codec, Corpus(corpus_folder), batch=4, seed=0)
     batch = objective.batch(3)
-    assert batch.frames.shape == (4, 3, FRAMES, 64, 64) and batch.frames.dtype == torch.uint8
+    assert batch.frames.shape == (4, 3, 4, 64, 64) and batch.frames.dtype == torch.uint8
     assert torch.equal(batch.frames, objective.batch(3).frames), "a function of the step"
     optimizer = torch.optim.Adam(codec.parameters(), 3e-3)
     losses = []
@@ -159,6 +169,38 @@ def test_whole_frames_come_out_of_what_was_trained(trained: Workspace, tmp_path:
     assert np.concatenate([chunk.audio for chunk in chunks]).shape == (30720,)
     samples = trained.stage_folder("mutual_forcing") / "samples"
     assert list(samples.glob("*.png")), "films to look at"
+
+
+def test_whole_frames_are_measured_as_animated_faces_are(
+    trained: Workspace, corpus_folder: Path
+) -> None:
+    corpus = Corpus(corpus_folder)
+    generator = StreamingGenerator(trained.system(), CPU)
+    judge = Judge(corpus)
+    suite = replace(SUITES["rows"], clips=1)
+    names = [system.name for system in build_systems(suite, judge, {"": generator}, 0)]
+    assert "autoencoders" in names and "true motion" not in names, "nobody's motion makes a frame"
+    clip = pool(judge)[0]
+    # 14 latents, and two frames that are none.
+    sample = truth(clip)
+    sample = replace(
+        sample, frames=sample.frames[:58], audio=sample.audio[: 58 * SAMPLE_RATE // FPS]
+    )
+    latents = encode(generator, sample)
+    shown = torch.from_numpy(read_film(clip, (64, 64), 0, 56)).permute(3, 0, 1, 2)
+    with torch.no_grad():
+        expected = generator.system.video_codec.encode(to_signal(shown[None]))[0].numpy()
+    assert latents[0].shape == (8, 14, 4, 4) and latents[1].shape[1] == 58
+    assert np.abs(latents[0] - expected).mean() < 0.02, (
+        "reduced by a cubic curve, not by areas alone"
+    )
+    said, visemes = clip.transcript.words, np.asarray(clip.row["viseme_openness"])
+    picture = reference_picture(corpus, clip)[None]
+    parts = judge.windows(sample, said, visemes[:58], picture, latents, opening=1.16)
+    for name, part in zip(ENDS, (latents[0][:, :7], latents[0][:, 7:]), strict=True):
+        assert parts[name]["channels"]["video"] == standing(part), (
+            "a half of the film is one of its latents"
+        )
 
 
 def test_the_voice_of_a_checkpoint_is_taken_without_its_pictures(

@@ -211,14 +211,18 @@ def test_configs_of_all_codecs_survive_their_file() -> None:
     kinds = {
         codec_to_dict(entry.config())["kind"] for entry in (VIDEO_CODECS | AUDIO_CODECS).values()
     }
-    assert kinds == {"motion", "wan", "source_filter", "oobleck"}
+    assert kinds == {"motion", "stack", "wan", "source_filter", "oobleck"}
 
 
 @pytest.mark.parametrize(
     ("codec", "change", "message"),
     [
         ("video_codec", {"width": 336}, "film's width must be a multiple of 32"),
-        ("video_codec", {"kind": "pickle"}, "Unknown codec 'pickle'; known here are motion, wan"),
+        (
+            "video_codec",
+            {"kind": "pickle"},
+            "Unknown codec 'pickle'; known here are motion, stack, wan",
+        ),
         ("video_codec", {"kind": "oobleck"}, "Unknown codec 'oobleck'"),
         ("video_codec", {"weights": {"source": ""}}, "Public weights need a source"),
         ("video_codec", {"weights": {"source": 1}}, "Public weights need a source"),

@@ -42,6 +42,25 @@ def test_same_arguments_give_the_same_picture(renderer):
     assert np.array_equal(first.mouth_box, again.mouth_box)
 
 
+def test_renderers_of_one_process_keep_apart(renderer):
+    """Each draws in its own OpenGL context, however small the other's buffers, and when it is gone."""
+    appearance = sample_appearance(np.random.default_rng(4), "natural")
+    alone = renderer.render(appearance, performance(), track=True)
+    other = Renderer(SIZE // 2, samples=1)
+    small = other.render(appearance, performance(), track=True)
+    for _ in range(2):
+        between = renderer.render(appearance, performance(jawOpen=np.ones(3)), track=True)
+        assert not np.array_equal(between.frames, alone.frames)
+        assert np.array_equal(other.render(appearance, performance(), True).frames, small.frames)
+    other.close()
+    other.close()
+    with pytest.raises(ValueError, match="closed"):
+        other.render(appearance, performance())
+    after = renderer.render(appearance, performance(), track=True)
+    for name in ("frames", "kinds", "in_view"):
+        assert np.array_equal(getattr(after, name), getattr(alone, name))
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_shapes_openness_and_mouth_box(renderer, style):
     appearance = sample_appearance(np.random.default_rng(5), style)

@@ -35,7 +35,7 @@ def motion(frames: int) -> np.ndarray:
 def test_every_control_is_known_to_the_codec() -> None:
     assert [field.name for field in fields(Steering)] == list(CONTROLS)
     for control in CONTROLS.values():
-        assert {*control.plus, *control.minus} <= set(MOTION)
+        assert set(control.way) <= set(MOTION)
 
 
 def test_nothing_asked_changes_nothing_bit_by_bit() -> None:
@@ -46,8 +46,8 @@ def test_nothing_asked_changes_nothing_bit_by_bit() -> None:
 
 @pytest.mark.parametrize("name", list(CONTROLS))
 def test_a_control_is_eased_in_held_and_let_go(name: str) -> None:
-    given, unit = motion(2 * SECOND), MOTION.index(next(iter(CONTROLS[name].plus)))
-    wanted = next(iter(CONTROLS[name].plus.values()))
+    given, unit = motion(2 * SECOND), MOTION.index(next(iter(CONTROLS[name].way)))
+    wanted = next(iter(CONTROLS[name].way.values()))
     steered, state = SteeringState().steer(Steering(**{name: 1.0})).apply(given)
     way = (steered - given)[:, unit]
     steps = np.diff(way)

@@ -319,7 +319,7 @@ def test_slices_are_one_dense_mask(clean_past: bool, both_ways: bool) -> None:
     seen = history.slices(0, pairs)
     still = {n: torch.stack([torch.ones(c, 16), torch.zeros(c, 16)], -1) for n, c in counts.items()}
     context = LayerContext(still, still, {}, history, 0, random_text(chunks), chunks)
-    ours = torch.cat(list(layer._attend(query, seen, context).values()), 1)
+    ours = torch.cat([x.flatten(1, 2) for x in layer._attend(query, seen, context).values()], 1)
 
     index = {n: torch.arange(chunks).repeat_interleave(c) for n, c in counts.items()}
     queries = torch.cat([index[n] for n in counts])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mutual_forcing.config import BranchConfig, SystemConfig, TokenGrid, WanConf
 from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.models.wan_transformer import WanAVTransformer
 from mutual_forcing.sampling import Sampler
+from mutual_forcing.shared_model import SharedModel
 from training.data.latents import LatentBatch, join_batches
 from training.objectives.base import ClipConfig
 from training.objectives.bidirectional import BidirectionalConfig, BidirectionalObjective
@@ -242,3 +244,25 @@ def test_mixed_precision_teaches_too(system) -> None:
     for name, value in full.items():
         assert half[name].item() == pytest.approx(value.item(), rel=0.02)
     assert all(p.grad is None or p.grad.isfinite().all() for p in own.model.parameters())
+
+
+def test_threads_share_a_model_whose_streams_share_no_pass(generator, picture) -> None:
+    """One after the other; what waits for its sound at the end comes too."""
+    request = GenerationRequest(picture, text="Hello there.", steps=2, seconds=0.64 * 3)
+    whole = list(generator.stream(request))
+    model = SharedModel(generator)
+    try:
+        state, made = model.start(request), []
+        made += model.some(state)
+        with ThreadPoolExecutor(2) as pool:
+            other = pool.submit(lambda: list(model.stream(model.start(request))))
+            made += model.stream(state)
+            both = [made, other.result()]
+        for chunks in both:
+            assert [chunk.index for chunk in chunks] == [0, 1, 2]
+            assert np.array_equal(films(chunks), films(whole))
+        left = model.start(request)
+        left.abandoned = lambda: True
+        assert model.some(left) == []
+    finally:
+        model.close()

@@ -7,13 +7,16 @@ The result is that of one process with the whole batch, up to rounding.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,8 +31,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from mutual_forcing.models.block import JointBlock
+from mutual_forcing.models.sequence_parallel import SequenceParallel
 from mutual_forcing.models.transformer import AVTransformer
-from mutual_forcing.models.wan_transformer import JointLayer
+from mutual_forcing.models.wan_transformer import JointLayer, WanAVTransformer
 from mutual_forcing.precision import computes_bfloat16
 
 from .stage_config import Share
@@ -47,7 +51,8 @@ class Strategy:
     """rank and ranks: which of how many processes this is. accumulate: micro batches of a step, one after the
     other. checkpoint_activations: keep no activations within a layer, but compute them again for the
     gradient. bfloat16: compute in it, with weights, gradients and their sums over processes in fp32; None for
-    where it is fast. flex: attend to whole clips by flex_attention, where a network can.
+    where it is fast. flex: attend to whole clips by flex_attention, where a network can. sequence: so many
+    processes share the chunks of each clip (models/sequence_parallel.py) and have the same rows.
     """
 
     device: torch.device
@@ -57,8 +62,14 @@ class Strategy:
     checkpoint_activations: bool = False
     bfloat16: bool | None = None
     flex: bool = False
+    sequence: int = 1
 
     def __post_init__(self) -> None:
+        if self.sequence < 1 or self.ranks % self.sequence:
+            raise ValueError(
+                f"{self.ranks} processes are no whole number of groups of {self.sequence}: choose another "
+                "--sequence-parallel."
+            )
         if self.flex and self.device.type != "cuda":
             raise ValueError("flex_attention learns on CUDA alone: leave --flex-attention out.")
         if self.accumulate < 1:
@@ -72,8 +83,9 @@ class Strategy:
     @property
     def shares(self) -> list[Share]:
         """The rows of each micro batch of this process."""
-        parts = self.ranks * self.accumulate
-        return [Share(index, parts) for index in range(self.rank, parts, self.ranks)]
+        groups = self.ranks // self.sequence
+        parts = groups * self.accumulate
+        return [Share(index, parts) for index in range(self.rank // self.sequence, parts, groups)]
 
     @property
     def computes_bfloat16(self) -> bool:
@@ -96,6 +108,13 @@ class Strategy:
                 unit.forward = partial(again, unit.forward)
         if isinstance(module, AVTransformer):
             module.flex = self.flex
+        if self.sequence > 1:
+            if not isinstance(module, WanAVTransformer) or module.config.heads % self.sequence:
+                raise ValueError(
+                    f"--sequence-parallel {self.sequence} is for transformers of Wan's shape whose heads it "
+                    "divides."
+                )
+            module.sequence = sequence_group(self)
         module.to(self.device)
         if self.ranks == 1:
             return
@@ -119,17 +138,26 @@ class Strategy:
         return self.sum({"": float(flag)})[""] > 0
 
     def sum(self, values: dict[str, float]) -> dict[str, float]:
-        """Sums over the processes, which all know the same names."""
+        """Sums over the processes, which all know the same names; those that share clips count once."""
         if self.ranks == 1:
             return values
         total = torch.tensor(list(values.values()), dtype=torch.float64)
         dist.all_reduce(total)
-        return dict(zip(values, total.tolist(), strict=True))
+        return dict(zip(values, (total / self.sequence).tolist(), strict=True))
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.ranks > 1:
             dist.barrier()
+
+
+@cache
+def sequence_group(strategy: Strategy) -> SequenceParallel:
+    """The processes that share clips with this one. All have to ask."""
+    shape = strategy.ranks // strategy.sequence, strategy.sequence
+    groups = init_device_mesh(strategy.device.type, shape, mesh_dim_names=("rows", "chunks"))
+    rank = strategy.rank % strategy.sequence
+    return SequenceParallel(groups.get_group("chunks"), rank, strategy.sequence)
 
 
 @contextmanager
@@ -154,6 +182,21 @@ def joined(device: torch.device) -> Iterator[Strategy]:
     yield strategy
     # Not after an error: other processes may be waiting for this one, and torchrun ends them.
     dist.destroy_process_group()
+    # Caches of DTensor keep the group, and with it Gloo's threads. One that still lets go of its last tensor
+    # needs the interpreter for that, and where this one is at its end, the process aborts.
+    time.sleep(0.5)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy that learns for itself. Of several processes each shares the weights until `Strategy.prepare`,
+    which leaves it a part of its own: a large network is in memory once.
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return copy.deepcopy(module)
+    same: dict[int, Any] = {id(b): b for b in module.buffers()}
+    for parameter in module.parameters():
+        same[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
+    return copy.deepcopy(module, same)
 
 
 def own_part(tensor: Tensor) -> Tensor:

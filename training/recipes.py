@@ -173,7 +173,7 @@ SCALES = {
         },
         batch={
             **_TINY.batch,
-            "video_codec": 4,
+            "video_codec": 24,
             "video_pretrain": 12,
             "joint": 8,
             "mutual_forcing": 6,

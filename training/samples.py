@@ -13,6 +13,7 @@ from torch import Tensor
 from mutual_forcing.canvas import prepare
 from mutual_forcing.checkpoint import System
 from mutual_forcing.chunks import tokens_to_latents
+from mutual_forcing.codecs.motion_codec import ReferenceFeatures
 from mutual_forcing.codecs.protocol import FaceCodec, FilmLayout, decode_whole
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.models.joint_model import StreamCache
@@ -144,6 +145,9 @@ def _frames(system: System, tokens: Tensor, canvas: FilmLayout) -> np.ndarray:
     """Decode: uint8 [T, S, S, 3]."""
     codec = system.video_codec
     reference = codec.encode_reference(canvas.reference(tokens.device))
+    if isinstance(reference, ReferenceFeatures):
+        # The corpus's motion says all that a face does.
+        reference = reference.at_rest()
     latents = tokens_to_latents(tokens, system.config.model.video.grid)
     return codec.animate(latents, canvas, reference)[0]
 

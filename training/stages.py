@@ -99,7 +99,7 @@ class Workspace:
         """Networks with the weights of every finished stage; the model from `model_stage` if given."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            system = System.build(self.system_config)
+            system = System.build(self.system_config, empty_model=model_stage is not None)
         for module_name, stage in FROZEN.items():
             if self.done(stage):
                 refined = REFINED.get(module_name, stage)
@@ -118,7 +118,9 @@ class Workspace:
     def _load(self, module: torch.nn.Module, stage: str) -> None:
         self._check_done(stage)
         tensors, _ = load_tensors(self.stage_folder(stage) / "weights.safetensors")
-        module.load_state_dict(tensors)
+        # Pages of the file, which all processes of a machine share until they write to them.
+        empty = next(module.parameters()).is_meta
+        module.load_state_dict(tensors, assign=empty)
 
     @property
     def latents_folder(self) -> Path:

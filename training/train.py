@@ -47,6 +47,13 @@ def main() -> int:
         action="store_true",
         help="attend to whole clips in one kernel that copies no past (CUDA; compiles at first)",
     )
+    parser.add_argument(
+        "--sequence-parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N processes share the chunks of each clip: for clips that one has no room for (Wan's shape)",
+    )
     options = parser.parse_args()
     return run(lambda: train(options))
 
@@ -66,6 +73,7 @@ def _train(options: argparse.Namespace, strategy: Strategy) -> None:
             checkpoint_activations=options.checkpoint_activations,
             bfloat16=None if options.precision is None else options.precision == "bf16",
             flex=options.flex_attention,
+            sequence=options.sequence_parallel,
         )
         workspace.train(options.recipe, options.steps, options.seed, strategy)
     elif strategy.ranks > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import json
 import logging
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .distributed import Strategy, whole
+from .distributed import Strategy, copied, whole
 from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
 from .stage_config import WHOLE, Objective, Recipe, Share, Turns
@@ -145,7 +144,7 @@ class Trainer:
         self._whole = True
         self.validation: dict[str, float] = {}
         self.first = next(iter(objective.networks))
-        self.ema = copy.deepcopy(objective.networks[self.first]).requires_grad_(False).eval()
+        self.ema = copied(objective.networks[self.first]).requires_grad_(False).eval()
         self.strategy.prepare(self.ema, learns=False)
         for module in objective.networks.values():
             self.strategy.prepare(module)

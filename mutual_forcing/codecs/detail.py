@@ -19,7 +19,7 @@ from ..config import MotionCodecConfig
 from ..motion import INSIDE, KINDS
 from .face_mesh import ABOUT, Geometry
 from .motion_encoder import ResidualBlock
-from .warping import DETAIL_SIDE, FINE, cut_detail, detail_window, enlarge, warp
+from .warping import DETAIL_SIDE, FINE, axis, cut_detail, detail_window, enlarge, warp
 
 if TYPE_CHECKING:
     from .motion_codec import ReferenceFeatures
@@ -38,7 +38,17 @@ RIM = 3
 """How far lashes and lips reach beyond what is open, in pixels of the square."""
 LESS_TEETH = 1.0
 """By how many nats teeth are less likely in streams: dim ones in a narrow gap look like shut lips."""
-OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
+BRIDGE, SOFT = -0.2, 0.05
+"""Where the upper half of a face ends in the detail's square, from -1 at its top to 1, and how softly."""
+TEETH_LIGHT, FEW_CELLS = 1.5, 20
+"""The logit of the light on a row of teeth that nobody has seen, and of how many cells of the reference's own
+teeth on it is none.
+"""
+SKIN_OF_LIDS = 0.55
+"""How much of a closing lid is the colour of the skin around the eye, in streams."""
+SHARP_LID, LASHES = 4.0, 0.2
+"""How much less softly the lid of a drawing begins, and how light its edge is beside the skin."""
+TEETH, OUTSIDE, MOUTH_WIDTH = INSIDE.index("teeth"), len(KINDS) - len(INSIDE), 24
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
 
@@ -117,14 +127,30 @@ class Detail(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, code)
         hidden = F.silu(hidden)
-        # Where points are near they alone say: what the picture adds is right for renderings only.
-        flow = rough + FLOW_SCALE * window * (1 - seen.sure) * self.to_flow(hidden)
+        # Where points are near they alone say: what the picture adds is right for renderings only. In streams
+        # it melted the cheeks and beards of photographs, and lids close a little further by it; in drawings
+        # it tears brows and eyes to pieces.
+        adds, drawn = window * (1 - seen.sure), reference.flat[:, None, None, None]
+        if decided:
+            adds = adds * _upper_half(rough) * (1 - drawn)
+        flow = rough + FLOW_SCALE * adds * self.to_flow(hidden)
         # Between lips and lids the reference has to show what it has between its own, elsewhere what not.
         apart = ((seen.inside - seen.shown).abs() - SLACK).clamp_min(0) / (1 - SLACK)
         alike = (1 - apart).prod(1, keepdim=True)
-        rules = F.pixel_unshuffle(enlarge(torch.cat([alike, seen.inside[:, :1]], 1), FINE), FINE)
+        # A reference that shows its teeth has them where they are; of others a row is painted in streams.
+        hidden_teeth = seen.teeth * (reference.teeth.sum((2, 3), keepdim=True) < FEW_CELLS)
+        rules = [alike, seen.inside[:, :1], hidden_teeth]
+        if decided:
+            # What streams keep of the reference: skin that points are near, below the eyes, where paint is a
+            # dark smear beside mouths that open far in a turned head; open eyes; and all of a drawing.
+            kept = torch.maximum(1 - _upper_half(rough), seen.inside[:, 1:]).maximum(drawn)
+            rules.append(alike * seen.sure * kept)
+        rules = torch.cat(rules, 1).to(hidden.dtype)
+        rules = F.pixel_unshuffle(enlarge(rules, FINE), FINE)
         inside = self.mouth(about, code).unflatten(2, flow.shape[2:])
-        return flow, *self._paint(hidden, about, flow, rules, inside, reference, decided)
+        skin = warp(reference.skin, flow / DETAIL_SIDE)
+        lids = _lids(seen, skin, reference) if decided else None
+        return flow, *self._paint(hidden, about, flow, rules, inside, skin, lids, reference)
 
     def _paint(
         self,
@@ -133,14 +159,17 @@ class Detail(nn.Module):
         flow: Tensor,
         rules: Tensor,
         inside: Tensor,
+        skin: Tensor,
+        lids: tuple[Tensor, Tensor] | None,
         reference: ReferenceFeatures,
-        decided: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is painted, where the reference shows instead, and in training the paint's names (see Layers).
 
-        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2]; rules [B, 8, S/2, S/2]: of the
-        pixels of a cell, how much the reference may be seen, and how much a mouth's inside; inside [B, 16,
-        S/2, S/2]: see MouthInside.
+        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2]; rules [B, 12 or 16, S/2, S/2]:
+        of a cell's pixels, how much the reference may be seen, how much a mouth's inside, how much of that
+        teeth that it does not show, and in streams how much the reference must be seen elsewhere; inside
+        [B, 16, S/2, S/2]: see MouthInside; skin [B, 4, S/2, S/2]: see ReferenceFeatures; lids: see _lids, in
+        streams alone.
         """
         # The four pixels of a cell stay beside each other until there are only four numbers of each left; and
         # plane by plane: parts of channels that lie side by side take three times as long.
@@ -151,28 +180,71 @@ class Detail(nn.Module):
         light, inside = (
             inside.to(logits.dtype).unflatten(1, (-1, FINE**2)).split((1, len(INSIDE)), 1)
         )
-        may_show, opened = rules.to(logits.dtype).unflatten(1, (2, -1)).split(1, 1)
+        may_show, opened, hidden_teeth, *kept = (
+            rules.to(logits.dtype).unflatten(1, (-1, FINE**2)).split(1, 1)
+        )
         shows, outside = logits.split((1, OUTSIDE), 1)
         names = torch.cat([outside, inside], 1)
         mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True)) * may_show
         # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else is.
-        if decided:
+        if lids is not None:
             less = inside.new_tensor([LESS_TEETH * (name == "teeth") for name in INSIDE])
             inside = DECIDED * (inside - less[:, None, None, None])
-        within = inside.softmax(1) * opened
+            # CUDA's autocast gives shares in fp32.
+            within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
+            within[:, TEETH] += (opened * hidden_teeth)[:, 0]
+            light = light + hidden_teeth * (TEETH_LIGHT - light)
+        else:
+            within = inside.softmax(1) * opened
         # All but a mouth's inside is painted much as the skin is around there, whatever face it has.
-        skin, alone = warp(reference.skin, flow / DETAIL_SIDE)[:, :, None].split((3, 1), 1)
+        skin, alone = skin[:, :, None].split((3, 1), 1)
         color = color * (1 - alone) + skin
         lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
         painted = color - (color + 1) * opened + 2 * BRIGHTEST * torch.sigmoid(light) * lit
         named = None
-        if decided:
+        if lids is not None:
             mask = mask * (1 - opened * (1 - mask.pow(OPENED)))
+            mask = mask + (1 - mask) * kept[0] * (1 - opened)
+            # Teeth that the reference shows are its own, however far the mouth opens below them.
+            own_teeth = warp(reference.teeth, flow / DETAIL_SIDE)[:, :, None] * opened
+            mask = mask + (1 - mask) * own_teeth.to(mask.dtype)
+            lid_color, lid = (part.to(painted.dtype) for part in lids)
+            # The lid lies over both: what is painted has to be so much of it that the rest is as it was.
+            mask = mask - mask * lid.to(mask.dtype)
+            share = lid / (1 - mask.to(lid.dtype)).clamp_min(1e-3)
+            painted = torch.lerp(painted, lid_color, share)
         else:
             kinds = torch.cat([outside.softmax(1) * (1 - opened), within], 1)
             named = F.pixel_shuffle(kinds.flatten(1, 2), FINE)
         shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
         return shown[:, :3], shown[:, 3:], named
+
+
+def _lids(seen: Geometry, skin: Tensor, reference: ReferenceFeatures) -> tuple[Tensor, Tensor]:
+    """The colour of closed lids, [B, 3, 1 or 4, H, H], and how much of it they have, [B, 1, 1, H, H]. skin
+    [B, 4, H, H]: what lies where they are fetched from.
+
+    A lid unfolds from what little of it is seen: shade, the white of the eye, a rim of glasses. Its colour is
+    half that and half the skin's below the eye. Lids of drawings are skin alone, with a line for lashes.
+    """
+    covered, lid, lashes = seen.lids.to(skin.dtype).split(1, 1)
+    below = warp(reference.skin, seen.under_eye)
+    skin = skin + (below - skin) * (covered / 2)
+    color, lid = skin[:, :3, None], SKIN_OF_LIDS * lid
+    # Most pictures have many colours, and nothing to be drawn in a stream's every frame.
+    if reference.flat.any():
+        alone = skin[:, 3:]
+        lid = lid + alone * ((SHARP_LID * covered).clamp_max(1) - lid)
+        line = F.pixel_unshuffle(enlarge(alone * lashes, FINE), FINE)[:, None]
+        color = color - (color + 1) * (1 - LASHES) * line
+    return color, lid[:, :, None]
+
+
+def _upper_half(like: Tensor) -> Tensor:
+    """1 where the detail's square has eyes, 0 where it has nose and mouth, as tall as [B, W, H, H]: [1, 1, H,
+    1].
+    """
+    return torch.sigmoid((BRIDGE - axis(like.shape[-1], like.device)) / SOFT)[None, None, :, None]
 
 
 def skin_around(near: Tensor, opened: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ SHORT, THICK = 0.25, 0.12
 """The least length of a line that is a mouth, and the most width of one, in the same unit."""
 WIDER = 0.12
 """By how much its points lie further out beside an eye: between corner and rim they are joined straight."""
+UNLIKE = 0.2
+"""By how much the shares of two eyes that have not the skin's colour may differ."""
 SKIN_AROUND = 0.6
 """Share of what is around an eye that has to be skin: in glasses and under hair it is not."""
 
@@ -96,11 +98,9 @@ def find_drawn_faces(pictures: Tensor, mesh: Tensor, has_mesh: Tensor) -> DrawnF
             other = np.linalg.norm(square - skin, axis=2) > OTHER
             found.skin[row] = torch.from_numpy(skin / 127.5 - 1).to(mesh)
             found.flat[row] = 1
-            shapes = [_eye(other, middle, apart) for middle in middles]
-            places = points
-            # One large eye beside a small one would look worse than two that blink half.
-            if all(shape is not None for shape in shapes):
-                places, times = _fitted(points, [s for s in shapes if s is not None])
+            places, eyes = points, _eyes(other, middles, apart)
+            if eyes is not None:
+                places, times = _fitted(points, eyes)
                 found.times[row, :, 0] = torch.from_numpy(times).to(mesh)
             line = _line(other, points, apart)
             if line is not None:
@@ -184,6 +184,34 @@ def _eye(other: np.ndarray, middle: np.ndarray, apart: float) -> np.ndarray | No
             shape[place] = cv2.dilate(cv2.dilate(bare, _disc(AROUND * apart)), wider) > 0
             return shape
     return None
+
+
+def _eyes(other: np.ndarray, middles: list[np.ndarray], apart: float) -> list[np.ndarray] | None:
+    """Where both drawn eyes are, each bool [H, H], or None: one large eye beside a small one would look worse
+    than two that blink half. One that is not found is the other's mirror image, if as much is drawn there.
+    """
+    # An eye that hangs together with a brow or with hair by a lash alone is a thing by itself.
+    lines = _disc(THIN * apart)
+    thick = cv2.morphologyEx(other.astype(np.uint8), cv2.MORPH_OPEN, lines) > 0
+    left, right = (
+        shape if (shape := _eye(other, middle, apart)) is not None else _eye(thick, middle, apart)
+        for middle in middles
+    )
+    if left is not None and right is not None:
+        return [left, right]
+    shape = right if left is None else left
+    if shape is None:
+        return None
+    # Across the line in the middle of the eyes, however the head is tilted.
+    way = (middles[1] - middles[0]) / apart
+    turn = np.eye(2) - 2 * np.outer(way, way)
+    shift = (np.eye(2) - turn) @ (middles[0] + middles[1]) / 2
+    turn, size = np.c_[turn, shift], other.shape[::-1]
+    image = cv2.warpAffine(shape.astype(np.uint8), turn, size, flags=cv2.INTER_NEAREST) > 0
+    # Hair or a patch over an eye fills it, and is no eye.
+    if not image.any() or abs(other[image].mean() - other[shape].mean()) > UNLIKE:
+        return None
+    return [image, shape] if left is None else [shape, image]
 
 
 def _line(other: np.ndarray, points: np.ndarray, apart: float) -> np.ndarray | None:

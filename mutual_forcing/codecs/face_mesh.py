@@ -63,8 +63,13 @@ BELOW = (
 )
 """Skin right below the lips and the eyes."""
 NOSE_TIP, NOSE_ROOT = 1, 168
+UPPER_MIDDLE = 13
 UNDER_NOSE = 2, 97, 326
-"""What moves as the upper teeth do, with the head alone."""
+"""What moves as the upper teeth do, with the head, and in streams up with a lip that is raised."""
+SHOWN_AT_REST, ROW = 0.12, 0.85
+"""How far upper teeth reach below the middle of an upper lip at rest, in distances of the eyes' inner corners
+(about 4 mm), and from the middle towards the corners of the mouth.
+"""
 GAZE, TURN = 0.272, 0.197
 """How far an iris moves for a radian, in distances of the eyes, and how far back for one of the head's, since
 who looks at the camera goes on to: measured on 150 portraits (R2 0.98).
@@ -105,6 +110,14 @@ SHARP = 0.006
 """How softly one side goes over into the other: less than half a cell."""
 FEW = 0.1
 """Of points around a cell where their ways count half."""
+LID_EDGE, UNDER_EYE = 0.02, 0.08
+"""How wide the edge of a closing lid is, which has the lashes; and how far below the lower lid there is skin
+without lid or lash, in halves of the detail's square.
+"""
+COVERED, SHUT = 2.4, (0.75, 0.45)
+"""How a lid covers what is less open than it was; and how much of an eye's opening is left where it is seen
+to do so, and where wholly.
+"""
 NEAR = 0.1
 """Distances to a rim beyond which they are all alike, in halves of the detail's square."""
 ABOUT = 12
@@ -166,11 +179,15 @@ class Geometry:
     """What the points say of the detail's square.
 
     flow [B, 2, H, H]: how far away in the reference, in halves of the picture, in a mouth as its upper teeth
-    move and in an eye as the iris does; sure [B, 1, H, H]: 0..1, how near points are; about [B, 12, H, H]: of
-    the mouth and of the eyes how far below the upper and above the lower rim, how far from the middle to a
-    corner, and whether inside; what of mouth and eyes the flow fetches from inside; which side of the line
-    between upper and lower counts; how sure; inside [B, 2, H, H]: 0..1, where mouth and eyes are open; shown
-    [B, 2, H, H]: where the flow finds the reference's open. All 0 where there are no points.
+    move and in an eye as the iris does; sure [B, 1, H, H]: 0..1, how near points are (in open mouths and eyes
+    of streams 1); about [B, 12, H, H]: of the mouth and of the eyes how far below the upper and above the
+    lower rim, how far from the middle to a corner, and whether inside; what of mouth and eyes the flow
+    fetches from inside; which side of the line between upper and lower counts; how near points are; inside
+    [B, 2, H, H]: 0..1, where mouth and eyes are open; shown [B, 2, H, H]: where the flow finds the
+    reference's open; and in streams alone, teeth [B, 1, H, H]: where upper teeth are that lips at rest nearly
+    hide, lids [B, 3, H, H]: where they cover what the reference has open, where they do above their edges,
+    and where these are, and under_eye [B, 2, H, H]: how far away the skin below that eye is. All 0 where
+    there are no points.
     """
 
     flow: Tensor
@@ -178,6 +195,9 @@ class Geometry:
     about: Tensor
     inside: Tensor
     shown: Tensor
+    teeth: Tensor
+    lids: Tensor
+    under_eye: Tensor
 
 
 def openings(mesh: Tensor, size: int) -> Tensor:
@@ -189,11 +209,18 @@ def openings(mesh: Tensor, size: int) -> Tensor:
 
 
 def geometry(
-    mesh: Tensor, opened: Tensor, moved: Tensor, known: Tensor, looks: Tensor | None = None
+    mesh: Tensor,
+    opened: Tensor,
+    moved: Tensor,
+    known: Tensor,
+    looks: Tensor | None = None,
+    nods: Tensor | None = None,
 ) -> Geometry:
     """Of points that are at mesh [B, 468, 2] in the reference and at moved in the frame, where they are known
     (0 or 1, [B]); opened [B, 2, H, H]: the reference's `openings`; looks [B, 2]: how far irises move between
-    the corners of the eyes, to the right and down in distances of the eyes (`iris_ways`).
+    the corners of the eyes, to the right and down in distances of the eyes (`iris_ways`); nods [B], in
+    streams: how far the upper lip goes down beside the nose by the head's turn alone (`nods_of`). There
+    teeth are where people have them, which is not so in every rendering.
     """
     size = opened.shape[-1]
     mesh = to_detail(mesh.float())
@@ -209,22 +236,135 @@ def geometry(
     below_line = torch.lerp(side[1], side[0], of_mouth)
     ways = torch.lerp(upper, lower, below_line)
     near = ways[:, 2:]
-    flow = ways[:, :2] / (near + 1e-4)
+    known = known.to(near)[:, None, None, None]
+    near_points = sure = known * near / (near + FEW)
+    inside = known * torch.cat([inside for *_, inside in rims], 1)
     # Between lips and lids that part no skin is stretched: what is there moves with the head.
-    teeth = (mesh - moved)[:, list(UNDER_NOSE)].mean(1)
+    back = mesh - moved
+    teeth = back[:, list(UNDER_NOSE)].mean(1)
+    row = torch.zeros_like(inside[:, :1])
+    lids, under_eye = torch.zeros_like(row.expand(-1, 3, -1, -1)), torch.zeros_like(inside)
+    if nods is not None:
+        # A lip that is raised would leave a gap above what the reference shows of them.
+        raised = back[:, UPPER_MIDDLE, 1] - teeth[:, 1] + nods / DETAIL_SIDE
+        teeth = torch.stack([teeth[:, 0], teeth[:, 1] + raised.clamp_min(0)], 1)
+        row = known * _row_of_teeth(mesh, raised, rims[0])
+        lids, under_eye = (known * p for p in _lids(mesh, moved, opened, rims[1], line))
+        # No points are in the middle of a mouth or of a large eye, whose ways are known all the same.
+        sure = torch.maximum(sure, inside.amax(1, keepdim=True))
+    flow = ways[:, :2] / (near + 1e-4)
     flow = torch.lerp(flow, teeth[..., None, None], rims[0][3])
     flow = torch.lerp(flow, _ways_of_eyes(mesh, moved, looks, line), rims[1][3])
-    known = known.to(flow)[:, None, None, None]
-    sure = known * near / (near + FEW)
     about = [
         part.expand(-1, 1, size, size)
         for above, below, across, inside in rims
         for part in ((above / NEAR).clamp(-1, 1), (below / NEAR).clamp(-1, 1), across, inside)
     ]
     shown = warp(opened.float(), flow)
-    about = known * torch.cat([*about, shown, below_line, sure], 1)
-    inside = known * torch.cat([inside for *_, inside in rims], 1)
-    return Geometry(known * flow * DETAIL_SIDE, sure, about, inside, known * shown)
+    about = known * torch.cat([*about, shown, below_line, near_points], 1)
+    flow = known * flow * DETAIL_SIDE
+    return Geometry(flow, sure, about, inside, known * shown, row, lids, under_eye)
+
+
+def _row_of_teeth(
+    mesh: Tensor, raised: Tensor, mouth: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Where upper teeth are in an open mouth (see _openings), 0..1, [B, 1, H, H]: below a lip at rest a
+    little of them, and more as it is raised [B]; they hang as a bow and end before the corners.
+    """
+    above, _, across, inside = mouth
+    apart = (mesh[:, EYES[1][0][0]] - mesh[:, EYES[0][0][-1]]).norm(dim=1)
+    length = (raised + SHOWN_AT_REST * apart).clamp_min(0)[:, None, None, None]
+    row = ((length * (1 - across**2 / 2) - above) * (above.shape[-1] / 2) + 0.5).clamp(0, 1)
+    return row * ((ROW - across.abs()) * 4).clamp(0, 1) * inside
+
+
+def _lids(
+    mesh: Tensor,
+    moved: Tensor,
+    opened: Tensor,
+    eyes: tuple[Tensor, Tensor, Tensor, Tensor],
+    line: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Where lids cover what is open in the reference (opened [B, 2, H, H]; eyes: see _openings), where they
+    do above their edges, and where these are, 0..1, [B, 3, H, H]; and the ways from there to the skin below
+    the eye, [B, 2, H, H].
+    """
+    above, below, _, inside = eyes
+    # Half as fine: a lid has no border with the skin above it.
+    before, now = (F.avg_pool2d(part, 4, 2, 1) for part in (opened[:, 1:].float(), inside))
+    way = _ways_of_eyes(mesh, moved, None, line).expand(-1, -1, len(line), -1)
+    covered = (COVERED * enlarge(warp(before, way[..., ::2, ::2]) - now, 2)).clamp(0, 1)
+    # The corners' way is not that of a rim in a head that nods or tilts: open eyes have no lids.
+    left, right = (_shut(mesh, moved, rims) for rims in EYES)
+    on_left = line < moved[:, NOSE_ROOT, :1]
+    covered = covered * torch.where(on_left, left, right)[:, None, None]
+    lid = covered * (-above / LID_EDGE - 1).clamp(0, 1)
+    # The edge is seen where the lid's ends, and no lower than where it meets the other.
+    lashes = covered * (1 - (torch.minimum(-above, below) / LID_EDGE - 1).abs()).clamp(0, 1)
+    lids = torch.cat([covered, lid, lashes], 1)
+    return lids, torch.cat([way[:, :1], way[:, 1:] + below + UNDER_EYE], 1)
+
+
+def _shut(mesh: Tensor, moved: Tensor, eye: tuple[tuple[int, ...], tuple[int, ...]]) -> Tensor:
+    """How much an eye is shut, 0..1 between those of SHUT, [B, 1]."""
+    *_, left = _gaps(mesh, moved, eye)
+    return ((SHUT[0] - left) / (SHUT[0] - SHUT[1])).clamp(0, 1)
+
+
+def _gaps(
+    mesh: Tensor, moved: Tensor, eye: tuple[tuple[int, ...], tuple[int, ...]]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How far apart an eye's rims are between its corners in the reference and in the frame, both [B, 7]; how
+    high it is in the reference, and how much of that is left, both [B, 1].
+    """
+    upper, lower = (list(rim[1:-1]) for rim in eye)
+    wide, gap = ((p[:, lower, 1] - p[:, upper, 1]) for p in (mesh, moved))
+    height, rest = (p[:, MIDDLE].mean(1, keepdim=True) for p in (wide, gap))
+    return wide, gap, height, rest / height.clamp_min(1e-3)
+
+
+def taller(ways: Tensor, times: Tensor, places: Tensor) -> Tensor:
+    """Ways [B, 468, 2] of points at these places [B, 468, 2] whose eyes are so many times as high (times [B,
+    468, 1]): what lids do beside the corners of their eye, which move with the head, is so many times as far.
+    """
+    left, right = (ways[:, [upper[0], upper[-1]], 1:].mean(1, keepdim=True) for upper, _ in EYES)
+    corners = torch.where(places[..., :1] < places[:, [NOSE_ROOT], :1], left, right)
+    # As they are where they are no higher, bit by bit.
+    down = ways[..., 1:] + (times - 1) * (ways[..., 1:] - corners)
+    return torch.cat([ways[..., :1], down], 2)
+
+
+def rounder(mesh: Tensor, moved: Tensor) -> Tensor:
+    """Points moved [B, 468, 2] from mesh whose lower lip opens as a bow: that of renderings, of which the
+    motion is learnt, hangs between the corners like a cloth by its middle.
+    """
+    wide, gaps = zip(*(_across_mouth(points) for points in (mesh, moved)), strict=True)
+    # What the picture's own mouth lacks of a bow stays as it is.
+    gaps = [gap.clamp_min(0) for gap in gaps]
+    lacks = [gap[:, [4]] * (1 - x * x) - gap for x, gap in zip(wide, gaps, strict=True)]
+    lower = (lacks[1] - lacks[0].clamp_min(0)).clamp_min(0)
+    points = moved.clone()
+    points[:, [*MOUTH[1][1:-1], *LOWER_LIP], 1] += lower.repeat(1, 1 + len(LOWER_LIP) // 9)
+    return points
+
+
+def _across_mouth(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the columns of the inner rims are between the corners, -1..1, and how far they are open there,
+    both [B, 9].
+    """
+    upper, lower = (points[:, list(rim[1:-1])] for rim in MOUTH)
+    left, right = points[:, [MOUTH[0][0], MOUTH[0][-1]], 0].split(1, 1)
+    across = ((lower[..., 0] - left) * 2 / (right - left).clamp_min(1e-3) - 1).clamp(-1, 1)
+    return across, lower[..., 1] - upper[..., 1]
+
+
+def nods_of(turned: Tensor, rest: Tensor) -> Tensor:
+    """How much further down than the nose an upper lip is, [B] in halves of the picture, of points turned
+    [B, 468, 2] with the head than of the same at rest: that much no lip has moved.
+    """
+    down = (turned - rest)[..., 1]
+    return down[:, UPPER_MIDDLE] - down[:, list(UNDER_NOSE)].mean(1)
 
 
 def iris_ways(turned: Tensor) -> Tensor:
@@ -233,6 +373,17 @@ def iris_ways(turned: Tensor) -> Tensor:
     """
     gaze, head = (turned[:, which] for which in (_GAZES, _TURNS))
     return GAZE * gaze * gaze.new_tensor([1.0, -1.0]) - TURN * head
+
+
+def between_lids(looks: Tensor, mesh: Tensor) -> Tensor:
+    """How irises move [B, 2] in a face whose points are at mesh [B, 468, 2]: up and down by half of what its
+    eyes are open at most, since narrow ones would show nothing but white.
+    """
+    upper, lower = (mesh[:, [eye[i][4] for eye in EYES], 1].mean(1) for i in (0, 1))
+    left, right = (mesh[:, [rim[0], rim[-1]]].mean(1) for rim, _ in EYES)
+    most = (lower - upper).clamp_min(0) / 2 / (right - left).norm(dim=1).clamp_min(1e-3)
+    across, down = looks.unbind(1)
+    return torch.stack([across, torch.minimum(down.abs(), most) * down.sign()], 1)
 
 
 def _ways_of_eyes(mesh: Tensor, moved: Tensor, looks: Tensor | None, line: Tensor) -> Tensor:
@@ -252,16 +403,14 @@ def _meeting(mesh: Tensor, moved: Tensor) -> Tensor:
     close from corner to corner until they lie over the lower ones.
     """
     points = moved.clone()
-    for upper, lower in EYES:
-        upper, lower = list(upper[1:-1]), list(lower[1:-1])
-        wide, gap = ((p[:, lower, 1] - p[:, upper, 1]) for p in (mesh, moved))
-        height, rest = (p[:, MIDDLE].mean(1, keepdim=True) for p in (wide, gap))
-        rest = rest / height.clamp_min(1e-3)
+    for eye in EYES:
+        wide, gap, height, rest = _gaps(mesh, moved, eye)
         closed = smooth(1 - rest.clamp(0, CLOSING) / CLOSING)
         alike = torch.minimum(gap, rest * wide.clamp_min(0))
         # A narrow eye's lid has less to hide.
         over = LID_OVER * (height / EYE_HEIGHT).clamp(0, 1)
         gap = torch.lerp(gap, alike, closed) - over * closed
+        upper, lower = (list(rim[1:-1]) for rim in eye)
         points[:, upper, 1] = moved[:, lower, 1] - torch.maximum(gap, -over)
     upper, lower = (list(rim[1:-1]) for rim in MOUTH)
     passed = (points[:, upper, 1] - points[:, lower, 1]).clamp_min(0)

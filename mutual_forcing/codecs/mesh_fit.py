@@ -43,6 +43,13 @@ def film_points(frames: Tensor) -> Tensor | None:
     return torch.stack([first[0].cpu(), *others]).to(frames.device)
 
 
+def point_weights(device: torch.device) -> Tensor:
+    """How much each point counts where points tell what a face does, [468], 1 together."""
+    weight = torch.ones(POINTS, device=device)
+    weight[list({*UPPER, *LOWER})] = LIDS_AND_LIPS
+    return weight / weight.sum()
+
+
 def fit_latents(
     motion: MeshMotion, meshes: Tensor, pose: Tensor, mean: Tensor, std: Tensor
 ) -> Tensor:
@@ -53,9 +60,7 @@ def fit_latents(
     with torch.inference_mode(False), torch.enable_grad():
         meshes, pose, mean, std = (x.detach().clone() for x in (meshes, pose, mean, std))
         count = len(meshes)
-        weight = torch.ones(POINTS, device=meshes.device)
-        weight[list({*UPPER, *LOWER})] = LIDS_AND_LIPS
-        weight = 128 * weight / weight.sum()
+        weight = 128 * point_weights(meshes.device)
         named = torch.tensor([1.0] * len(UNITS) + [ANGLES] * 5 + [SHIFTS] * 3, device=meshes.device)
         free = FREE * std[len(UNITS) : -len(POSE)]
         reach = torch.cat([named[: len(UNITS)], free, named[len(UNITS) :]])

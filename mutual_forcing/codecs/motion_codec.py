@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from threading import Barrier
 from typing import TYPE_CHECKING
 
@@ -32,15 +32,26 @@ from torch import Tensor, nn
 from ..blinks import BlinkClock, BlinkState
 from ..chunks import FRAMES_PER_CHUNK
 from ..config import MotionCodecConfig, TokenGrid
-from ..motion import INSIDE, MOTION, POSE
+from ..motion import INSIDE, MOTION, POSE, UNITS
 from ..pixels import frame_array
 from ..precision import as_here
 from .detail import BLUR, FLOW_SCALE, Detail, skin_around
 from .drawn_faces import DrawnFaces, find_drawn_faces
-from .face_mesh import MeshMotion, face_points, geometry, iris_ways, openings
+from .face_mesh import (
+    MeshMotion,
+    between_lids,
+    face_points,
+    geometry,
+    iris_ways,
+    nods_of,
+    openings,
+    rounder,
+    taller,
+)
 from .mesh_fit import film_points, fit_latents
 from .motion_encoder import Downsample, MotionEncoder, ResidualBlock
-from .mouth_colors import INSIDE_COLORS, plausible
+from .mouth_colors import INSIDE_COLORS, plausible, upper_teeth
+from .own_expression import add_own, own_expression, take_own
 from .steering import SteeringState
 from .warping import (
     FINE,
@@ -82,7 +93,8 @@ class ReferenceFeatures:
     (has_mesh [B], 0 or 1); places [B, 468, 2] and times [B, 468, 1]: where they are with the eyes of a
     drawing, and how many times as high these are (drawn_faces.py); opened [B, 2, S/2, S/2]: where mouth and
     eyes are open by them; skin [B, 4, S/2/BLUR, S/2/BLUR]: the colours around there without these, and 1
-    where nothing else is painted, 0 elsewhere.
+    where nothing else is painted, 0 elsewhere; flat [B]: 1 for a drawing in few colours; own [B, 20]: the
+    expression that it has, and its films keep; teeth [B, 1, S/2, S/2]: where it shows its upper teeth.
     """
 
     pixels: Tensor
@@ -98,11 +110,18 @@ class ReferenceFeatures:
     times: Tensor
     opened: Tensor
     skin: Tensor
+    flat: Tensor
+    own: Tensor
+    teeth: Tensor
 
     @property
     def tokens(self) -> Tensor:
         """The latent as a latent frame of one token: [B, 1, C]."""
         return self.latent[:, None]
+
+    def at_rest(self) -> ReferenceFeatures:
+        """The same, of a face whose latents say all that it does."""
+        return replace(self, own=torch.zeros_like(self.own))
 
     def repeated(self, count: int) -> ReferenceFeatures:
         """Every row `count` times."""
@@ -111,10 +130,9 @@ class ReferenceFeatures:
             # A stream has one row: nothing is copied for its frames.
             return x.expand(count, *x.shape[1:]) if len(x) == 1 else x.repeat_interleave(count, 0)
 
-        levels = tuple(rows(level) for level in self.levels)
-        others = (self.detail, self.inside, self.latent, self.told, self.mesh, self.has_mesh)
-        others = (*others, self.places, self.times, self.opened, self.skin)
-        return ReferenceFeatures(rows(self.pixels), rows(self.fine), levels, *map(rows, others))
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        levels = tuple(rows(level) for level in parts.pop("levels"))
+        return ReferenceFeatures(levels=levels, **{name: rows(x) for name, x in parts.items()})
 
 
 @dataclass(frozen=True)
@@ -270,12 +288,21 @@ class Animator(nn.Module):
         with torch.no_grad():  # the points learn from points alone
             pose = reference.told[:, -len(POSE) :]
             ways = self.mesh_motion(reference.mesh, latents, pose) - reference.mesh
-            ways = torch.cat([ways[..., :1], ways[..., 1:] * reference.times], 2)
             places = reference.places
+            moved = places + taller(ways, reference.times, places)
             looks = iris_ways(motion[:, -len(POSE) :].float() * self.pose_std)
-            seen = geometry(places, reference.opened, places + ways, reference.has_mesh, looks)
+            nods = None
+            if decided:  # mouths and eyes of people, which those of renderings are not
+                moved, looks = rounder(places, moved), between_lids(looks, places)
+                nods = self._nods(latents, reference)
+            seen = geometry(places, reference.opened, moved, reference.has_mesh, looks, nods)
         detail = self.detail(hidden, flow, reference, seen, code, decided, shake)
         return Layers(flow, painted[:, :3], torch.sigmoid(painted[:, 3:]), *detail)
+
+    def _nods(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
+        mesh, told, pose = reference.mesh, reference.told, reference.told[:, -len(POSE) :]
+        turned = torch.cat([told[:, : -len(POSE)], latents[:, -len(POSE) :]], 1)
+        return nods_of(self.mesh_motion(mesh, turned, pose), self.mesh_motion(mesh, told, pose))
 
 
 @dataclass(frozen=True)
@@ -334,10 +361,12 @@ class MotionCodec(nn.Module):
         if meshes is None:
             return self.observe(film[None])[0][0]
         first = self.encode_still(film[None, :, 0])[0]
-        # Faces that are at rest when their film begins lose nothing by it.
         motion = self.animator.mesh_motion
         pose, mean, std = first[-len(POSE) :], self.latent_mean, self.latent_std
-        latents = fit_latents(motion, meshes, pose, mean, std).T.clone()
+        latents = fit_latents(motion, meshes, pose, mean, std)
+        # A film's latents are what a face does beside its own expression.
+        own = own_expression(motion, meshes[0], pose, mean, std)
+        latents = ((take_own(latents * std + mean, own) - mean) / std).T.clone()
         lids = latents[BLINK] * std[BLINK] + mean[BLINK]
         latents[BLINK] = ((SEEN_LIDS * lids).clamp_max(1) - mean[BLINK]) / std[BLINK]
         return latents
@@ -377,7 +406,16 @@ class MotionCodec(nn.Module):
         mesh, has_mesh = face_points(picture)
         drawn = find_drawn_faces(picture, mesh, has_mesh)
         found = self.look_at(pixels, picture, latent, told, mesh, has_mesh, drawn)
-        return replace(found, inside=plausible(found.inside, pixels))
+        motion, mean, std = self.animator.mesh_motion, self.latent_mean, self.latent_std
+        own = [
+            own_expression(motion, *row, mean, std)
+            for row in zip(mesh, told[:, -len(POSE) :], strict=True)
+        ]
+        own = torch.stack(own) * has_mesh[:, None]
+        teeth = upper_teeth(cut_detail(pixels), found.opened[:, :1], found.skin[:, :3])
+        return replace(
+            found, inside=plausible(found.inside, pixels, found.skin[:, :3]), own=own, teeth=teeth
+        )
 
     def look_at(
         self,
@@ -402,7 +440,8 @@ class MotionCodec(nn.Module):
         skin = torch.cat([skin, flat.to(skin)], 1)
         return ReferenceFeatures(
             pixels, fine, levels, detail, inside, latent, told, mesh, has_mesh, drawn.places,
-            drawn.times, opened, skin,
+            drawn.times, opened, skin, drawn.flat, latent.new_zeros(len(latent), len(UNITS)),
+            torch.zeros_like(opened[:, :1]),
         )  # fmt: skip
 
     def decode(self, latents: Tensor, reference: ReferenceFeatures) -> Tensor:
@@ -435,8 +474,12 @@ class MotionCodec(nn.Module):
         """Frames uint8 [T, H, W, 3] of the film of one stream's standardised latents [1, C, T], a few at a
         time, and the state after them; without a state blinks stay as the latents have them.
         """
+        if len(latents) != 1:
+            raise ValueError(f"A film belongs to one stream, not to {len(latents)}.")
         if state is not None:
             latents, state = self.mend_blinks(latents, state)
+        latents = self.encode_motion(add_own(self.read_motion(latents)[0], reference.own[0])[None])
+        if state is not None:
             latents, state = self._steered(latents, state)
         frames = frame_array((latents.shape[2], *canvas.reference_frame.shape))
 

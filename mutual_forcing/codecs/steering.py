@@ -19,22 +19,21 @@ Way = dict[str, float]
 
 @dataclass(frozen=True)
 class Control:
-    """plus and minus: what 1 and -1 add to the motion; seconds: the time constant of its easing."""
+    """way: what 1 adds to the motion, and -1 takes from it; seconds: the time constant of its easing."""
 
-    plus: Way
-    minus: Way
+    way: Way
     seconds: float
 
 
 CONTROLS = {
-    "look_right": Control({"gazeX": 0.4}, {"gazeX": -0.4}, 0.05),
-    "look_up": Control({"gazeY": 0.25}, {"gazeY": -0.25}, 0.05),
-    "turn_right": Control({"yaw": 0.2}, {"yaw": -0.2}, 0.16),
-    "nod_up": Control({"pitch": -0.15}, {"pitch": 0.15}, 0.16),
-    "tilt_right": Control({"roll": -0.15}, {"roll": 0.15}, 0.16),
-    "brows_up": Control({"browInnerUp": 0.7, "browOuterUp": 0.7}, {"browDown": 0.8}, 0.08),
-    "smile": Control({"mouthSmile": 0.8, "cheekSquint": 0.4}, {"mouthFrown": 0.8}, 0.12),
-    "eyes_shut": Control({"eyeBlink": 1.0}, {}, 0.04),
+    "look_right": Control({"gazeX": 0.4}, 0.05),
+    "look_up": Control({"gazeY": 0.25}, 0.05),
+    "turn_right": Control({"yaw": 0.2}, 0.16),
+    "nod_up": Control({"pitch": -0.15}, 0.16),
+    "tilt_right": Control({"roll": -0.15}, 0.16),
+    "brows_up": Control({"browInnerUp": 0.7, "browOuterUp": 0.7, "browDown": -0.8}, 0.08),
+    "smile": Control({"mouthSmile": 0.8, "cheekSquint": 0.4, "mouthFrown": -0.8}, 0.12),
+    "eyes_shut": Control({"eyeBlink": 1.0}, 0.04),
 }
 """By the names of types.Steering."""
 _PULL = np.array([1 - np.exp(-1 / (FPS * control.seconds)) for control in CONTROLS.values()])
@@ -46,13 +45,8 @@ _NAMED = np.r_[: len(UNITS), -len(POSE) : 0]
 """Where in a latent motion.MOTION stands."""
 
 
-def _directions(ways: list[Way]) -> np.ndarray:
-    """What every control adds, [controls, C]."""
-    return np.array([[way.get(name, 0.0) for name in MOTION] for way in ways])
-
-
-_PLUS = _directions([control.plus for control in CONTROLS.values()])
-_MINUS = _directions([control.minus for control in CONTROLS.values()])
+_WAYS = np.array([[c.way.get(name, 0.0) for name in MOTION] for c in CONTROLS.values()])
+"""What every control adds, [controls, C]."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +73,9 @@ class SteeringState:
             # Twice the same pull: heads begin to move as gently as they stop.
             eased[0] += _PULL * (target - eased[0])
             eased[1] += _PULL * (eased[0] - eased[1])
-            added = np.maximum(eased[1], 0) @ _PLUS + np.maximum(-eased[1], 0) @ _MINUS
-            steered[frame, _NAMED] += added
-        # A unit is whole at 1; one that the model has beyond that stays there.
+            steered[frame, _NAMED] += eased[1] @ _WAYS
+        # A unit is whole at 1 and at rest at 0; one that the model has beyond that stays there.
         units = slice(0, len(UNITS))
-        steered[:, units] = np.minimum(steered[:, units], np.maximum(motion[:, units], 1))
+        least, most = np.minimum(motion[:, units], 0), np.maximum(motion[:, units], 1)
+        steered[:, units] = np.clip(steered[:, units], least, most)
         return steered, replace(self, eased=eased)

@@ -15,33 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..chunks import FRAMES_PER_CHUNK
 from ..codec_config import WAN_SPATIAL, WAN_TEMPORAL, PublicWeights, WanCodecConfig
 from ..config import FPS, TokenGrid
-from ..pixels import frame_array, to_pixels
 from .public_weights import load_network, network_class
+from .whole_frames import LatentPicture, WholeFrameCodec
 
 NETWORK = "AutoencoderKLWan"
 GEOMETRY = {"is_residual": True, "patch_size": 2, "scale_factor_spatial": WAN_SPATIAL}
 """What tells Wan2.2's autoencoder from that of Wan2.1."""
 PIXEL_PATCH = 2
 """Pixels on each side that the autoencoder folds into channels before its first convolution."""
-
-
-@dataclass(frozen=True)
-class WanReference:
-    """The reference picture: the standardised latent that comes first, [B, C, h / p, w / p]."""
-
-    latent: Tensor
-
-    @property
-    def tokens(self) -> Tensor:
-        """The latent as a latent frame of tokens, [B, h w / p p, C]."""
-        return self.latent.flatten(2).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -59,14 +46,13 @@ class WanState:
         return sum(x.nbytes for x in self.cache or () if isinstance(x, Tensor))
 
 
-class WanCodec(nn.Module):
+class WanCodec(WholeFrameCodec):
     """Wan2.2's autoencoder for films of one size: a protocol.PixelCodec.
 
     Latents are standardised by its config's `latents_mean` and `latents_std`.
     """
 
-    latent_mean: Tensor
-    latent_std: Tensor
+    config: WanCodecConfig
 
     def __init__(self, config: WanCodecConfig, network: Any = None) -> None:
         """Args:
@@ -94,8 +80,7 @@ class WanCodec(nn.Module):
         own = self.vae.config
         if any(own[name] != value for name, value in GEOMETRY.items()):
             raise ValueError("This is an autoencoder of Wan, but not of Wan2.2 (16 x 16 x 4).")
-        for name, values in (("latent_mean", own.latents_mean), ("latent_std", own.latents_std)):
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1, 1))
+        self.register_statistics(torch.tensor(own.latents_mean), torch.tensor(own.latents_std))
 
     @staticmethod
     def load(config: WanCodecConfig, folder: Path | None = None) -> WanCodec:
@@ -135,21 +120,6 @@ class WanCodec(nn.Module):
         """Numbers of a token: Z for each of its p x p latents, in the order (Z, row, column)."""
         return self.vae.config.z_dim * self.config.patch**2
 
-    @property
-    def film_size(self) -> tuple[int, int]:
-        """Width and height of the film in pixels."""
-        return self.config.width, self.config.height
-
-    @property
-    def has_statistics(self) -> bool:
-        """Whether there are statistics of latents; one that was never trained has none."""
-        return bool((self.latent_std != 1).any())
-
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set the raw latents' mean and deviation [Z] for each channel; films do not change by it."""
-        self.latent_mean.copy_(mean.view_as(self.latent_mean))
-        self.latent_std.copy_(std.clamp_min(1e-4).view_as(self.latent_std))
-
     def encode(self, frames: Tensor, reference: Tensor | None = None) -> Tensor:
         """Frames [B, 3, 4 T, H, W] within -1..1 to standardised latents [B, C, T, h / p, w / p].
 
@@ -157,28 +127,21 @@ class WanCodec(nn.Module):
         own latent is not among these: `encode_reference` makes it. Raises ValueError for frames of another
         size, and for a number of them that is no multiple of 4.
         """
-        return self.encode_both(frames, reference)[1]
-
-    def encode_both(
-        self, frames: Tensor, reference: Tensor | None = None
-    ) -> tuple[WanReference, Tensor]:
-        """What `encode_reference` and `encode` make of a film and the picture before it, in one pass."""
         if frames.shape[2] % WAN_TEMPORAL:
             raise ValueError(f"{frames.shape[2]} frames are no whole number of latents (4 each).")
         first = frames[:, :, 0] if reference is None else reference
-        latents = self._encode([first[:, :, None], *frames.split(WAN_TEMPORAL, 2)])
-        return WanReference(latents[:, :, 0]), latents[:, :, 1:]
+        return self._encode([first[:, :, None], *frames.split(WAN_TEMPORAL, 2)])[:, :, 1:]
 
-    def encode_reference(self, picture: Tensor) -> WanReference:
+    def encode_reference(self, picture: Tensor) -> LatentPicture:
         """A picture [B, 3, H, W] within -1..1 as the latent that comes before a film."""
-        return WanReference(self._encode([picture[:, :, None]])[:, :, 0])
+        return LatentPicture(self._encode([picture[:, :, None]])[:, :, 0])
 
     def begin(self, seed: int) -> WanState:
         """A stream before its reference; nothing in it is drawn, so `seed` changes nothing."""
         return WanState()
 
     def decode(
-        self, latents: Tensor, reference: WanReference, state: WanState | None = None
+        self, latents: Tensor, reference: LatentPicture, state: WanState | None = None
     ) -> tuple[Tensor, WanState]:
         """Standardised latents [B, C, T, h / p, w / p] to the frames [B, 3, 4 T, H, W] within -1..1 that
         follow on the reference, or on `state`, and the state after them.
@@ -194,26 +157,10 @@ class WanCodec(nn.Module):
         frames = [self._decode(latent, cache) for latent in latents.split(1, 2)]
         return torch.cat(frames, 2), WanState(tuple(cache))
 
-    def animate(
-        self, latents: Tensor, canvas: Any, reference: WanReference, state: WanState | None = None
-    ) -> tuple[np.ndarray, WanState]:
-        """Frames uint8 [4 T, H, W, 3] of one stream's next latents [1, C, T, h / p, w / p], and the state
-        after them; `canvas` is not needed: the reference's latent holds all that is known of the picture.
-        """
-        if len(latents) != 1:
-            raise ValueError(f"A film belongs to one stream, not to {len(latents)}.")
-        made, state = self.decode(latents, reference, state)
-        frames = frame_array((made.shape[2], *made.shape[3:], 3))
-        frames[:] = to_pixels(made[0]).permute(1, 2, 3, 0).cpu().numpy()
-        return frames, state
-
     def _encode(self, parts: list[Tensor]) -> Tensor:
         """Standardised latents of a picture [B, 3, 1, H, W] and what follows it, four frames at a time."""
-        width, height = self.film_size
         for part in parts:
-            if part.shape[3:] != (height, width):
-                given = " x ".join(map(str, part.shape[3:]))
-                raise ValueError(f"The codec is for frames of {height} x {width}, not {given}.")
+            self.check_size(*part.shape[3:])
         cache = [None] * self.vae._cached_conv_counts["encoder"]
         hidden = [
             self.vae.encoder(

@@ -186,7 +186,7 @@ class ComparisonManager:
         variant = Variant(steps, mode_name(steps), state="making")
         yield variant
         # Or the first variant alone would wait for the picture.
-        self.sessions.generator.character(request)
+        self.sessions.generator.prepare(request)
         started, prepared, first_chunk, last = time.perf_counter(), 0.0, 0.0, None
         with closing(self.sessions.begin(variant_id, request, run.face)) as stream:
             for progress in stream:

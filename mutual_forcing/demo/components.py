@@ -29,7 +29,7 @@ MODEL: dict[str, Any] = {
     "concurrency_id": MODEL_QUEUE,
     "show_progress": "hidden",
 }
-"""Options of events that use the model: one at a time over all tabs."""
+"""Options of events that use the model: one at a time over all tabs; page.py lets an engine have more."""
 
 
 def character(name: str, gallery_name: str) -> gr.Image:

@@ -150,20 +150,23 @@ def _show(
     session_id = session_id_of(request)
     stream = while_there(departure_of(request), stream, lambda: sessions.forget(session_id))
     running = (gr.update(interactive=True), gr.update(visible=False), gr.update())
-    progress = None
+    progress = session = None
     try:
         for progress in stream:
+            session = session or sessions.session_of(session_id)
             if not progress.done:
                 yield progress.message(), *running
     except ValueError:
         raise
     except Exception as error:
+        if session and sessions.session_of(session_id) is not session:
+            return
         if progress is None or not progress.made:
             log.exception("A stream could not be started.")
             raise gr.Error(failure(error), print_exception=False) from error
         gr.Warning(f"{failure(error)} What was made until then is kept.")
-    session = sessions.session_of(session_id)
-    if session is None or progress is None:
+    # Where several films are made at a time, the visitor may have begun another one meanwhile.
+    if session is None or progress is None or sessions.session_of(session_id) is not session:
         return
     finished = progress if progress.done else progress.broken_off()
     may_continue = gr.update(visible=not session.broken)

@@ -104,7 +104,7 @@ def measure(model: Model) -> LatencyModel:
     The dictionaries are loaded before, so that no visitor's text waits for one. Raises ClosedError when
     the model is closed meanwhile.
     """
-    with model.alone() as generator:
+    with model.place() as generator:
         generator.warm_up()
     one, few, multi = 1, 4, FEW_MODE_MAX_STEPS + 1
     _time_chunk(model, one)  # The first run also allocates memory and fills caches.
@@ -143,7 +143,7 @@ def _time_chunk(
         crop=FaceCrop(_LARGE / 2, _LARGE / 2, side),
         framing=framing, size=size, steps=steps, seconds=4 * CHUNK_SECONDS,
     )  # fmt: skip
-    with model.alone() as generator:
+    with model.place() as generator:
         times = [time.perf_counter()]
         state = generator.start(request)
         muxer = StreamMuxer(*state.film_size)
@@ -152,6 +152,7 @@ def _time_chunk(
             times.append(time.perf_counter())
             if model.closed.is_set():
                 raise ClosedError
+        generator.forget(state)
     first, *later = np.diff(times)
     return float(first), min(map(float, later))
 

@@ -57,9 +57,9 @@ class LiveManager:
             raise ValueError("A live stream is driven by text, not by a sound.")
         self.sessions.generator.plan(request)  # Raises for text that cannot be spoken.
         video = self.sessions.videos.new()
-        try:  # Raises for a face that cannot be animated.
+        try:  # Raises for a face that cannot be animated, and where an engine is lost.
             stream = LiveStream(self.sessions.model, video, request, self.limits, face)
-        except ValueError:
+        except Exception:
             self.sessions.videos.drop(video.id)
             raise
         self._streams.put(session_id, stream)

@@ -233,7 +233,7 @@ class LiveStream:
     def _produce(self, updates: queue.Queue) -> None:
         end: Exception | None = None
         try:
-            with self._model.alone():
+            with self._model.place():
                 self._chunks(updates)
         except AbandonedError:
             log.info("A live stream was given up.")
@@ -245,6 +245,7 @@ class LiveStream:
             with contextlib.suppress(OSError):  # A full disk may be why it ended.
                 self._video.append(self._muxer.finish())
             self._video.close()
+            self._model.generator.forget(self._state)
             self._free_memory()
         updates.put(end)
 

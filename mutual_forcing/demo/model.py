@@ -1,4 +1,4 @@
-"""The model of this server, which only one thread uses at a time."""
+"""The model of this server, which one thread uses at a time, or as many as an engine lets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextvars
 import logging
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,36 +31,40 @@ class ClosedError(RuntimeError):
 
 
 class Model:
-    """Gives one of several threads at a time access to a generator."""
+    """Gives as many threads at a time access to a generator as it makes streams."""
 
     def __init__(self, generator: StreamingGenerator) -> None:
         self.generator = generator
         self.closed = threading.Event()
         """When set, all streams end at once."""
-        self._lock = threading.Lock()
+        self._places = threading.BoundedSemaphore(generator.streams)
         self._stream = lease(generator)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[StreamingGenerator]:
-        """Wait for exclusive access to the model, which lasts until the block ends.
+    def place(self) -> Iterator[StreamingGenerator]:
+        """Wait for a place at the model, which lasts until the block ends; there is one, without an engine.
 
         Raises ClosedError once the model is closed.
         """
-        with self._lock:
+        with self._places:
             if self.closed.is_set():
                 raise ClosedError
             yield self.generator
 
     def close(self) -> None:
-        """Refuse further use of the model and wait at most 30 s for the chunk in progress.
+        """Refuse further use of the model and wait at most 30 s for the chunks in progress.
 
         A thread that is inside torch while the interpreter shuts down would abort the program.
         """
         self.closed.set()
-        if self._lock.acquire(timeout=_CLOSE_TIMEOUT):
-            self._lock.release()
-        else:
-            log.warning("The model is still in use.")
+        patience, own = time.monotonic() + _CLOSE_TIMEOUT, 0
+        while own < self.generator.streams:
+            if not self._places.acquire(timeout=max(0.0, patience - time.monotonic())):
+                log.warning("The model is still in use.")
+                break
+            own += 1
+        if own:
+            self._places.release(own)  # Whoever still waits is refused.
 
     def chunks(
         self,
@@ -106,7 +111,7 @@ class Model:
     ) -> None:
         end: Exception | None = None
         try:
-            with self.alone(), contextlib.closing(self._stream(request, state)) as stream:
+            with self.place(), contextlib.closing(self._stream(request, state)) as stream:
                 for chunk in stream:
                     _put(chunks, chunk, abandoned)
                     if stop.is_set() or abandoned.is_set() or self.closed.is_set():

@@ -8,7 +8,7 @@ import gradio as gr
 
 from . import about, comparison_tab, events, live_tab, runs, settings, talk_tab
 from .blocks import Page
-from .components import read
+from .components import MODEL_QUEUE, read
 from .events import Controls
 from .sessions import SessionManager
 from .texts import text, translations
@@ -47,6 +47,9 @@ def build_demo(generator: StreamingGenerator, sessions: SessionManager | None = 
         gr.HTML(read("footer.html"))
         controls = Controls(fields=fields, **asked, **stage)
         events.connect(demo, sessions, controls)
+    for event in demo.fns.values():
+        if event.concurrency_id == MODEL_QUEUE:
+            event.concurrency_limit = generator.streams
     # Closed to calls that would not wait in the queue.
     demo.queue(max_size=sessions.limits.queue, api_open=False)
     return demo

@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.engine import EngineError
 from mutual_forcing.media import StreamMuxer
 from mutual_forcing.types import AVChunk, GenerationRequest
 
@@ -78,6 +79,8 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def failure(error: Exception) -> str:
     """Return a sentence for the visitor about an error."""
+    if isinstance(error, EngineError):
+        return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The machine's disk is full."
     if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY):

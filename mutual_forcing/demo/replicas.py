@@ -183,6 +183,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         help="may be given several times: replicas take turns (cuda:0, cuda:1)",
     )
+    for name in ("--engine", "--streams"):
+        parser.add_argument(name, help="as of `mutual-forcing serve`, for each of them")
     parser.add_argument("--host", default="127.0.0.1", help="address of nginx (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=7860, help="port of nginx (default: 7860)")
     parser.add_argument(
@@ -233,6 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.checkpoint,
             ]
             command += ["--device", devices[(number - 1) % len(devices)]] if devices else []
+            command += ["--engine", options.engine] if options.engine else []
+            command += ["--streams", options.streams] if options.streams else []
             replicas.append(Replica(number, command, _environment(options.count)))
         addresses = options.at or [replica.address for replica in replicas]
         if threading.current_thread() is threading.main_thread():

@@ -273,6 +273,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a name, a folder, or OWNER/NAME[@REVISION] on the Hub (default: tiny)",
     )  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ... (default: CUDA when there is one)")
+    parser.add_argument(
+        "--engine", metavar="URL",
+        help="let an engine make the films that has the same checkpoint (mutual-forcing engine)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--streams", type=int, default=4, help="films that an engine makes at a time (default: 4)"
+    )
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME)")
     parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, else 7860)")
     parser.add_argument("--share", action="store_true", default=None, help="make a public link")
@@ -281,14 +288,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # Imported late, because it is slow; wrong arguments are reported first.
     from mutual_forcing import StreamingGenerator, provenance
+    from mutual_forcing.engine import EngineError
+    from mutual_forcing.engine.remote import RemoteGenerator
 
     try:
         limits = Limits.from_environment()
         provenance.check()
         # On ZeroGPU only leases have a GPU, so the page itself runs on the CPU.
         device = options.device or ("cpu" if leased() else None)
-        generator = StreamingGenerator.from_pretrained(options.checkpoint, device=device)
-    except (ValueError, OSError) as error:
+        if options.engine and (leased() or options.device):
+            raise ValueError(
+                "With --engine the page computes nothing itself: no --device, no ZeroGPU."
+            )
+        if options.engine:
+            generator = RemoteGenerator(options.engine, options.checkpoint, options.streams)
+        else:
+            generator = StreamingGenerator.from_pretrained(options.checkpoint, device=device)
+    except (ValueError, OSError, EngineError) as error:
         return _refuse(error)
     except (KeyError, TypeError, AttributeError) as error:  # A config.json of another project.
         return _refuse(error, f"{options.checkpoint} is no checkpoint of this project: ")

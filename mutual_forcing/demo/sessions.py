@@ -87,6 +87,7 @@ class SessionManager:
         self.videos = VideoStore()
         self.latency = LatencyModel()
         self._sessions = SessionStore[Session]("clips", _MAX_SESSIONS, self._release)
+        self._beginning = threading.Lock()
         self._released_clips: deque[Path] = deque()
         self._measuring: threading.Thread | None = None
         self._at_close: list[Callable[[], None]] = []
@@ -125,6 +126,7 @@ class SessionManager:
         """Drop the session but keep its clip until 16 other clips have been released."""
         session = self._sessions.pop(session_id)
         if session:
+            self.generator.forget(session.state)
             self.videos.drop(session.video_id)
             if session.clip:
                 self._released_clips.append(session.clip)
@@ -151,8 +153,8 @@ class SessionManager:
             ValueError: the text cannot be spoken, the stream would take too long, or the face cannot
                 be animated. The last session is then still there.
         """
+        self.plan(request)  # Raises before anything is read, or a place taken.
         state = self.generator.start(request)
-        self._check(request, state.total)
         given = 0 if request.heard is None else request.heard.shape[1]
         muxer = StreamMuxer(*state.film_size, _requested_seconds(request), given)
         session = Session(request, state, muxer, said=[request.text], face=face)
@@ -165,12 +167,18 @@ class SessionManager:
         session = self._sessions.get(session_id)
         if session is None or session.broken or not session.film.size:
             raise ValueError("There is nothing to continue: press Talk first.")
-        if session.running:
-            raise ValueError("The stream is still running: stop it first.")
-        if text.strip():
-            self._extend(session, text)
-        elif session.state.ended:
-            raise ValueError("Type what to say next.")
+        with self._beginning:
+            if session.running:
+                raise ValueError("The stream is still running: stop it first.")
+            session.running = True
+        try:
+            if text.strip():
+                self._extend(session, text)
+            elif session.state.ended:
+                raise ValueError("Type what to say next.")
+        except ValueError:
+            session.running = False
+            raise
         session.tail, session.problem = b"", ""
         session.stop, session.abandoned = threading.Event(), threading.Event()
         session.muxer = session.muxer.resumed(session.limit)
@@ -201,6 +209,7 @@ class SessionManager:
 
     def _release(self, _: str, session: Session) -> None:
         session.abandoned.set()
+        self.generator.forget(session.state)
         self.videos.drop(session.video_id)
         _remove(session.clip)
 

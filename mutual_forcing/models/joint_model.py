@@ -65,6 +65,11 @@ class StreamCache(Protocol):
         """Chunks that the next chunk sees."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        ...
+
     def append(self, chunk: list[LayerKeyValues], latents: AVLatents) -> None:
         """Add one clean chunk and what `JointModel.prefill` made of it; evict the oldest."""
         ...

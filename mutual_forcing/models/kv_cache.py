@@ -169,6 +169,11 @@ class KVCache:
         self.last = None if self.last is None else rows_of(self.last, rows)
 
     @property
+    def nbytes(self) -> int:
+        """Memory of its keys and values."""
+        return bytes_of(self.layers)
+
+    @property
     def length(self) -> int:
         """Chunks in the cache."""
         return next(iter(self.layers[0].values()))[0].shape[1] if self.layers else 0
@@ -217,6 +222,12 @@ class StackedCaches:
 
     def _padded(self, chunks: Tensor) -> Tensor:
         return F.pad(chunks, (0, 0, 0, 0, 0, 0, self.slots - len(chunks), 0))
+
+
+def bytes_of(layers: list[LayerKeyValues]) -> int:
+    """Memory of keys and values."""
+    pairs = (pair for layer in layers for pair in layer.values())
+    return sum(x.nbytes for pair in pairs for x in pair)
 
 
 def rows_of(x: Tensor, rows: int) -> Tensor:

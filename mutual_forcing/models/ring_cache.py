@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..types import AVLatents
-from .kv_cache import ChunkKeys, LayerKeyValues, rows_of
+from .kv_cache import ChunkKeys, LayerKeyValues, bytes_of, rows_of
 
 
 class RingCache:
@@ -28,6 +28,11 @@ class RingCache:
     def length(self) -> int:
         """Chunks that the next chunk sees."""
         return min(self.first, self.window)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its buffers."""
+        return bytes_of(self._layers)
 
     @property
     def layers(self) -> list[LayerKeyValues]:

@@ -64,6 +64,12 @@ class WanText:
         states = torch.zeros(*shape, config.text_dim, device=device)
         return WanText(states, times, times, times > 0)
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> WanText:
+        """The same for some of its chunks, as `change` takes them out of [B, K, ...]; not yet embedded."""
+        return WanText(
+            change(self.states), change(self.start), change(self.end), change(self.timed)
+        )
+
     def embedded(self, embed: Mapping[str, Embed]) -> WanText:
         """The same text, embedded [B, K, L, W] for the branches of a pass."""
         parts = self.states, self.start, self.end, self.timed

@@ -22,6 +22,7 @@ from .kv_cache import ChunkKeys, LayerKeyValues, ParallelHistory
 from .layers import rotate
 from .merged_attention import KeySet, attend_sets
 from .ring_cache import RingCache
+from .sequence_parallel import SequenceParallel
 from .wan_layers import WanBlock, WanBranch
 from .wan_rotary import WanRotary
 from .wan_text import UMT5Text, WanText
@@ -35,7 +36,8 @@ class LayerContext:
 
     rotary: rotations of the tokens by branch, on the clock of the stream or clip. reading: those of one
     chunk's tokens on the chunk's own clock, on which the references lie. references: rotated keys and values
-    by branch, empty for none. history: None for none; layer: this layer's number in it.
+    by branch, empty for none. history: None for none; layer: this layer's number in it. chunks: of these
+    tokens; where they are but this process's (sequence), rotary and history are of all.
     """
 
     rotary: Mapping[str, Tensor]
@@ -45,6 +47,7 @@ class LayerContext:
     layer: int
     text: WanText
     chunks: int
+    sequence: SequenceParallel | None = None
 
     def see(self, own: LayerKeyValues) -> tuple[LayerKeyValues, list[ChunkKeys]]:
         """This pass's keys and values, rotated, where they are kept, and what each of its chunks sees."""
@@ -76,16 +79,17 @@ class JointLayer(nn.Module):
         self, hidden: Mapping[str, Tensor], modulation: Mapping[str, Tensor], context: LayerContext
     ) -> tuple[dict[str, Tensor], LayerKeyValues]:
         """hidden [B, S, W] and modulation [B, T, 6, W] by branch to hidden, and the rotated keys and the
-        values [B, K, N, H, D] of these tokens, which a history keeps.
+        values [B, K, N, H, D] of these tokens, which a history keeps; with a `sequence` those of all chunks,
+        and of this process's heads.
         """
-        sixes, queries, own = {}, {}, {}
+        sixes, queries, own, sequence = {}, {}, {}, context.sequence
         for name, x in hidden.items():
             block = self.branches[name]
             sixes[name] = block.six(modulation[name])
             inputs = block.attention_input(x, *sixes[name][:2])
             inputs = inputs.unflatten(1, (context.chunks, -1))
-            queries[name] = block.attn1.queries(inputs)
-            key, value = block.attn1.keys_values(inputs)
+            parts = [block.attn1.queries(inputs), *block.attn1.keys_values(inputs)]
+            queries[name], key, value = map(sequence.to_heads, parts) if sequence else parts
             own[name] = rotate(key, context.rotary[name]).to(value.dtype), value
 
         own, seen = context.see(own)
@@ -95,19 +99,20 @@ class JointLayer(nn.Module):
         for name, x in hidden.items():
             block = self.branches[name]
             text = context.text.keys_values(name, context.layer, block.text_keys)
-            out[name] = block.finish(x, mixed[name], text, sixes[name])
+            mix = sequence.to_chunks(mixed[name]) if sequence else mixed[name]
+            out[name] = block.finish(x, mix.flatten(1, 2), text, sixes[name])
         return out, own
 
     def _attend(
         self, queries: Mapping[str, Tensor], seen: list[ChunkKeys], context: LayerContext
     ) -> dict[str, Tensor]:
-        """The mixed values [B, S, H, D] of queries [B, K, N, H, D], not yet rotated, by branch.
+        """The mixed values of queries [B, K, N, H, D], not yet rotated, by branch.
 
         The queries of both branches ask together, so that keys are read once for both.
         """
         counts = {name: query.shape[2] for name, query in queries.items()}
         on_clock = torch.cat([rotate(q, context.rotary[n]) for n, q in queries.items()], 2)
-        biases = {name: self._bias(name, counts) for name in queries}
+        biases = {name: self._bias(name, counts, context.sequence) for name in queries}
         references = {n: pair for n, pair in context.references.items() if n in queries}
         reading = on_clock
         if references:
@@ -125,16 +130,19 @@ class JointLayer(nn.Module):
             ]
             mixed.append(attend_sets(sets))
         split = torch.stack(mixed, 1).split(list(counts.values()), 2)
-        return {name: part.flatten(1, 2) for name, part in zip(counts, split, strict=True)}
+        return dict(zip(counts, split, strict=True))
 
-    def _bias(self, name: str, counts: Mapping[str, int]) -> Tensor | None:
+    def _bias(
+        self, name: str, counts: Mapping[str, int], sequence: SequenceParallel | None
+    ) -> Tensor | None:
         """What the queries of every branch add for the keys of one: [H, queries]; None for nothing."""
         if len(counts) == 1:
             return None
         own = torch.zeros_like(self.coupling[name])
         parts = [own if other == name else self.coupling[other] for other in counts]
         spread = [p[:, None].expand(-1, n) for p, n in zip(parts, counts.values(), strict=True)]
-        return torch.cat(spread, 1)
+        bias = torch.cat(spread, 1)
+        return sequence.own_heads(bias) if sequence else bias
 
 
 class WanAVTransformer(JointModel):
@@ -160,6 +168,8 @@ class WanAVTransformer(JointModel):
         layers = nn.ModuleList(JointLayer(config) for _ in range(config.layers))
         self.layers = cast("Sequence[JointLayer]", layers)
         self._rotary = WanRotary(config)
+        self.sequence: SequenceParallel | None = None
+        """Processes that share each clip; passes of single chunks are every process's own."""
 
     def forward(
         self,
@@ -172,22 +182,27 @@ class WanAVTransformer(JointModel):
         """See JointModel. Levels may also be given for every latent frame, [B, K, F]: Wan's first latent is
         clean where a picture begins its film.
         """
-        features = self._noise_features(sigma, delta)
+        features, sequence = self._noise_features(sigma, delta), self._sequence(latents)
+        if sequence:
+            features = {n: sequence.own(x, latents.shape[1]) for n, x in features.items()}
         hidden, _ = self._run(latents, features, conditions, history)
-        return AVLatents.of(
-            {
-                name: self.branches[name].project_out(x, features[name]).view_as(tokens)
-                for (name, x), tokens in zip(
-                    hidden.items(), latents.modalities.values(), strict=True
-                )
-            }
-        )
+        out = {}
+        for name, tokens in latents.modalities.items():
+            velocity = self.branches[name].project_out(hidden[name], features[name])
+            velocity = velocity.unflatten(1, (-1, tokens.shape[2]))
+            out[name] = sequence.gather(velocity) if sequence else velocity
+        if self.sequence and not sequence:
+            return AVLatents.of(out).map(self.sequence.shared)
+        return AVLatents.of(out)
 
     def prefill(
         self, clean: AVLatents, conditions: Conditions, history: WanHistory
     ) -> list[LayerKeyValues]:
         """See JointModel."""
-        level = {name: x.new_zeros(clean.shape) for name, x in clean.modalities.items()}
+        shape, sequence = list(clean.shape), self._sequence(clean)
+        if sequence:
+            shape[1] //= sequence.ranks
+        level = {name: x.new_zeros(shape) for name, x in clean.modalities.items()}
         return self._run(clean, self._noise_features(level, level), conditions, history)[1]
 
     def new_cache(self, window: int | None = None) -> RingCache:
@@ -249,21 +264,40 @@ class WanAVTransformer(JointModel):
         conditions: Conditions,
         history: WanHistory,
     ) -> tuple[dict[str, Tensor], list[LayerKeyValues]]:
-        """All layers over both branches: residual streams, and keys and values per layer."""
-        chunks, first = latents.shape[1], history.first
-        parts = latents.modalities
+        """All layers over both branches: residual streams, and keys and values per layer.
+
+        features and residual streams are those of this process's chunks, where the pass is shared out.
+        """
+        chunks, first, sequence = latents.shape[1], history.first, self._sequence(latents)
+        parts, text, count = latents.modalities, conditions.text, chunks
         hidden = {name: self.branches[name].embed(x) for name, x in parts.items()}
+        if sequence:
+            count = chunks // sequence.ranks
+            hidden = {name: sequence.own(x, chunks) for name, x in hidden.items()}
+            text = text.map(lambda x: sequence.own(x, chunks))
         device = next(iter(parts.values())).device
         rotary = {name: self._rotary.chunks(name, first, chunks, device) for name in parts}
         reading = {name: self._rotary.chunks(name, 0, 1, device) for name in parts}
-        modulation, text = self._prepare(features, conditions.text)
+        modulation, text = self._prepare(features, text)
         stored = []
         for index, layer in enumerate(self.layers):
             references = conditions.references.layers[index]
-            context = LayerContext(rotary, reading, references, history, index, text, chunks)
+            if sequence:
+                references = {
+                    name: (sequence.own_heads(key), sequence.own_heads(value))
+                    for name, (key, value) in references.items()
+                }
+            context = LayerContext(
+                rotary, reading, references, history, index, text, count, sequence
+            )
             hidden, own = layer(hidden, modulation, context)
             stored.append(own)
         return hidden, stored
+
+    def _sequence(self, latents: AVLatents) -> SequenceParallel | None:
+        """The processes that share a pass out; None where this one computes all of it."""
+        shared = self.sequence
+        return shared if shared and shared.splits(latents.shape[1]) else None
 
     def _prepare(
         self, features: Mapping[str, Tensor], text: WanText

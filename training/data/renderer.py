@@ -117,8 +117,11 @@ class Renderer:
 
     def close(self) -> None:
         """Free the OpenGL context; the renderer cannot be used afterwards."""
-        self._drop_scene()
-        self._context.release()
+        if self._context is not None:
+            with self._context:
+                self._drop_scene()
+            self._context.release()
+        self._context = None
 
     def render(
         self, appearance: Appearance, performance: Performance, track: bool = False
@@ -126,12 +129,20 @@ class Renderer:
         """Draw every frame; the same arguments give the same picture on the same machine.
 
         track: tell also kinds, and where the thousands of tracked points are: as long as a small frame.
-        Raises ValueError for an unknown style.
+        Raises ValueError for an unknown style, or if the renderer is closed.
         """
         if appearance.style not in STYLES:
             raise ValueError(
                 f"Unknown style {appearance.style!r}; choose one of {', '.join(STYLES)}."
             )
+        # OpenGL draws in whatever context is current: without this, two renderers of one process
+        # write into each other's buffers and read past the ends of their own. Afterwards none is.
+        if self._context is None:
+            raise ValueError("The renderer is closed.")
+        with self._context:
+            return self._render(appearance, performance, track)
+
+    def _render(self, appearance: Appearance, performance: Performance, track: bool) -> Rendered:
         scene = self._prepare(appearance)
         frames, openness, boxes, places, tracks, kinds = [], [], [], [], [], []
         for start in range(0, len(performance.units), BATCH_FRAMES):

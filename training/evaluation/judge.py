@@ -103,7 +103,7 @@ class Judge:
         return {
             name: {
                 **self._window(first, part, heard, said, visemes, picture),
-                **_latents(latents, first, len(part)),
+                **_latents(latents, first / len(frames), len(part) / len(frames)),
             }
             for name, (first, part, heard) in parts.items()
         }
@@ -165,11 +165,14 @@ class Judge:
         return figures
 
 
-def _latents(latents: Latents, first: int, count: int) -> Row:
-    """Figures of the latents of `count` frames from frame `first` on, overall and for each channel."""
+def _latents(latents: Latents, start: float, share: float) -> Row:
+    """Figures of a stretch of latents, overall and for each channel: of `share` of the whole, after
+    `start` of it.
+    """
     figures: Row = {"channels": {}}
     for branch, whole in zip(("video", "audio"), latents, strict=True):
-        part = whole[:, first : first + count]
+        count = whole.shape[1]
+        part = whole[:, round(start * count) : round((start + share) * count)]
         figures |= {f"{branch}_{name}": v for name, v in drift.latent_drift(part).items()}
         figures["channels"][branch] = drift.standing(part)
     return figures

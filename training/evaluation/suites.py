@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mutual_forcing import StreamingGenerator
+from mutual_forcing.codecs.protocol import FaceCodec
 from mutual_forcing.metrics import frechet
 from mutual_forcing.text import recognition
 
@@ -150,8 +151,9 @@ def build_systems(
         systems += [
             system("still reference", lambda clip: static_reference(corpus, clip), 0, "", clips),
             system("autoencoders", rebuilt, 0, digest, clips),
-            system("true motion", moved, 0, digest, clips),
         ]
+        if isinstance(generator.system.video_codec, FaceCodec):
+            systems.append(system("true motion", moved, 0, digest, clips))
     for setting in settings(suite):
         for suffix, source in generators.items():
             make = generation(source, corpus, setting, seed)
@@ -192,9 +194,10 @@ def describe(suite: Suite, systems: list[MeasuredSystem], judge: Judge, seed: in
         f"{count} held-out clips ({heldout} held-out identities; every sentence has words that never "
         f"occur in training), seed {seed}.",
         f"Fewer clips, spread evenly: {'; '.join(fewer)}." if fewer else "",
-        "Autoencoders: the truth through both. True motion: the corpus's own motion, as the transformer "
-        "learns it, animates the reference; no mode can be expected to do better."
-        if suite.ceilings
+        "Autoencoders: the truth through both." if suite.ceilings else "",
+        "True motion: the corpus's own motion, as the transformer learns it, animates the reference; no mode "
+        "can be expected to do better."
+        if any(s.name == "true motion" for s in systems)
         else "",
         "WER by pocketsphinx without a grammar, over all words, 95 % intervals over clips; closed: it "
         f"chooses among the {len(judge.vocabulary)} words of the held-out sentences, in any order and all "

@@ -12,11 +12,13 @@ import torch
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.canvas import cut_square
+from mutual_forcing.codecs.motion_codec import MotionCodec
 from mutual_forcing.codecs.protocol import decode_whole
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.faces import place
 from mutual_forcing.media import StreamMuxer
 from mutual_forcing.motion import MOTION
+from mutual_forcing.picture_window import cut_window
 from mutual_forcing.pixels import to_signal
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.types import FEW_MODE_MAX_STEPS, MAX_STEPS, MIN_SIZE, Mode, Transcript
@@ -142,7 +144,7 @@ def static_reference(corpus: Corpus, clip: Clip) -> ClipSample:
 
 
 Latents = tuple[np.ndarray, np.ndarray]
-"""Standardised latents of video and of audio, both [C, T]."""
+"""Standardised latents of video, [C, T] or [C, T, H', W'], and of audio, [C, T]."""
 
 
 @torch.inference_mode()
@@ -154,11 +156,18 @@ def encode(generator: StreamingGenerator, sample: ClipSample) -> Latents:
 
 
 def _seen(generator: StreamingGenerator, frames: np.ndarray) -> torch.Tensor:
-    """The latents [1, C, T] of frames uint8 [T, S, S, 3], around the face of the first."""
-    video, crop = generator.system.video_codec, place(frames[0]).crop
-    squares = np.stack([cut_square(frame, crop, video.config.size) for frame in frames])
-    pixels = torch.from_numpy(squares).permute(3, 0, 1, 2)[None]
-    return video.encode(to_signal(pixels))
+    """The latents [1, C, T] of frames uint8 [T, S, S, 3] around the face of the first; of a codec that makes
+    whole frames those of the film that it makes of them, [1, C, T, H', W'], but for what is no whole latent.
+    """
+    codec = generator.system.video_codec
+    if isinstance(codec, MotionCodec):
+        crop = place(frames[0]).crop
+        shown = [cut_square(frame, crop, codec.config.size) for frame in frames]
+    else:
+        whole = round(FPS / codec.grid.rate)
+        frames = frames[: len(frames) // whole * whole]
+        shown = [cut_window(frame, codec.film_size).reference_frame for frame in frames]
+    return codec.encode(to_signal(torch.from_numpy(np.stack(shown)).permute(3, 0, 1, 2)[None]))
 
 
 @torch.inference_mode()
@@ -176,17 +185,26 @@ def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Cl
     codec = generator.system.video_codec
     motion = torch.from_numpy(with_free(clip.read_motion(), codec.channels - len(MOTION)))
     latents = codec.encode_motion(motion[None])
-    return _decoded(generator, corpus, clip, latents)
+    return _decoded(generator, corpus, clip, latents, at_rest=True)
 
 
 def _decoded(
-    generator: StreamingGenerator, corpus: Corpus, clip: Clip, latents: torch.Tensor
+    generator: StreamingGenerator,
+    corpus: Corpus,
+    clip: Clip,
+    latents: torch.Tensor,
+    at_rest: bool = False,
 ) -> ClipSample:
-    """Video latents [1, C, T] shown with a sibling's picture, and the clip's sound after its autoencoder."""
+    """Video latents [1, C, T] shown with a sibling's picture, and the clip's sound after its autoencoder.
+
+    at_rest: the latents say all that the face does, whatever it does in the picture.
+    """
     video, audio = generator.system.video_codec, generator.system.audio_codec
     picture = reference_picture(corpus, clip)
     canvas = generator.canvas(GenerationRequest(picture, text="-", size=film_side(picture)))
     reference = video.encode_reference(canvas.reference(CPU))
+    if at_rest:
+        reference = reference.at_rest()
     frames, _ = video.animate(latents, canvas, reference)
     heard = decode_whole(audio, audio.encode(torch.from_numpy(clip.read_audio())[None]))
     return ClipSample(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())

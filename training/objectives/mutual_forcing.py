@@ -8,7 +8,6 @@ forcing.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
+from ..distributed import copied
 from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
 from .dmd import distribution_matching, draw_level, fake_flow_matching, few_estimate
@@ -109,7 +109,7 @@ class MutualForcingObjective(TransformerObjective):
         super().__init__(system, data, config.clips, batch, seed, stream)
         self.config = config
         if config.dmd:
-            self.fake = copy.deepcopy(self.model)
+            self.fake = copied(self.model)
             self.networks["fake"] = self.fake
         # Latents of motion may be shifted; of whole pictures the sum of two is no third.
         moves = isinstance(system.video_codec, FaceCodec)

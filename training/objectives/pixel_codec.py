@@ -1,8 +1,7 @@
 """Pixel codec: whole frames to latents and back, learnt from films.
 
-Stretches of a film behind one of its frames, as a stream's behind its picture. L1 and gradients at two
-scales, the mouth counted as viewers count it: no critic, so pictures are a little soft. Latents are decoded
-with noise, so that what the transformer misses of them does not show as something else.
+L1 and gradients at two scales, the mouth counted as viewers count it: no critic, so pictures are a little
+soft. Latents are decoded with noise, so that what the transformer misses does not show as something else.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mutual_forcing.codecs.wan import WanCodec
+from mutual_forcing.codec_config import STACK_FRAMES
+from mutual_forcing.codecs.stack_codec import StackCodec
 from mutual_forcing.pixels import to_pixels, to_signal
 
 from ..data.dataset import Clip, Corpus
@@ -24,28 +24,23 @@ from ..data.films import mouths_of, read_film
 from ..stage_config import Recipe, Sources, Turns
 from .video_codec import picture_loss, psnr
 
-FRAMES = 8
-"""Of a film behind the reference: two latents."""
+STILL_SHARE = 0.25
+"""Of a batch stands still, as references do."""
 LATENT_NOISE = 0.1
 KL_WEIGHT = 1e-3
 MOUTH_WEIGHT = 4.0
 """How much more than the rest the middle of the mouth counts."""
-HELDOUT_ITEMS, STATISTICS_ITEMS = 8, 64
+HELDOUT_ITEMS, STATISTICS_ITEMS = 32, 256
 
 
 @dataclass(frozen=True)
 class FilmBatch:
-    """References [B, 3, H, W] and the frames [B, 3, FRAMES, H, W] behind them, uint8; of these the mouth's
-    middle and size [B, FRAMES, 4] in fractions of the picture.
+    """Frames uint8 [B, 3, 4, H, W], and the mouth's middle and size in each [B, 4, 4] in fractions of the
+    picture.
     """
 
-    references: Tensor
     frames: Tensor
     mouth: Tensor
-
-    def signals(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """References and frames within -1..1."""
-        return to_signal(self.references.to(device)), to_signal(self.frames.to(device))
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class PixelCodecConfig:
 
     def build(self, sources: Sources, recipe: Recipe) -> PixelCodecObjective:
         """See ObjectiveConfig."""
-        codec = WanCodec(sources.system_config.video_codec)
+        codec = StackCodec(sources.system_config.video_codec)
         return PixelCodecObjective(codec, sources.corpus(), recipe.batch, recipe.seed)
 
 
@@ -65,7 +60,7 @@ class PixelCodecObjective:
 
     splits = False
 
-    def __init__(self, codec: WanCodec, corpus: Corpus, batch: int, seed: int) -> None:
+    def __init__(self, codec: StackCodec, corpus: Corpus, batch: int, seed: int) -> None:
         """Raises ValueError for a corpus without films to learn from."""
         self.model, self.count, self.seed = codec, batch, seed
         self.networks: dict[str, nn.Module] = {"model": codec}
@@ -76,61 +71,64 @@ class PixelCodecObjective:
             raise ValueError("The corpus has no films: make one with --filmed 1.")
 
     def batch(self, step: int) -> FilmBatch:
-        """Stretches of random films."""
-        return self._draw(np.random.default_rng([self.seed, step]), "train", self.count)
+        """Stretches of random films, mirrored or not."""
+        rng = np.random.default_rng([self.seed, step])
+        batch = self._stretches(self._choose(rng, "train", self.count), rng)
+        mirrored = torch.from_numpy(rng.random(self.count) < 0.5)
+        batch.frames[mirrored] = batch.frames[mirrored].flip(-1)
+        batch.mouth[mirrored, :, 0] = 1 - batch.mouth[mirrored, :, 0]
+        return batch
 
-    def _draw(self, rng: np.random.Generator, split: str, count: int) -> FilmBatch:
+    def _choose(self, rng: np.random.Generator, split: str, count: int) -> list[Clip]:
         films = self.films[split] or self.films["train"]
-        rows = [self._stretch(films[rng.integers(len(films))], rng) for _ in range(count)]
-        return FilmBatch(*(torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True)))
+        return [films[rng.integers(len(films))] for _ in range(count)]
 
-    def _stretch(self, clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Half of them right behind their reference, as streams begin; the others anywhere in their clip."""
-        start = int(rng.integers(clip.frames - FRAMES))
-        frames = read_film(clip, self.model.film_size, start, FRAMES)
-        before = start if rng.random() < 0.5 else int(rng.integers(clip.frames))
-        reference = frames[0]
-        if before != start:
-            reference = read_film(clip, self.model.film_size, before, 1)[0]
-        mouth = mouths_of(clip, self.model.film_size, start, FRAMES)
-        if rng.random() < 0.5:
-            frames, reference = frames[:, :, ::-1], reference[:, ::-1]
-            mouth = mouth * [-1, 1, 1, 1] + [1, 0, 0, 0]
-        pictures = np.moveaxis(reference, 2, 0), np.moveaxis(frames, 3, 0)
-        return (*map(np.ascontiguousarray, pictures), mouth.astype(np.float32))
+    def _stretches(self, clips: list[Clip], rng: np.random.Generator) -> FilmBatch:
+        """Four frames from anywhere in each, some of them one frame that stands still."""
+        size, frames, mouth = self.model.film_size, [], []
+        for clip in clips:
+            start = int(rng.integers(clip.frames - STACK_FRAMES + 1))
+            which = [0] * STACK_FRAMES if rng.random() < STILL_SHARE else [*range(STACK_FRAMES)]
+            film = read_film(clip, size, start, STACK_FRAMES)[which]
+            frames.append(np.moveaxis(film, 3, 0))
+            mouth.append(mouths_of(clip, size, start, STACK_FRAMES)[which].astype(np.float32))
+        return FilmBatch(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(mouth)))
 
     def step(
         self, batch: FilmBatch, ema: nn.Module, generator: torch.Generator, step: int
     ) -> Turns:
         """Reconstruction, and latents that stay near a unit normal distribution."""
-        device = next(self.model.parameters()).device
-        reference, frames = batch.signals(device)
-        before, latents = self.model.encode_both(frames, reference)
-        noise = torch.randn(latents.shape, generator=generator, device=device)
-        made, _ = self.model.decode(latents + LATENT_NOISE * noise, before)
-        weight = attention(batch.mouth.to(device), self.model.film_size)
+        frames = to_signal(batch.frames.to(next(self.model.parameters()).device))
+        latents = self.model.encode(frames)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        made, _ = self.model.decode(latents + LATENT_NOISE * noise)
+        weight = attention(batch.mouth.to(frames.device), self.model.film_size)
         loss = picture_loss(_flat(made).float(), _flat(frames), weight)
-        kl = latents.float().square().mean() + before.latent.float().square().mean()
+        kl = latents.float().square().mean()
         yield "model", {"picture": loss, "kl": kl, "loss": loss + KL_WEIGHT * kl}
 
     @torch.no_grad()
     def write_samples(self, ema: Any, folder: Path, step: int) -> dict[str, float]:
-        """A sheet of held-out stretches, true above made, and their PSNR beside that of the reference."""
+        """A sheet of held-out stretches, true above made, and their PSNR beside that of the clip's first
+        frame, which is a film without any motion.
+        """
         device = next(ema.parameters()).device
         rng = np.random.default_rng([self.seed, 2**31])
-        batch = self._draw(rng, "development", HELDOUT_ITEMS)
-        reference, frames = batch.signals(device)
-        before, latents = ema.encode_both(frames, reference)
-        made, _ = ema.decode(latents, before)
-        still = reference[:, :, None].expand_as(frames)
-        rows = [torch.cat([still[i, :, :1], x[i]], 1) for i in range(4) for x in (frames, made)]
+        clips = self._choose(rng, "development", HELDOUT_ITEMS)
+        batch = self._stretches(clips, rng)
+        stills = np.stack([read_film(clip, self.model.film_size, 0, 1) for clip in clips])
+        frames = to_signal(batch.frames.to(device))
+        first = to_signal(torch.from_numpy(stills).to(device).permute(0, 4, 1, 2, 3))
+        latents = ema.encode(frames)
+        made = ema.decode(latents)[0].clamp(-1, 1)
+        rows = [torch.cat([first[i], x[i]], 1) for i in range(8) for x in (frames, made)]
         sheet = torch.cat([row.permute(0, 2, 1, 3).flatten(2) for row in rows], 1)
         pixels = to_pixels(sheet).permute(1, 2, 0).cpu().numpy()
         Image.fromarray(pixels).save(folder / f"{step:06d}.png")
         weight = attention(batch.mouth.to(device), self.model.film_size) - 1
         return {
             "heldout/psnr": psnr(_flat(made), _flat(frames)),
-            "heldout/psnr_of_reference": psnr(_flat(still), _flat(frames)),
+            "heldout/psnr_of_first": psnr(_flat(first.expand_as(frames)), _flat(frames)),
             "heldout/psnr_mouth": psnr(_flat(made), _flat(frames), weight),
             "heldout/deviation": float(latents.std()),
         }
@@ -139,13 +137,10 @@ class PixelCodecObjective:
     def finish(self, ema: Any) -> None:
         """The statistics of latents, which the transformer sees standardised."""
         rng = np.random.default_rng([self.seed, 2**31 + 1])
-        device, parts = next(ema.parameters()).device, []
-        for _ in range(STATISTICS_ITEMS):
-            batch = self._draw(rng, "train", 1)
-            reference, frames = batch.signals(device)
-            parts.append(ema.encode_both(frames, reference)[1].float())
-        latents = torch.cat(parts).unflatten(1, (-1, ema.config.patch**2))
-        ema.set_statistics(latents.mean((0, 2, 3, 4, 5)), latents.std((0, 2, 3, 4, 5)))
+        device = next(ema.parameters()).device
+        batch = self._stretches(self._choose(rng, "train", STATISTICS_ITEMS), rng)
+        latents = ema.encode(to_signal(batch.frames.to(device))).float()
+        ema.set_statistics(latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4)))
 
 
 def attention(mouth: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,6 @@ student makes all that follows, and the teacher (stage `bidirectional`) is as go
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,6 +17,7 @@ from mutual_forcing.models.joint_model import JointModel
 from mutual_forcing.types import AVLatents
 
 from ..data.latents import LatentBatch, LatentDataset
+from ..distributed import copied
 from ..stage_config import WHOLE, Recipe, Share, Sources, Turns
 from .base import ClipConfig, TransformerObjective
 from .bidirectional import clip_context
@@ -72,7 +72,7 @@ class SelfForcingObjective(TransformerObjective):
     ) -> None:
         super().__init__(system, data, config.clips, batch, seed, stream)
         self.config = config
-        self.fake = copy.deepcopy(teacher).requires_grad_(True)
+        self.fake = copied(teacher).requires_grad_(True)
         self.networks["fake"] = self.fake
         self.teacher = teacher.requires_grad_(False).to(self.device())
 
