@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from .codecs.protocol import AudioCodec, VideoCodec
 from .codecs.public_weights import find_folder, weight_files
 from .codecs.registry import build_audio_codec, build_video_codec, public_weights
-from .config import BranchConfig, SystemConfig, WanConfig
+from .config import BranchConfig, ModelConfig, SystemConfig, WanConfig
 from .hub import TEXT_FILES, HubName, download
 from .models.build import build_model
 from .models.duration import DurationPredictor
 from .models.joint_model import JointModel
+from .models.sound_reader import SoundReader
 from .models.wan_text import UMT5Text
 from .models.wan_transformer import WanAVTransformer
 from .shards import read_tensors
@@ -49,6 +50,7 @@ class System:
     video_codec: VideoCodec
     audio_codec: AudioCodec
     duration: DurationPredictor
+    sound_reader: SoundReader | None = None
     digest: str = ""
     folder: Path | None = None
 
@@ -81,6 +83,7 @@ class System:
             build_video_codec(config.video_codec, folder),
             build_audio_codec(config.audio_codec, folder),
             DurationPredictor(config.duration),
+            _build_reader(config),
         )
 
     @property
@@ -92,6 +95,8 @@ class System:
             "audio_codec": self.audio_codec,
             "duration": self.duration,
         }
+        if self.sound_reader is not None:
+            networks["sound_reader"] = self.sound_reader
         return cast("dict[str, nn.Module]", networks)
 
     @property
@@ -242,6 +247,13 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
             f"{folder} holds no weights (*.safetensors); pickled ones (*.bin, *.pt) are never loaded."
         )
     return tensors
+
+
+def _build_reader(config: SystemConfig) -> SoundReader | None:
+    if config.sound_reader is None:
+        return None
+    assert isinstance(config.model, ModelConfig), "checked by SystemConfig"
+    return SoundReader(config.sound_reader, config.model.text_width)
 
 
 def _check_codec(name: str, codec: VideoCodec | AudioCodec, branch: BranchConfig) -> None:

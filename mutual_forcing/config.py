@@ -183,6 +183,14 @@ class DurationConfig:
     phonemes: int = len(PHONEMES)
 
 
+@dataclass(frozen=True)
+class SoundReaderConfig:
+    """Reads what is said in given sound (models/sound_reader.py)."""
+
+    width: int = 192
+    mel_bins: int = 80
+
+
 LARGEST = 16_384
 """Of any number in a configuration; the paper's widest layer has 14,336."""
 
@@ -203,8 +211,9 @@ def _numbers(values: Any, name: str = "") -> Iterator[tuple[str, float]]:
 class SystemConfig:
     """Everything that a checkpoint needs to be rebuilt.
 
-    Raises ValueError for a model and a duration predictor that do not know the same phonemes, and for numbers
-    that no network has: checkpoints come from strangers.
+    sound_reader: None where given sound moves the lips by its latents alone. Raises ValueError for a model
+    and a duration predictor that do not know the same phonemes, and for numbers that no network has:
+    checkpoints come from strangers.
     """
 
     name: str
@@ -212,12 +221,17 @@ class SystemConfig:
     audio_codec: AnyAudioConfig
     model: ModelConfig | WanConfig
     duration: DurationConfig = field(default_factory=DurationConfig)
+    sound_reader: SoundReaderConfig | None = None
 
     def __post_init__(self) -> None:
         if self.model.phonemes != self.duration.phonemes:
             raise ValueError(
                 f"The model knows {self.model.phonemes} phonemes, its duration predictor "
                 f"{self.duration.phonemes}."
+            )
+        if self.sound_reader is not None and isinstance(self.model, WanConfig):
+            raise ValueError(
+                "A sound reader says phonemes, which a transformer of Wan's does not read."
             )
         for name, number in _numbers(asdict(self)):
             if (
@@ -243,7 +257,7 @@ class SystemConfig:
     def from_dict(values: dict[str, Any]) -> SystemConfig:
         """Rebuild from `to_dict` output; raises ValueError when a key is missing or unknown."""
         try:
-            model = dict(values["model"])
+            model, reader = dict(values["model"]), values.get("sound_reader")
             if model.get("text") is not None:
                 model["text"] = PublicWeights(**model["text"])
             for name in ("video", "audio"):
@@ -256,6 +270,7 @@ class SystemConfig:
                 audio_codec=codec_from_dict(values["audio_codec"], AUDIO_CODECS),
                 model=WanConfig(**model) if model.get("kind") == "wan" else ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
+                sound_reader=reader and SoundReaderConfig(**reader),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(
@@ -276,6 +291,7 @@ def _tiny() -> SystemConfig:
             text_layers=3,
             window=6,
         ),
+        sound_reader=SoundReaderConfig(),
     )
 
 
@@ -320,6 +336,7 @@ def _small() -> SystemConfig:
             text_layers=3,
             window=6,
         ),
+        sound_reader=SoundReaderConfig(width=256),
     )
 
 
@@ -424,6 +441,7 @@ def _smoke() -> SystemConfig:
             text_width=32,
         ),
         duration=DurationConfig(width=32, layers=1),
+        sound_reader=SoundReaderConfig(width=16, mel_bins=20),
     )
 
 

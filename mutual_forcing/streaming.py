@@ -28,13 +28,13 @@ from .codecs.protocol import FaceCodec, FilmLayout, PixelCodec
 from .config import FILM_RATE, SAMPLE_RATE, SystemConfig, preset
 from .faces import place
 from .models.joint_model import Conditions, EncodedReferences, StreamCache
+from .models.sound_reader import HeardSound
 from .picture_window import cut_window
 from .precision import mixed_precision
 from .sampling import Sampler, prefill_static, sample_chunk, write_cache
 from .text.inventory import Language, LanguageChoice, spoken_languages
 from .text.phonemes import Reading, warm_up
-from .text.recognition import PhonemeRecogniser
-from .text.timing import check_transcript, read_text, read_until, time_text
+from .text.timing import check_transcript, read_text, time_text
 from .types import (
     MAX_SECONDS,
     MAX_STEPS,
@@ -74,7 +74,8 @@ class StreamState:
     cache: StreamCache
     video_decoder: Any
     total: int
-    recogniser: PhonemeRecogniser | None = None
+    heard: HeardSound | None = None
+    """What the driving audio says, where the checkpoint can read it."""
     index: int = 0
     audio_decoder: Any = None
     abandoned: Callable[[], bool] | None = None
@@ -271,7 +272,7 @@ class StreamingGenerator:
                 self.system.video_codec.begin(request.seed), request.steering
             ),
             total=total,
-            recogniser=_recogniser(request),
+            heard=self._listen(request),
         )
         silence = torch.zeros(1, SAMPLES_PER_CHUNK, device=self.device)
         model = self.system.model
@@ -441,13 +442,14 @@ class StreamingGenerator:
     def _conditions(self, state: StreamState, chunk: int) -> Conditions:
         """Of one chunk; -1 is the static one before the stream."""
         caption = state.request.caption
-        if state.recogniser is not None:
-            state.transcript = state.recogniser.until(read_until(chunk))
         model = self.system.model
         text = model.tokens(state.transcript, caption, chunk, 1, self.device)
         if state.sampler.guided:
             text = stack_conditions(text, model.tokens(None, "", chunk, 1, self.device))
-        return Conditions(model.encode_text(text), state.references)
+        encoded = model.encode_text(text)
+        if state.heard is not None:
+            encoded = state.heard.under(encoded, chunk)
+        return Conditions(encoded, state.references)
 
     def _noise(self, state: StreamState) -> dict[str, Tensor]:
         """Noise of one chunk: depends on the seed and the chunk's number alone, on any device."""
@@ -525,6 +527,13 @@ class StreamingGenerator:
         samples = torch.from_numpy(np.resize(voice, length)).to(self.device)
         return self.system.audio_codec.encode(samples[None]).transpose(1, 2)
 
+    def _listen(self, request: GenerationRequest) -> HeardSound | None:
+        reader = self.system.sound_reader
+        # Text beside driving audio has no known times, so the audio alone moves the lips.
+        if reader is None or request.audio is None or request.transcript is not None:
+            return None
+        return HeardSound(reader, request.audio)
+
     def _driving(self, audio: np.ndarray, chunks: int) -> Tensor:
         """Latents of the driving audio [1, K, N, C], padded with silence or cut to K chunks."""
         samples = torch.zeros(chunks * SAMPLES_PER_CHUNK)
@@ -532,13 +541,6 @@ class StreamingGenerator:
         samples[:count] = torch.from_numpy(audio[:count].astype(np.float32))
         encoded = self.system.audio_codec.encode(samples[None].to(self.device))
         return latents_to_tokens(encoded, self.config.model.audio.grid)
-
-
-def _recogniser(request: GenerationRequest) -> PhonemeRecogniser | None:
-    # Text beside driving audio has no known times, so the audio alone moves the lips.
-    if request.audio is None or request.transcript is not None:
-        return None
-    return PhonemeRecogniser(request.audio)
 
 
 def _samples(audio: Tensor) -> np.ndarray:

@@ -23,7 +23,8 @@ from mutual_forcing import StreamingGenerator
 from mutual_forcing.checkpoint import save_checkpoint
 from mutual_forcing.engine import EngineError, ray_serve
 from mutual_forcing.engine.ray_serve import EngineOptions
-from mutual_forcing.engine.remote import SESSION, RemoteGenerator
+from mutual_forcing.engine.remote import RemoteGenerator
+from mutual_forcing.engine.service import SESSION
 from mutual_forcing.types import GenerationRequest
 
 HELLO = GenerationRequest(
@@ -64,9 +65,9 @@ def address(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def replica_of(address: str, name: str) -> int:
-    """Process of the replica to which a stream of that name belongs."""
-    answer = httpx.get(f"{address}/health", headers={SESSION: name}, timeout=60)
+def replica_of(address: str, home: str) -> int:
+    """Process of the replica of that name; for any other name always the same one."""
+    answer = httpx.get(f"{address}/health", headers={SESSION: home}, timeout=60)
     return answer.raise_for_status().json()["pid"]
 
 
@@ -79,11 +80,13 @@ def test_streams_stay_with_their_replica_and_a_lost_one_is_told(address, checkpo
     with ThreadPoolExecutor(4) as pool:
         states = list(pool.map(far.start, asked))
         films = list(pool.map(lambda state: list(far.stream(state=state)), states))
-    homes = {state.name: replica_of(address, state.name) for state in states}
-    while len(set(homes.values())) < 2:  # Names are drawn: once in 32 times all six have one home.
+    homes = {state.name: replica_of(address, state.home) for state in states}
+    while (
+        len(set(homes.values())) < 2
+    ):  # Homes are drawn, and the first may be up before the second.
         states.append(far.start(HELLO))
         films.append(list(far.stream(state=states[-1])))
-        homes[states[-1].name] = replica_of(address, states[-1].name)
+        homes[states[-1].name] = replica_of(address, states[-1].home)
     for state, film in zip(states, films, strict=True):
         for chunk, expected in zip(film, own.stream(state.request), strict=True):
             assert np.abs(chunk.audio - expected.audio).max() < 5e-3
@@ -103,12 +106,16 @@ def test_streams_stay_with_their_replica_and_a_lost_one_is_told(address, checkpo
             ends[state.name] = None
     for name, home in homes.items():
         assert (ends[name] is None) == (home == lost), "only the lost replica's streams are lost"
-    assert len(list(far.stream(HELLO))) == 3, "whoever comes now is served"
+    newcomers = [far.start(HELLO) for _ in range(5)]  # All by the replica that is left.
+    for state in newcomers:
+        assert next(far.stream(state=state)).index == 0, "whoever comes now is served"
     for _ in range(600):  # Ray starts another in its place.
         if len({replica_of(address, str(n)) for n in range(32)} - {lost}) == 2:
             break
         time.sleep(0.2)
     assert len({replica_of(address, str(n)) for n in range(32)} - {lost}) == 2
+    for state in newcomers:
+        assert next(far.stream(state=state)).index == 1, "and not lost when it comes"
     far.close()
 
 

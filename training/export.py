@@ -22,7 +22,7 @@ from mutual_forcing.model_card import model_card
 from .command import run
 from .import_checkpoint import OBJECTIVE, ORIGIN
 from .recipes import PUBLIC, SCALES, recipe
-from .stages import FROZEN, REFINED, Workspace, latest_model_stage
+from .stages import FROZEN, READER, REFINED, Workspace, latest_model_stage
 
 
 def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def held_stages(workspace: Workspace, model_stage: str) -> list[str]:
     """The finished stages whose training is in a checkpoint, in order, but not those of other methods."""
     line = _line(model_stage, workspace.scale)
     networks = (stage for n, first in FROZEN.items() for stage in (first, REFINED.get(n, first)))
-    every = dict.fromkeys([*networks, *line])
+    reader = [READER] if workspace.reads(model_stage) else []
+    every = dict.fromkeys([*networks, *line, *reader])
     return [name for name in every if workspace.done(name)]
 
 

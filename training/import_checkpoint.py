@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mutual_forcing.checkpoint import load_checkpoint
 
 from .command import run
 from .data.dataset import Corpus
-from .stages import FROZEN, MODEL_STAGES, REFINED, Workspace
+from .stages import FROZEN, MODEL_STAGES, READER, REFINED, Workspace
 from .train_state import save_tensors
 
 OBJECTIVE = ("objective", "options")
@@ -40,13 +40,18 @@ def import_checkpoint(
     `again` a stage that was imported from the same checkpoint is left alone.
     """
     system = load_checkpoint(source)
-    if system.config != workspace.system_config:
+    ours, theirs = (
+        replace(config, sound_reader=None) for config in (workspace.system_config, system.config)
+    )
+    if ours != theirs:
         raise ValueError(f"{source} is no checkpoint of the preset {workspace.scale}.")
     assert system.folder is not None
     told = json.loads((system.folder / "record.json").read_text(encoding="utf-8"))
     # A network that was refined is both stages: else the later one would be trained again.
     parts = [(network, stage, stage) for network, stage in (*FROZEN.items(), *REFINED.items())]
     parts.append(("model", model_stage, told["model_stage"]))
+    if system.sound_reader is not None:
+        parts.append((READER, READER, READER))
     name = f"{source} ({system.digest}, {told['model_stage']})"
     missing = [part for part in parts if not (again and _imported_from(workspace, part[1]) == name)]
     for _, stage, _ in missing:

@@ -171,7 +171,7 @@ def compared(row: Row, bases: Sequence[Row]) -> Row:
     if "refused" in row:
         return {}
     lips = np.array(row["lips"], float)
-    agreed = [_agreement(np.array(base["lips"], float), lips) for base in bases]
+    agreed = [agreement(np.array(base["lips"], float), lips) for base in bases]
     r, amplitude = (float(np.median(part)) for part in zip(*agreed, strict=True))
     asked = find_blinks(np.array(row["asked"]))
     blink = np.nan_to_num(np.array(row["blink"], float))
@@ -181,7 +181,7 @@ def compared(row: Row, bases: Sequence[Row]) -> Row:
     return {"r": r, "amplitude": amplitude, "peaks": peaks}
 
 
-def _agreement(wanted: np.ndarray, made: np.ndarray) -> tuple[float, float]:
+def agreement(wanted: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     """Correlation at lag 0 of two tracks [T] with NaN where no face was found, and ratio of deviations; 0 for
     one that does not move.
     """

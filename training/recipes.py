@@ -16,6 +16,7 @@ from .objectives.losses import DEFAULT_GUIDANCE, Guidance
 from .objectives.mutual_forcing import DMDConfig, MutualForcingConfig, RolloutConfig
 from .objectives.pixel_codec import PixelCodecConfig
 from .objectives.self_forcing import SelfForcingConfig
+from .objectives.sound_reader import SoundReaderConfig
 from .objectives.teacher_forcing import ConsistencyConfig, TeacherForcingConfig
 from .objectives.video_codec import VideoCodecConfig
 from .stage_config import ObjectiveConfig, OptimizerConfig, Recipe
@@ -29,6 +30,7 @@ STAGES = (
     "video_pretrain",
     "joint",
     "mutual_forcing",
+    "sound_reader",
 )
 """What `reproduce` runs, in order."""
 
@@ -92,6 +94,7 @@ _TINY = Scale(
         "video_pretrain": 700,
         "joint": 300,
         "mutual_forcing": 320,
+        "sound_reader": 3000,
     },
     batch={
         "video_codec": 12,
@@ -102,6 +105,7 @@ _TINY = Scale(
         "video_pretrain": 16,
         "joint": 12,
         "mutual_forcing": 10,
+        "sound_reader": 16,
     },
     lengths=(5, 6),
     fake_updates=1,
@@ -155,6 +159,7 @@ SCALES = {
             "video_pretrain": 2500,
             "joint": 1500,
             "mutual_forcing": 1000,
+            "sound_reader": 6000,
         },
         lengths=(5, 6, 9, 12),
     ),
@@ -196,6 +201,7 @@ SCALES = {
             "video_pretrain": 8000,
             "joint": 12_000,
             "mutual_forcing": 3000,
+            "sound_reader": 10_000,
         },
         batch={
             "video_codec": 24,
@@ -206,6 +212,7 @@ SCALES = {
             "video_pretrain": 48,
             "joint": 48,
             "mutual_forcing": 32,
+            "sound_reader": 32,
         },
     ),
     "smoke": _SMOKE,
@@ -312,13 +319,26 @@ OWN_CLIPS = "finetune"
 
 
 def _own_clips(scale: Scale) -> TeacherForcingConfig:
-    """As the joint stage; self-consistency from the start on, so that Few mode is not lost."""
+    """As the joint stage; self-consistency from the start on, so that Few mode is not lost. The text encoder
+    stays: the sound reader says what it says, and few clips hold few words.
+    """
     return TeacherForcingConfig(
         ClipConfig(lengths=(4,)),
         audio_driven=0.2,
+        freeze_text=True,
         history_noise=HISTORY_NOISE,
         consistency=ConsistencyConfig(start=0, guidance=scale.guidance),
     )
+
+
+def _sound_reader(scale: Scale) -> Recipe:
+    """It says what the text encoder of the finished model says, so it comes last."""
+    if scale.public:
+        raise ValueError(
+            "The transformer of this preset reads no phonemes: there is no such stage."
+        )
+    optimizer = OptimizerConfig(lr=1.2e-3, final_lr=3e-5, warmup=100, clip=1.0, muon=0)
+    return _recipe(scale, "sound_reader", SoundReaderConfig(), optimizer, ("mutual_forcing",))
 
 
 def _clips(scale: Scale) -> ClipConfig:
@@ -359,6 +379,7 @@ BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "audio_pretrain": _audio_pretrain,
     "video_pretrain": _video_pretrain,
     "joint": _joint,
+    "sound_reader": _sound_reader,
     OWN_CLIPS: _fine_tuning(OWN_CLIPS, _own_clips),
     **{name: _fine_tuning(name, objective) for name, objective in METHODS.items()},
     "self_forcing": _fine_tuning(

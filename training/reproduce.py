@@ -40,7 +40,8 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "video_pretrain": (0.03, ("audio_pretrain", "encode_video")),
     "joint": (0.03, ("video_pretrain",)),
     "mutual_forcing": (0.07, ("joint", "video_detail")),
-    "export": (0.0, ("mutual_forcing", "duration")),
+    "sound_reader": (0.03, ("mutual_forcing",)),
+    "export": (0.0, ("sound_reader", "duration")),
 }
 """All jobs in order: each job's share of the work, for `tiny` on two cores, and the jobs that it waits for.
 

@@ -46,6 +46,8 @@ FROZEN = {
 """The stages that networks besides the transformer come from."""
 REFINED = {"video_codec": "video_detail"}
 """Stages that go on with one of them."""
+READER = "sound_reader"
+"""The stage and the network that says what the text encoder of a finished model says."""
 SYSTEM = "system.json"
 """Of a run whose system is not quite its preset: where public weights lie, every machine has elsewhere."""
 
@@ -96,10 +98,17 @@ class Workspace:
         return json.loads((self.stage_folder(name) / "record.json").read_text(encoding="utf-8"))
 
     def system(self, model_stage: str | None = None) -> System:
-        """Networks with the weights of every finished stage; the model from `model_stage` if given."""
+        """Networks with the weights of every finished stage; the model from `model_stage` if given. The sound
+        reader is there if it was trained, and for that model.
+        """
+        config = self.system_config
+        if not self.reads(model_stage):
+            config = replace(config, sound_reader=None)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            system = System.build(self.system_config, empty_model=model_stage is not None)
+            system = System.build(config, empty_model=model_stage is not None)
+        if system.sound_reader is not None:
+            self._load(system.sound_reader, READER)
         for module_name, stage in FROZEN.items():
             if self.done(stage):
                 refined = REFINED.get(module_name, stage)
@@ -110,6 +119,11 @@ class Workspace:
         for module in system.modules.values():
             module.eval().requires_grad_(False)
         return system.to(self.device)
+
+    def reads(self, model_stage: str | None) -> bool:
+        """Whether there is a sound reader for the model of a stage, or for none in particular."""
+        models = (None, OWN_CLIPS, *recipe(READER, "tiny").init)
+        return self.done(READER) and model_stage in models
 
     def _check_done(self, stage: str) -> None:
         if not self.done(stage):

@@ -28,7 +28,7 @@ from .service import Engine, application
 
 NAME = "mutual-forcing"
 _READY_SECONDS = 600.0
-_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+_ROUTER = "mutual_forcing.engine.router.HomeRouter"
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,14 @@ class EngineOptions:
 
 
 def deployment(options: EngineOptions) -> Any:
-    """The Ray Serve application of an engine: a stream's requests, which name it in the header x-session-id,
-    stay with one replica.
+    """The Ray Serve application of an engine: a stream's requests, which name their replica in the header
+    x-session-id, stay with it.
     """
     from ray import serve
     from ray.serve.config import RequestRouterConfig
 
     router = RequestRouterConfig(
         request_router_class=_ROUTER,  # pyright: ignore[reportArgumentType] # Ray's stubs
-        # Another replica knows nothing of the stream: waiting is better than asking there.
         request_router_kwargs={"num_fallback_replicas": 0},
     )
     replica = serve.deployment(
@@ -81,12 +80,15 @@ def deployment(options: EngineOptions) -> Any:
 
 def _builder(options: EngineOptions) -> Callable[[], FastAPI]:
     def build() -> FastAPI:
+        from ray import serve
+
+        home = serve.get_replica_context().replica_id.unique_id
         torch.set_num_threads(options.cpus)
         generator = StreamingGenerator.from_pretrained(
             options.checkpoint, device="cuda" if options.gpus else "cpu"
         )
         generator.warm_up()
-        return application(Engine(generator, options.streams))
+        return application(Engine(generator, options.streams), home)
 
     return build
 

@@ -22,12 +22,10 @@ from ..sampling import Sampler
 from ..streaming import AbandonedError, StreamingGenerator, StreamState
 from ..types import AVChunk, GenerationRequest, Steering, Transcript
 from . import EngineError
-from .service import MADE, WAITING
+from .service import MADE, SESSION, WAITING
 from .wire import Wishes, pack_request, pack_wishes, unpack_chunk
 
 _FULL = "Too many films are being made: try again in a minute."
-SESSION = "x-session-id"
-"""The header by which Ray Serve keeps a stream with its replica."""
 _CONNECT_SECONDS, _CHUNK_SECONDS, _FULL_SECONDS = 10.0, 120.0, 60.0
 _LOOK_SECONDS, _AGAIN_SECONDS, _END_SECONDS = 0.05, 0.5, 5.0
 
@@ -37,6 +35,8 @@ class RemoteState(StreamState):
     """A stream as its page knows it. The past, the references and the decoders are with the engine."""
 
     name: str = ""
+    home: str = ""
+    """The replica that holds it, where the engine has several."""
     told: Transcript | None = None
     """The transcript that the engine has."""
     taken: int = 0
@@ -130,10 +130,11 @@ class RemoteGenerator(StreamingGenerator):
             request = replace(request, transcript=transcript)
         data, patience = pack_request(request), time.monotonic() + _FULL_SECONDS
         while True:
-            # Another name may lead to another replica, which has room.
+            # The next time it may be another replica, which has room.
             state.name = uuid.uuid4().hex
-            answer = self._ask("PUT", f"/streams/{state.name}", state.name, data)
+            answer = self._ask("PUT", state, "", data)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                state.home = answer.headers.get(SESSION, "")
                 return state
             if time.monotonic() > patience:
                 raise EngineError(_FULL)
@@ -188,8 +189,7 @@ class RemoteGenerator(StreamingGenerator):
         return unpack_chunk(answer.content)
 
     def _wait(self, state: RemoteState, wishes: bytes) -> httpx.Response:
-        path = f"/streams/{state.name}/next"
-        work = self._threads.submit(self._ask, "POST", path, state.name, wishes)
+        work = self._threads.submit(self._ask, "POST", state, "/next", wishes)
         while True:
             if state.abandoned and state.abandoned():
                 self.forget(state)
@@ -198,9 +198,8 @@ class RemoteGenerator(StreamingGenerator):
                 return work.result(_LOOK_SECONDS)
 
     def _end(self, state: RemoteState) -> None:
-        path, headers = f"/streams/{state.name}", {SESSION: state.name}
         with contextlib.suppress(httpx.HTTPError):  # Then it ends there by itself.
-            self._web.delete(path, headers=headers, timeout=_END_SECONDS)
+            self._web.delete(f"/streams/{state.name}", headers=_to(state), timeout=_END_SECONDS)
 
     def _health(self) -> dict[str, Any]:
         """What the engine says of itself; EngineError for what is none."""
@@ -213,10 +212,11 @@ class RemoteGenerator(StreamingGenerator):
             raise EngineError(f"What answers at {self._address} is no engine, or is not ready yet.")
         return told
 
-    def _ask(self, method: str, path: str, name: str, data: bytes = b"") -> httpx.Response:
+    def _ask(self, method: str, state: RemoteState, what: str, data: bytes) -> httpx.Response:
         """The answer, also that there is no room; a refusal is a ValueError, all else an EngineError."""
+        path = f"/streams/{state.name}{what}"
         try:
-            answer = self._web.request(method, path, content=data, headers={SESSION: name})
+            answer = self._web.request(method, path, content=data, headers=_to(state))
         except httpx.TransportError as error:
             raise EngineError("The machine that makes the films does not answer.") from error
         if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
@@ -226,3 +226,8 @@ class RemoteGenerator(StreamingGenerator):
         if answer.is_error and answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             raise EngineError("The machine that makes the films has failed.")
         return answer
+
+
+def _to(state: RemoteState) -> dict[str, str]:
+    """Headers by which a request finds the replica that holds the stream."""
+    return {SESSION: state.home} if state.home else {}

@@ -39,6 +39,10 @@ _RUNNING_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
 MADE, WAITING = "x-made", "x-waiting"
 """Headers of a chunk: how many the engine has made, and whether some of them wait for their sound."""
+SESSION = "x-session-id"
+"""Header of the answer to PUT and of all that is asked of the stream afterwards: the replica that holds it,
+where there are several (router.py).
+"""
 
 
 class UnknownStreamError(LookupError):
@@ -189,8 +193,10 @@ def _obey(generator: StreamingGenerator, state: StreamState, wishes: Wishes) -> 
     state.transcript, state.total = wishes.transcript or state.transcript, wishes.total
 
 
-def application(engine: Engine) -> FastAPI:
-    """The web application of an engine, which ends with it."""
+def application(engine: Engine, home: str = "") -> FastAPI:
+    """The web application of an engine, which ends with it. home: this replica's name, where there are
+    several.
+    """
 
     # Its own, or chunks in progress would keep those from starting by which they are given up.
     threads = ThreadPoolExecutor(2 * engine.most + 8, "chunk")
@@ -227,7 +233,7 @@ def application(engine: Engine) -> FastAPI:
             raise FullError
         data = await request.body()
         await run_in_threadpool(lambda: engine.begin(name, unpack_request(data)))
-        return Response(status_code=201)
+        return Response(status_code=201, headers={SESSION: home} if home else None)
 
     @app.post("/streams/{name}/next")
     async def advance(name: str, request: Request) -> Response:

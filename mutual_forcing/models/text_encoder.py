@@ -30,6 +30,24 @@ class EncodedText:
     start: Tensor
     end: Tensor
 
+    def hearing(self, heard: Tensor, start: Tensor, end: Tensor) -> EncodedText:
+        """The same with what a sound says in place of phonemes: features [1, K, P, W] of tokens that last
+        from start to end [P]. Rows but the first, which are there for guidance, go without.
+        """
+        rows, chunks, count = self.start.shape
+        assert heard.shape[2] == count, "as many tokens as there is room for phonemes"
+        first = torch.arange(rows, device=heard.device)[:, None, None] == 0
+        phonemes = heard * first[..., None]
+        middle = ((start + end) / 2 * POSITIONS_PER_SECOND).expand(rows, chunks, -1)
+        return EncodedText(
+            tokens=torch.cat([self.tokens[:, :, :-count], phonemes.to(self.tokens.dtype)], 2),
+            positions=torch.cat([self.positions[:, :, :-count], middle], 2),
+            valid=torch.cat([self.valid[:, :, :-count], first.expand(-1, chunks, count)], 2),
+            phonemes=phonemes,
+            start=start.expand(rows, chunks, -1),
+            end=end.expand(rows, chunks, -1),
+        )
+
     @cached_property
     def keys(self) -> ValidKeys:
         """`valid` for cross-attention: a row for every chunk."""

@@ -131,14 +131,10 @@ def text_tokens(
     return TextTokens(ids.to(device), start.to(device), end.to(device), words.to(device))
 
 
-def read_until(chunk: int) -> float:
-    """The moment of the stream, in seconds, up to which a chunk reads phonemes."""
-    return (chunk + 1) * CHUNK_SECONDS + TEXT_MARGIN_SECONDS
-
-
 def _near(transcript: Transcript, chunk: int) -> list[TimedPhoneme]:
     origin = chunk * CHUNK_SECONDS
-    low, high = origin - TEXT_MARGIN_SECONDS, read_until(chunk)
+    low = origin - TEXT_MARGIN_SECONDS
+    high = origin + CHUNK_SECONDS + TEXT_MARGIN_SECONDS
     near = [p for p in transcript.phonemes if p.end > low and p.start < high]
     middle = origin + CHUNK_SECONDS / 2
     if len(near) > MAX_PHONEMES:

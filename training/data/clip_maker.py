@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .appearance import Appearance
     from .head_motion import Manner
 
-MOTION_VERSION = 2
+MOTION_VERSION = 3
 """Counts the recipes of motion; rows without one have the first."""
 CLIPS_PER_FOLDER = 64
 MIN_CHUNKS, MAX_CHUNKS = 4, 23

@@ -19,7 +19,7 @@ import numpy as np
 
 from mutual_forcing.text.inventory import ARPABET, PAUSE, is_pause, plain
 from mutual_forcing.text.phonemes import MAX_CHARACTERS, Word, read
-from mutual_forcing.text.recognition import PhonemeRecogniser, listen_to, open_decoder, segments
+from mutual_forcing.text.recognition import hear_phonemes, listen_to, open_decoder, segments
 from mutual_forcing.text.timing import SHORTEST_GAP
 from mutual_forcing.types import TimedPhoneme, TimedWord, Transcript
 
@@ -194,7 +194,7 @@ def align(
 
 def recognise(sound: np.ndarray, seconds: float) -> Transcript:
     """The phonemes that are heard in float mono 24 kHz, to the end of `seconds`, without words."""
-    heard = PhonemeRecogniser(sound).until(seconds).phonemes
+    heard = hear_phonemes(sound).phonemes
     joined = [TimedPhoneme(PAUSE, 0.0, 0.0)]
     for phoneme in heard:
         if is_pause(phoneme.phoneme) and is_pause(joined[-1].phoneme):

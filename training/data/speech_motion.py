@@ -31,8 +31,10 @@ from .prosody import RATE, Prosody, hear, imagine, smooth
 from .renderer import Performance
 
 BLEND_SECONDS = 0.042
-LEAD_SECONDS = 0.03
-"""Lips arrive a little before the sound."""
+LEAD_SECONDS = 0.01
+"""Lips arrive with the sound: within speech from 40 ms before it to 60 ms after (Schwartz and Savariaux
+2014).
+"""
 
 # jaw opening, pucker, funnel, stretch (wide lips), upper lip up, lower lip down
 _SHAPES: dict[str, tuple[float, float, float, float, float, float]] = {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.codecs.protocol import FaceCodec
 from mutual_forcing.metrics import frechet
-from mutual_forcing.text import recognition
 
 from ..data.dataset import Clip
 from .heldout import CLIPS, Choice
@@ -173,8 +172,7 @@ def build_systems(
         for name, control in controls.items():
             make = control(generator, corpus, setting, seed)
             chosen = evenly(list(clips), suite.controls)
-            heard = f" listening {recognition.VERSION}" if control is driven else ""
-            made_by = f"{digest} seed {seed}{heard}"
+            made_by = f"{digest} seed {seed}"
             name = f"{name}, {setting.name}"
             systems.append(system(name, make, setting.sampler.nfe, made_by, chosen))
     return systems
