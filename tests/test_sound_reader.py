@@ -28,7 +28,7 @@ from mutual_forcing.text.timing import MAX_PHONEMES, text_tokens
 from mutual_forcing.types import TimedPhoneme, Transcript
 from training.data.dataset import Clip, Corpus
 from training.data.sound_augment import Surroundings, nobody, played_faster, surround
-from training.objectives.sound_reader import CHUNKS
+from training.objectives.sound_reading import CHUNKS
 from training.stages import Workspace
 
 

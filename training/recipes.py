@@ -16,7 +16,7 @@ from .objectives.losses import DEFAULT_GUIDANCE, Guidance
 from .objectives.mutual_forcing import DMDConfig, MutualForcingConfig, RolloutConfig
 from .objectives.pixel_codec import PixelCodecConfig
 from .objectives.self_forcing import SelfForcingConfig
-from .objectives.sound_reader import SoundReaderConfig
+from .objectives.sound_reading import SoundReadingConfig
 from .objectives.teacher_forcing import ConsistencyConfig, TeacherForcingConfig
 from .objectives.video_codec import VideoCodecConfig
 from .stage_config import ObjectiveConfig, OptimizerConfig, Recipe
@@ -338,7 +338,7 @@ def _sound_reader(scale: Scale) -> Recipe:
             "The transformer of this preset reads no phonemes: there is no such stage."
         )
     optimizer = OptimizerConfig(lr=1.2e-3, final_lr=3e-5, warmup=100, clip=1.0, muon=0)
-    return _recipe(scale, "sound_reader", SoundReaderConfig(), optimizer, ("mutual_forcing",))
+    return _recipe(scale, "sound_reader", SoundReadingConfig(), optimizer, ("mutual_forcing",))
 
 
 def _clips(scale: Scale) -> ClipConfig:

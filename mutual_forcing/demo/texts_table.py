@@ -373,10 +373,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "children made from them.",
         "声（すべて合成）：hexgradのKokoro-82M（Apache-2.0）の声と、その平均、それらから作った子どもの声。"),
     "about.source-words": ("Pronunciation: gruut and its English lexicon (MIT), haqumei "
-        "(Apache-2.0) with Open JTalk's dictionary (BSD). Phonemes of driving sound: pocketsphinx "
+        "(Apache-2.0) with Open JTalk's dictionary (BSD). Words that Compare hears: pocketsphinx "
         "and its English model (BSD).",
         "発音：gruutとその英語辞書（MIT）、haqumei（Apache-2.0）とOpen JTalkの辞書（BSD）。"
-        "入力音声の音素：pocketsphinxとその英語モデル（BSD）。"),
+        "比較タブの単語の聞き取り：pocketsphinxとその英語モデル（BSD）。"),
     "about.source-code": ("Code of this page: Apache-2.0.", "このページのコード：Apache-2.0。"),
 }
 # fmt: on

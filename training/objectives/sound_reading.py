@@ -33,7 +33,7 @@ VALIDATION_CLIPS = 48
 
 
 @dataclass(frozen=True)
-class SoundReaderConfig:
+class SoundReadingConfig:
     """surroundings: what is heard around the speech. delay: how many seconds later than in the text its
     features are wanted, for a transformer whose lips are early.
     """
@@ -70,7 +70,7 @@ class SoundReaderObjective:
         reader: SoundReader,
         model: AVTransformer,
         corpus: Corpus,
-        config: SoundReaderConfig,
+        config: SoundReadingConfig,
         recipe: Recipe,
     ) -> None:
         self.model, self.config, self.size, self.seed = model, config, recipe.batch, recipe.seed
