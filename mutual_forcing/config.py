@@ -185,10 +185,17 @@ class DurationConfig:
 
 @dataclass(frozen=True)
 class SoundReaderConfig:
-    """Reads what is said in given sound (models/sound_reader.py)."""
+    """Reads what is said in given sound (models/sound_reader.py).
+
+    Raises ValueError for numbers that are no network's.
+    """
 
     width: int = 192
     mel_bins: int = 80
+
+    def __post_init__(self) -> None:
+        if not all(type(number) is int and number > 0 for number in (self.width, self.mel_bins)):
+            raise ValueError("A sound reader's width and bins must be whole numbers from 1 on.")
 
 
 LARGEST = 16_384
@@ -270,7 +277,7 @@ class SystemConfig:
                 audio_codec=codec_from_dict(values["audio_codec"], AUDIO_CODECS),
                 model=WanConfig(**model) if model.get("kind") == "wan" else ModelConfig(**model),
                 duration=DurationConfig(**values["duration"]),
-                sound_reader=reader and SoundReaderConfig(**reader),
+                sound_reader=None if reader is None else SoundReaderConfig(**reader),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(

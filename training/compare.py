@@ -30,10 +30,10 @@ from .evaluation.comparison_tables import Clips, Rows, differences, long_table, 
 from .evaluation.long import OPENING_SECONDS
 from .evaluation.rows import read_rows
 from .export import commit
-from .import_checkpoint import ORIGIN, import_checkpoint, take_corpus
+from .import_checkpoint import import_checkpoint, take_corpus
 from .recipes import BASELINES, MULTI_MODE_METHODS, SCALES, STAGES, recipe
 from .reproduce import reproduction_jobs
-from .stages import Workspace, pick_device
+from .stages import ORIGIN, Workspace, pick_device
 from .trainer import differences as recipe_differences
 from .workers import Job, run_jobs, workers_for
 

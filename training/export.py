@@ -20,9 +20,9 @@ from mutual_forcing.checkpoint import PRETRAINED, save_checkpoint
 from mutual_forcing.model_card import model_card
 
 from .command import run
-from .import_checkpoint import OBJECTIVE, ORIGIN
+from .import_checkpoint import OBJECTIVE, TOLD
 from .recipes import PUBLIC, SCALES, recipe
-from .stages import FROZEN, READER, REFINED, Workspace, latest_model_stage
+from .stages import FROZEN, ORIGIN, READER, REFINED, Workspace, latest_model_stage
 
 
 def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _stage(record: dict[str, Any]) -> dict[str, Any]:
     kept = {name: record["recipe"][name] for name in ("steps", "batch", "seed")}
     kept |= {name: record["recipe"][name] for name in OBJECTIVE if name in record["recipe"]}
     kept |= {name: record[name] for name in ("hours", "metrics")}
-    return kept | {name: record[name] for name in (ORIGIN,) if name in record}
+    return kept | {name: record[name] for name in (ORIGIN, *TOLD) if name in record}
 
 
 def _corpus(workspace: Workspace) -> dict[str, Any] | None:

@@ -21,14 +21,13 @@ from mutual_forcing.checkpoint import load_checkpoint
 
 from .command import run
 from .data.dataset import Corpus
-from .stages import FROZEN, MODEL_STAGES, READER, REFINED, Workspace
+from .stages import FROZEN, MODEL_STAGES, ORIGIN, READER, REFINED, Workspace
 from .train_state import save_tensors
 
+TOLD = ("began_from", "learnt_from", "changed_on_the_way")
+"""What people wrote into a record."""
 OBJECTIVE = ("objective", "options")
 """What a record calls the objective's configuration; "options" until 2026-11-28."""
-ORIGIN = "adopted"
-"""Key of a stage's record under which it tells the checkpoint that it was imported from. Records of earlier
-runs have this word."""
 
 
 def import_checkpoint(
@@ -40,10 +39,10 @@ def import_checkpoint(
     `again` a stage that was imported from the same checkpoint is left alone.
     """
     system = load_checkpoint(source)
-    ours, theirs = (
-        replace(config, sound_reader=None) for config in (workspace.system_config, system.config)
-    )
-    if ours != theirs:
+    ours = workspace.system_config
+    if system.sound_reader is None:
+        ours = replace(ours, sound_reader=None)
+    if system.config != ours:
         raise ValueError(f"{source} is no checkpoint of the preset {workspace.scale}.")
     assert system.folder is not None
     told = json.loads((system.folder / "record.json").read_text(encoding="utf-8"))
@@ -127,6 +126,7 @@ def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
         "hours": stage.get("hours", 0.0),
         "metrics": stage.get("metrics", {}),
         ORIGIN: source,
+        **{name: stage[name] for name in TOLD if name in stage},
     }
 
 

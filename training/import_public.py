@@ -23,9 +23,9 @@ from mutual_forcing.models.wan_transformer import WanAVTransformer
 from mutual_forcing.wan_weights import load_branch
 
 from .command import run
-from .import_checkpoint import ORIGIN, write_stage
+from .import_checkpoint import write_stage
 from .recipes import PUBLIC, SCALES
-from .stages import SYSTEM, Workspace
+from .stages import ORIGIN, SYSTEM, Workspace
 
 
 def import_public(workspace: Workspace, wan: str | None = None, audio: str | None = None) -> None:

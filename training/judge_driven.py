@@ -40,8 +40,8 @@ from .judge_pictures import CHARACTERS, agreement
 
 CHARACTER = CHARACTERS / "01-blond-bob.png"
 SIZE, STEPS = 256, 4
-LONGEST = 12.0
-"""Seconds of what is judged; longer films are left out."""
+SHORTEST, LONGEST = 1.0, 12.0
+"""Seconds of what is judged; other films are left out."""
 AROUND = Surroundings(room=1.0, noise=1.0, music=0.5, hum=0.0, filtered=1.0)
 LANGUAGES: dict[Language, str] = {"en": "English", "ja": "Japanese"}
 NOBODY = 4.0
@@ -105,7 +105,12 @@ def _film(judge: DrivenJudge, film: OwnFilm) -> Driving:
     sound = read_sound(film.path, LONGEST).astype(np.float32) / 32768
     sound = np.pad(sound, (0, max(0, len(pictures) * SAMPLE_RATE // 25 - len(sound))))
     sound = sound[: len(pictures) * SAMPLE_RATE // 25]
-    return Driving("real films", film.name, sound, judge.lips_of(pictures))
+    if len(sound) < SHORTEST * SAMPLE_RATE:
+        raise FilmError(f"It is shorter than {SHORTEST:.0f} s.")
+    lips = judge.lips_of(pictures)
+    if np.isnan(lips).mean() > 0.5:
+        raise FilmError("The judge finds a face in less than half of its pictures.")
+    return Driving("real films", film.name, sound, lips)
 
 
 def clips(judge: DrivenJudge, corpus: Corpus, count: int) -> Iterator[Driving]:
@@ -148,12 +153,14 @@ def _row(judge: DrivenJudge, driving: Driving) -> Row:
     made = judge.driven(driving.sound)
     row: Row = {"kind": driving.kind, "name": driving.name}
     if driving.lips is None:
-        return {**row, "open": float(np.nanquantile(made, 0.95))}
+        return {**row, "open": float(np.quantile(np.nan_to_num(made), 0.95))}
     wanted = driving.lips[: len(made)]
     made = made[: len(wanted)]
     r, amplitude = agreement(wanted, made)
     later = [agreement(wanted, np.roll(made, -lag))[0] for lag in LAGS]
-    return {**row, "r": r, "amplitude": amplitude, "lag": LAGS[int(np.argmax(later))]}
+    # 0 where nothing moves, whatever the lag.
+    lag = LAGS[int(np.argmax(later))] if any(later) else 0
+    return {**row, "r": r, "amplitude": amplitude, "lag": lag}
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -125,7 +125,7 @@ def reproduction_jobs(
             branch = name.removeprefix("encode_")
             done, act = lambda: workspace.encoded(branch), lambda: workspace.encode(branch)
         else:
-            done, act = lambda: workspace.done(name), lambda: workspace.train(name)
+            done, act = lambda: workspace.complete(name), lambda: workspace.train(name)
         return Job(name, done, share, after, act, command)
 
     return [job(name) for name in jobs]

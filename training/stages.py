@@ -46,6 +46,10 @@ FROZEN = {
 """The stages that networks besides the transformer come from."""
 REFINED = {"video_codec": "video_detail"}
 """Stages that go on with one of them."""
+ORIGIN = "adopted"
+"""Key of a stage's record under which it tells the checkpoint that it was imported from. Records of earlier
+runs have this word.
+"""
 READER = "sound_reader"
 """The stage and the network that says what the text encoder of a finished model says."""
 SYSTEM = "system.json"
@@ -121,9 +125,22 @@ class Workspace:
         return system.to(self.device)
 
     def reads(self, model_stage: str | None) -> bool:
-        """Whether there is a sound reader for the model of a stage, or for none in particular."""
-        models = (None, OWN_CLIPS, *recipe(READER, "tiny").init)
-        return self.done(READER) and model_stage in models
+        """Whether there is a sound reader that learnt from the text encoder of a stage (which fine-tuning
+        leaves alone), or for None any.
+        """
+        if model_stage is None or not self.done(READER):
+            return self.done(READER)
+        stage = recipe(OWN_CLIPS, self.scale).init[-1] if model_stage == OWN_CLIPS else model_stage
+        origin = self.record(READER).get(ORIGIN)
+        if origin is None:
+            return stage in recipe(READER, self.scale).init
+        return self.done(stage) and self.record(stage).get(ORIGIN) == origin
+
+    def complete(self, name: str) -> bool:
+        """Whether nothing of a stage is left to train: an imported sound reader ends with its model."""
+        if name != READER:
+            return self.done(name)
+        return self.reads(recipe(READER, self.scale).init[-1])
 
     def _check_done(self, stage: str) -> None:
         if not self.done(stage):
@@ -198,7 +215,7 @@ class Workspace:
         """Run or resume a stage, as the recipe has it or for other steps or another seed; a finished one is
         left alone. strategy: of this process, on the workspace's device; by default it is alone.
         """
-        if self.done(name):
+        if self.complete(name):
             log.info("%s is done", name)
             return
         plan = self.plan(name, steps, seed)

@@ -17,6 +17,8 @@ from ..config import FPS, SAMPLE_RATE, SoundReaderConfig
 from ..text.timing import MAX_PHONEMES
 from .text_encoder import EncodedText
 
+VERSION = 1
+"""Raised when a sound is read otherwise, so that what was measured of driven lips is measured again."""
 HOP, WINDOW = SAMPLE_RATE // 100, SAMPLE_RATE // 40
 SAMPLES = SAMPLE_RATE // FPS
 """Of one token."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mutual_forcing import StreamingGenerator
 from mutual_forcing.codecs.protocol import FaceCodec
 from mutual_forcing.metrics import frechet
+from mutual_forcing.models import sound_reader
 
 from ..data.dataset import Clip
 from .heldout import CLIPS, Choice
@@ -172,7 +173,8 @@ def build_systems(
         for name, control in controls.items():
             make = control(generator, corpus, setting, seed)
             chosen = evenly(list(clips), suite.controls)
-            made_by = f"{digest} seed {seed}"
+            read = f" reading {sound_reader.VERSION}" if control is driven else ""
+            made_by = f"{digest} seed {seed}{read}"
             name = f"{name}, {setting.name}"
             systems.append(system(name, make, setting.sampler.nfe, made_by, chosen))
     return systems

@@ -5,7 +5,9 @@ The transformer is asked nothing and learns nothing: who reads the same features
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -15,9 +17,9 @@ from torch import Tensor, nn
 
 from mutual_forcing.chunks import FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
-from mutual_forcing.models.sound_reader import SoundReader
+from mutual_forcing.models.sound_reader import MARGIN, SAMPLES, SoundReader
 from mutual_forcing.models.transformer import AVTransformer
-from mutual_forcing.text.inventory import PAUSE
+from mutual_forcing.text.inventory import PAUSE, is_pause
 from mutual_forcing.types import TextTokens, TimedPhoneme, Transcript
 
 from ..data.dataset import Clip, Corpus
@@ -26,9 +28,11 @@ from ..data.sound_augment import Surroundings, nobody, played_faster, speed_of, 
 from ..stage_config import Recipe, Sources, Turns
 
 CHUNKS = 6
-"""Of a crop."""
-FOREVER = 100.0
-"""Seconds of silence before and after a clip."""
+"""Of a crop, besides MARGIN tokens on each side that are heard and not asked for."""
+LONGEST_PAUSE, SILENCE = 2.0, 12.0
+"""Seconds: pauses of the corpus last no longer, so silence is many of them."""
+HEARD = CHUNKS * SAMPLES_PER_CHUNK + 2 * MARGIN * SAMPLES
+"""Samples of a crop."""
 VALIDATION_CLIPS = 48
 
 
@@ -54,7 +58,7 @@ class SoundReadingConfig:
 
 @dataclass(frozen=True)
 class SoundBatch:
-    """audio float [B, N] and the text of its CHUNKS chunks."""
+    """audio float [B, N] and the text of CHUNKS chunks of it, from token MARGIN on."""
 
     audio: Tensor
     text: TextTokens
@@ -94,8 +98,8 @@ class SoundReaderObjective:
     def _item(self, rng: np.random.Generator) -> SoundBatch:
         settings = self.config.surroundings
         if rng.random() < settings.nothing:
-            quiet = Transcript((TimedPhoneme(PAUSE, -FOREVER, FOREVER),))
-            return self._as_batch(nobody(CHUNKS * SAMPLES_PER_CHUNK, rng), quiet)
+            quiet = Transcript(tuple(_pauses(-SILENCE, SILENCE)))
+            return self._as_batch(nobody(HEARD, rng), quiet)
         speech, transcript = self._crop(rng)
         others, _ = self._crop(rng)
         return self._as_batch(surround(speech, others, settings, rng), transcript)
@@ -114,13 +118,22 @@ class SoundReaderObjective:
         self, sound: np.ndarray, clip: Clip, speed: float, first: int
     ) -> tuple[np.ndarray, Transcript]:
         """CHUNKS chunks from sample `first` on of a clip that is played faster."""
-        crop = np.zeros(CHUNKS * SAMPLES_PER_CHUNK, np.float32)
-        part = sound[max(first, 0) : max(first + len(crop), 0)]
-        crop[max(-first, 0) :][: len(part)] = part
+        crop, begin = np.zeros(HEARD, np.float32), first - MARGIN * SAMPLES
+        part = sound[max(begin, 0) : max(begin + len(crop), 0)]
+        crop[max(-begin, 0) :][: len(part)] = part
         start, end = first / SAMPLE_RATE - self.config.delay, len(sound) / SAMPLE_RATE
-        timed = [(p.phoneme, p.start / speed, p.end / speed) for p in clip.transcript.phonemes]
-        timed = [(PAUSE, -FOREVER, 0.0), *timed, (PAUSE, end, end + FOREVER)]
-        return crop, Transcript(tuple(TimedPhoneme(p, s - start, e - start) for p, s, e in timed))
+        said = [
+            TimedPhoneme(p.phoneme, p.start / speed, p.end / speed)
+            for p in clip.transcript.phonemes
+        ]
+        # Its own first and last pause go on for a second, as they do in streams.
+        if is_pause(said[0].phoneme):
+            said[0] = replace(said[0], start=said[0].start - 1)
+        if is_pause(said[-1].phoneme):
+            said[-1] = replace(said[-1], end=max(said[-1].end, end) + 1)
+        before = _pauses(said[0].start - SILENCE, said[0].start)
+        after = _pauses(said[-1].end, said[-1].end + SILENCE)
+        return crop, Transcript((*before, *said, *after)).shifted(-start)
 
     def _heldout(self, clips: list[Clip], settings: Surroundings | None) -> SoundBatch:
         items, rng = [], np.random.default_rng([self.seed, 2**31])
@@ -144,7 +157,7 @@ class SoundReaderObjective:
     def _loss(self, reader: nn.Module, batch: SoundBatch) -> Tensor:
         device = self.variance.device
         wanted, embedded = self._wanted(batch.text)
-        read = reader(batch.audio.to(device)).float()
+        read = reader(batch.audio.to(device))[:, MARGIN:-MARGIN].float()
         moved = self.model.branches["video"].embed_phonemes(read) - embedded
         return (read - wanted).abs().mean() + moved.square().mean() / self.variance
 
@@ -166,3 +179,10 @@ class SoundReaderObjective:
 
     def finish(self, ema: nn.Module) -> None:
         """Nothing to add."""
+
+
+def _pauses(start: float, end: float) -> list[TimedPhoneme]:
+    """Silence as pauses of at most LONGEST_PAUSE seconds."""
+    count = math.ceil((end - start) / LONGEST_PAUSE)
+    edges = np.linspace(start, end, count + 1).tolist()
+    return [TimedPhoneme(PAUSE, a, b) for a, b in itertools.pairwise(edges)]
