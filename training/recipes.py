@@ -94,7 +94,7 @@ _TINY = Scale(
         "video_pretrain": 700,
         "joint": 300,
         "mutual_forcing": 320,
-        "sound_reader": 6500,
+        "sound_reader": 8500,
     },
     batch={
         "video_codec": 12,
@@ -159,7 +159,7 @@ SCALES = {
             "video_pretrain": 2500,
             "joint": 1500,
             "mutual_forcing": 1000,
-            "sound_reader": 6500,
+            "sound_reader": 8500,
         },
         lengths=(5, 6, 9, 12),
     ),
