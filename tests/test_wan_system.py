@@ -68,9 +68,8 @@ def system_config(text_folder: Path) -> SystemConfig:
         text=PublicWeights(str(text_folder)),
         sigma_shift=3.0,
     )
-    return replace(
-        preset("smoke"), name="wan_smoke", video_codec=WAN, audio_codec=OOBLECK, model=model
-    )
+    codecs = {"video_codec": WAN, "audio_codec": OOBLECK}
+    return replace(preset("smoke"), name="wan_smoke", model=model, sound_reader=None, **codecs)
 
 
 @pytest.fixture(scope="module")

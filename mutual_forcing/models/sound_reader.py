@@ -57,7 +57,8 @@ class SoundReader(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, text_width)
-        filters = mel_filters(config.mel_bins, WINDOW)
+        with torch.device("cpu"):  # They are computed, also where weights are only shapes.
+            filters = mel_filters(config.mel_bins, WINDOW)
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
 
