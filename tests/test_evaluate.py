@@ -224,8 +224,8 @@ def test_damage_is_caught(judge: Judge, served: StreamingGenerator, source: str)
     margins = np.array([[row["sync"] for row in pair] for pair in rows])
     assert margins[:, 0].mean() > margins[:, 1].mean(), "lips and sound do not belong together"
     lags = np.median([[row["sync_lag"] for row in pair] for pair in rows], 0)
-    # One of the two films that are made has a margin of 0.05 at lag 0, and as much at -1; and the judge learnt
-    # from lips that were half a frame earlier than the corpus's are now.
+    # One of the two films that are made has a margin of 0.05 at lag 0, and as much at -1; and the judge
+    # learnt from lips that were half a frame earlier than the corpus's are now.
     assert np.abs(lags - [0, -5]).max() <= 0.5, "the sound is 5 frames late"
 
 
