@@ -1,4 +1,4 @@
-"""What torchaudio does here: resampling, mel spectrograms, loudness. Nothing else imports it.
+"""What torchaudio does here (nothing else imports it): resampling, mel spectrograms, loudness; and excerpts.
 
 Uploads are resampled where they are decoded (media.py), frame by frame, so that a long one is never in
 memory at its own rate.
@@ -68,6 +68,16 @@ def resample_waveform(audio: Tensor, rate: int, target: int) -> Tensor:
         resampling_method="sinc_interp_kaiser",
         beta=14.769656459379492,
     )
+
+
+def excerpt(sound: np.ndarray, begin: int, count: int) -> np.ndarray:
+    """`count` samples of a sound [N, ...] from sample `begin` on; before its start and after its end is
+    silence.
+    """
+    part = sound[max(begin, 0) : max(begin + count, 0)]
+    before = min(max(-begin, 0), count)
+    around = (before, count - before - len(part))
+    return np.pad(part, [around, *[(0, 0)] * (sound.ndim - 1)])
 
 
 def mel_filters(bins: int, fft: int, rate: int = SAMPLE_RATE) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import to_speech_loudness
+from .audio import excerpt, to_speech_loudness
 from .canvas import prepare
 from .characters import Character, Characters
 from .checkpoint import System, load_checkpoint
@@ -474,7 +474,8 @@ class StreamingGenerator:
 
     def _decode_audio(self, state: StreamState, latents: AVLatents) -> np.ndarray:
         if state.request.audio is not None:
-            return _part(state.request.audio, state.index, SAMPLES_PER_CHUNK).astype(np.float32)
+            begin = state.index * SAMPLES_PER_CHUNK
+            return excerpt(state.request.audio, begin, SAMPLES_PER_CHUNK).astype(np.float32)
         assert latents.audio is not None
         audio, state.audio_decoder = self.system.audio_codec.decode(
             tokens_to_latents(latents.audio, self.config.model.audio.grid), state.audio_decoder
@@ -485,7 +486,8 @@ class StreamingGenerator:
         """One chunk of the sound as the user gave it."""
         if state.request.heard is None:
             return None
-        return _part(state.request.heard, chunk, SAMPLES_PER_CHUNK * FILM_RATE // SAMPLE_RATE)
+        count = SAMPLES_PER_CHUNK * FILM_RATE // SAMPLE_RATE
+        return excerpt(state.request.heard, chunk * count, count)
 
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
         duration = self.system.duration
@@ -552,9 +554,3 @@ def _sounding(state: StreamState) -> AVChunk:
     """Take the first chunk that waits, with its sound, out of the state."""
     audio, state.sound = state.sound[:SAMPLES_PER_CHUNK], state.sound[SAMPLES_PER_CHUNK:]
     return replace(state.waiting.pop(0), audio=audio)
-
-
-def _part(sound: np.ndarray, chunk: int, count: int) -> np.ndarray:
-    """One chunk of `count` samples of a sound [N, ...], silence after its end."""
-    part = sound[chunk * count : (chunk + 1) * count]
-    return np.pad(part, [(0, count - len(part)), *[(0, 0)] * (sound.ndim - 1)])

@@ -19,23 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
-from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.audio import excerpt
+from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.media import read_image
-from mutual_forcing.motion import MOTION
 from mutual_forcing.text.inventory import Language
 
 from .atomic import written_whole
 from .command import run
 from .data.dataset import Clip, Corpus
-from .data.free_motion import with_free
 from .data.own_films import FilmError, OwnFilm, find_films, read_pictures, read_sound
 from .data.sound_augment import Surroundings, hum, music, noise, surround
 from .evaluation.face_judges import FaceJudges
 from .evaluation.judge import Row
+from .evaluation.systems import moved
 from .judge_pictures import CHARACTERS, agreement
 
 CHARACTER = CHARACTERS / "01-blond-bob.png"
@@ -77,18 +76,12 @@ class DrivenJudge:
             self._picture, audio=sound, steps=STEPS, seed=self._seed, size=SIZE, framing="face"
         )
         frames = [chunk.frames for chunk in self.generator.stream(request)]
-        return self.lips_of(np.concatenate(frames)[: len(sound) * 25 // SAMPLE_RATE])
+        return self.lips_of(np.concatenate(frames)[: len(sound) * FPS // SAMPLE_RATE])
 
-    @torch.inference_mode()
     def moved(self, clip: Clip) -> np.ndarray:
         """Lips [T] of the character under a clip's own motion."""
-        codec = self.generator.system.video_codec
-        motion = with_free(clip.read_motion(), codec.channels - len(MOTION))
         request = GenerationRequest(self._picture, text="-", size=SIZE, framing="face")
-        canvas = self.generator.canvas(request)
-        reference = codec.encode_reference(canvas.reference(torch.device("cpu"))).at_rest()
-        latents = codec.encode_motion(torch.from_numpy(motion[None]))
-        return self.lips_of(codec.animate(latents, canvas, reference)[0])
+        return self.lips_of(moved(self.generator, request, clip))
 
 
 def films(judge: DrivenJudge, folder: Path) -> Iterator[Driving]:
@@ -102,9 +95,8 @@ def films(judge: DrivenJudge, folder: Path) -> Iterator[Driving]:
 
 def _film(judge: DrivenJudge, film: OwnFilm) -> Driving:
     pictures = [pixels for _, pixels in read_pictures(film.path, LONGEST)]
-    sound = read_sound(film.path, LONGEST).astype(np.float32) / 32768
-    sound = np.pad(sound, (0, max(0, len(pictures) * SAMPLE_RATE // 25 - len(sound))))
-    sound = sound[: len(pictures) * SAMPLE_RATE // 25]
+    samples = len(pictures) * SAMPLE_RATE // FPS
+    sound = excerpt(read_sound(film.path, LONGEST).astype(np.float32) / 32768, 0, samples)
     if len(sound) < SHORTEST * SAMPLE_RATE:
         raise FilmError(f"It is shorter than {SHORTEST:.0f} s.")
     lips = judge.lips_of(pictures)
@@ -117,7 +109,7 @@ def clips(judge: DrivenJudge, corpus: Corpus, count: int) -> Iterator[Driving]:
     """Test clips of each language, as they are and in their surroundings."""
     for language, name in LANGUAGES.items():
         of_it = [c for c in corpus.split("test") if c.language == language]
-        of_it = [c for c in of_it if c.frames <= LONGEST * 25]
+        of_it = [c for c in of_it if c.frames <= LONGEST * FPS]
         for clip in of_it[:: max(1, len(of_it) // count)][:count]:
             sound, lips = clip.read_audio(), judge.moved(clip)
             yield Driving(name, clip.path.stem, sound, lips)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..audio import mel_filters, mel_spectrogram
+from ..audio import excerpt, mel_filters, mel_spectrogram
 from ..chunks import FRAMES_PER_CHUNK
 from ..config import FPS, SAMPLE_RATE, SoundReaderConfig
 from ..text.timing import MAX_PHONEMES
@@ -85,6 +85,8 @@ class SoundReader(nn.Module):
 
 AROUND = (MAX_PHONEMES - FRAMES_PER_CHUNK) // 2
 """Tokens before a chunk and after it that it reads: as many in all as there is room for phonemes."""
+FIRST = -FRAMES_PER_CHUNK - AROUND
+"""The first token that a stream reads, of the chunk before its first one."""
 STRETCH = 128
 """Tokens that are read at once; a stream then waits for the first of them alone."""
 
@@ -106,18 +108,15 @@ class HeardSound:
 
     def _token(self, index: int) -> Tensor:
         """[1, 1, W]."""
-        number, place = divmod(index, STRETCH)
+        number, place = divmod(index - FIRST, STRETCH)
         if number not in self._features:
             # A chunk reads of two stretches at most.
             self._features = {n: f for n, f in self._features.items() if n >= number - 1}
-            self._features[number] = self._read(number * STRETCH)
+            self._features[number] = self._read(number * STRETCH + FIRST)
         return self._features[number][:, place : place + 1]
 
     def _read(self, first: int) -> Tensor:
-        begin, end = ((first + n) * SAMPLES for n in (-MARGIN, STRETCH + MARGIN))
-        samples = np.zeros(end - begin, np.float32)
-        heard = self._audio[max(begin, 0) : max(end, 0)]
-        samples[max(-begin, 0) :][: len(heard)] = heard
-        device = self._reader.out.weight.device
-        features = self._reader(torch.from_numpy(samples)[None].to(device))
+        begin, count = (first - MARGIN) * SAMPLES, (STRETCH + 2 * MARGIN) * SAMPLES
+        samples = torch.from_numpy(excerpt(self._audio, begin, count).astype(np.float32))
+        features = self._reader(samples[None].to(self._reader.out.weight.device))
         return features[:, MARGIN : MARGIN + STRETCH]

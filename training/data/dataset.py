@@ -13,6 +13,7 @@ import av
 import numpy as np
 from safetensors.numpy import load_file
 
+from mutual_forcing.audio import excerpt
 from mutual_forcing.chunks import CHUNK_SECONDS
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.text.inventory import Language
@@ -107,7 +108,7 @@ class Clip:
         """Decode the track: float32 [N] within -1..1, N = frames / 25 s."""
         samples = self.read_file(rate)
         length = self.frames * rate // FPS
-        return np.pad(samples, (0, max(0, length - len(samples))))[:length]
+        return excerpt(samples, 0, length)
 
     def read_file(self, rate: int = SAMPLE_RATE) -> np.ndarray:
         """The track as long as it is in the file: float32 [N] within -1..1."""

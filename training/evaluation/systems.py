@@ -174,7 +174,8 @@ def _seen(generator: StreamingGenerator, frames: np.ndarray) -> torch.Tensor:
 def reconstruction(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> ClipSample:
     """The truth, encoded and decoded by both autoencoders."""
     latents = _seen(generator, clip.read_frames(0, clip.frames))
-    return _decoded(generator, corpus, clip, latents)
+    request = _of_sibling(corpus, clip)
+    return _with_sound(generator, clip, request.image, _shown(generator, request, latents))
 
 
 @torch.inference_mode()
@@ -182,31 +183,43 @@ def true_motion(generator: StreamingGenerator, corpus: Corpus, clip: Clip) -> Cl
     """The ceiling of every mode: the corpus's own motion, whose latents the transformer learns, animates
     the reference. The sound is that of `reconstruction`.
     """
+    request = _of_sibling(corpus, clip)
+    return _with_sound(generator, clip, request.image, moved(generator, request, clip))
+
+
+@torch.inference_mode()
+def moved(generator: StreamingGenerator, request: GenerationRequest, clip: Clip) -> np.ndarray:
+    """Frames of the request's picture moved by a clip's own motion, which says all that the face does,
+    whatever it does in the picture.
+    """
     codec = generator.system.video_codec
     motion = torch.from_numpy(with_free(clip.read_motion(), codec.channels - len(MOTION)))
-    latents = codec.encode_motion(motion[None])
-    return _decoded(generator, corpus, clip, latents, at_rest=True)
+    return _shown(generator, request, codec.encode_motion(motion[None]), at_rest=True)
 
 
-def _decoded(
+def _shown(
     generator: StreamingGenerator,
-    corpus: Corpus,
-    clip: Clip,
+    request: GenerationRequest,
     latents: torch.Tensor,
     at_rest: bool = False,
-) -> ClipSample:
-    """Video latents [1, C, T] shown with a sibling's picture, and the clip's sound after its autoencoder.
+) -> np.ndarray:
+    """Frames of video latents [1, C, T] with the request's picture."""
+    codec, canvas = generator.system.video_codec, generator.canvas(request)
+    reference = codec.encode_reference(canvas.reference(CPU))
+    return codec.animate(latents, canvas, reference.at_rest() if at_rest else reference)[0]
 
-    at_rest: the latents say all that the face does, whatever it does in the picture.
-    """
-    video, audio = generator.system.video_codec, generator.system.audio_codec
+
+def _of_sibling(corpus: Corpus, clip: Clip) -> GenerationRequest:
     picture = reference_picture(corpus, clip)
-    canvas = generator.canvas(GenerationRequest(picture, text="-", size=film_side(picture)))
-    reference = video.encode_reference(canvas.reference(CPU))
-    if at_rest:
-        reference = reference.at_rest()
-    frames, _ = video.animate(latents, canvas, reference)
-    heard = decode_whole(audio, audio.encode(torch.from_numpy(clip.read_audio())[None]))
+    return GenerationRequest(picture, text="-", size=film_side(picture))
+
+
+def _with_sound(
+    generator: StreamingGenerator, clip: Clip, picture: np.ndarray, frames: np.ndarray
+) -> ClipSample:
+    """Frames as large as a picture, and the clip's sound after its autoencoder."""
+    codec = generator.system.audio_codec
+    heard = decode_whole(codec, codec.encode(torch.from_numpy(clip.read_audio())[None]))
     return ClipSample(as_large_as(picture, frames), heard[0].clamp(-1, 1).numpy())
 
 

@@ -9,12 +9,13 @@ import itertools
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mutual_forcing.audio import excerpt
 from mutual_forcing.chunks import FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
 from mutual_forcing.config import FPS, SAMPLE_RATE
 from mutual_forcing.models.sound_reader import MARGIN, SAMPLES, SoundReader
@@ -118,9 +119,7 @@ class SoundReaderObjective:
         self, sound: np.ndarray, clip: Clip, speed: float, first: int
     ) -> tuple[np.ndarray, Transcript]:
         """CHUNKS chunks from sample `first` on of a clip that is played faster."""
-        crop, begin = np.zeros(HEARD, np.float32), first - MARGIN * SAMPLES
-        part = sound[max(begin, 0) : max(begin + len(crop), 0)]
-        crop[max(-begin, 0) :][: len(part)] = part
+        crop = excerpt(sound, first - MARGIN * SAMPLES, HEARD)
         start, end = first / SAMPLE_RATE - self.config.delay, len(sound) / SAMPLE_RATE
         said = [
             TimedPhoneme(p.phoneme, p.start / speed, p.end / speed)
@@ -174,8 +173,7 @@ class SoundReaderObjective:
     @torch.no_grad()
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """The loss on held-out clips, as they are and in their surroundings."""
-        reader = cast("SoundReader", ema)
-        return {f"heldout/{n}": float(self._loss(reader, b)) for n, b in self.heldout.items()}
+        return {f"heldout/{n}": float(self._loss(ema, b)) for n, b in self.heldout.items()}
 
     def finish(self, ema: nn.Module) -> None:
         """Nothing to add."""
