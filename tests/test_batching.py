@@ -9,6 +9,7 @@ import numpy as np
 import portraits
 import pytest
 import torch
+from films import assert_same
 
 from mutual_forcing import AVChunk, StreamingGenerator, StreamState
 from mutual_forcing.batching import StreamBatch, stream_together
@@ -66,13 +67,10 @@ def close(ours: StreamState, theirs: StreamState) -> None:
                 assert x.shape == y.shape and (x - y).abs().max() < TOLERANCE, name
 
 
-def same(ours: list[AVChunk], theirs: list[AVChunk]) -> None:
-    assert [(c.index, c.total, c.nfe) for c in ours] == [(c.index, c.total, c.nfe) for c in theirs]
-    for chunk, expected in zip(ours, theirs, strict=True):
-        # The phases of the sound's oscillators add up what is left of 1e-5.
-        assert np.abs(chunk.audio - expected.audio).max() < 5e-3
-        difference = np.abs(chunk.frames.astype(int) - expected.frames)
-        assert difference.max() <= 1, "a colour may round otherwise"
+def test_another_seed_makes_another_film(generator) -> None:
+    films = [alone(generator, replace(requests()[0], seed=seed)) for seed in (1, 2)]
+    with pytest.raises(AssertionError):
+        assert_same(films[0][1], films[1][1], exactly=False)
 
 
 def test_together_is_alone(generator) -> None:
@@ -81,7 +79,7 @@ def test_together_is_alone(generator) -> None:
     chunks = together(generator, states)
     for state, (other, theirs) in zip(states, expected, strict=True):
         close(state, other)
-        same(chunks[id(state)], theirs)
+        assert_same(chunks[id(state)], theirs, exactly=False)
     lengths = {len(theirs) for _, theirs in expected}
     assert len(lengths) > 3, "they end at different times"
 
@@ -113,7 +111,7 @@ def test_one_joins_late_and_one_leaves_in_the_middle(generator) -> None:
     made[id(states[2])] += generator.stream(state=states[2])
     for state, (other, theirs) in zip(states, expected, strict=True):
         close(state, other)
-        same(made[id(state)], theirs)
+        assert_same(made[id(state)], theirs, exactly=False)
 
 
 def test_a_stream_is_steered_between_its_chunks(generator) -> None:
@@ -142,7 +140,7 @@ def test_a_stream_is_steered_between_its_chunks(generator) -> None:
                 steered(state, chunk.index)
     assert [chunk.nfe for chunk in ours] == [4, 18, 18, 2]
     close(states[0], expected)
-    same(ours, theirs)
+    assert_same(ours, theirs, exactly=False)
     close(states[1], alone(generator, plain)[0])
 
 
@@ -196,10 +194,10 @@ def test_threads_share_a_model(generator) -> None:
             ours = [next(slow)]
             begun = [next(early)]
             early.close()
-            same(whole.result(), expected[2][1])
+            assert_same(whole.result(), expected[2][1], exactly=False)
         assert states[0].index <= 1 + 2, "a stream rests while nobody reads it"
-        same(ours + list(slow), expected[0][1])
-        same([*begun, *model.stream(states[1])][-1:], expected[1][1][-1:])
+        assert_same(ours + list(slow), expected[0][1], exactly=False)
+        assert_same([*begun, *model.stream(states[1])][-1:], expected[1][1][-1:], exactly=False)
         left = model.start(asked[1])
         left.abandoned = lambda: left.index > 0
         assert len(list(model.stream(left))) == 1

@@ -19,6 +19,7 @@ import numpy as np
 import portraits
 import pytest
 import uvicorn
+from films import assert_same
 from safetensors.numpy import save
 
 from mutual_forcing import AVChunk, StreamingGenerator
@@ -87,16 +88,6 @@ def far(folder, engine) -> Iterator[RemoteGenerator]:
         generator = RemoteGenerator(address, folder, streams=3)
         yield generator
         generator.close()
-
-
-def same(ours: list[AVChunk], theirs: list[AVChunk], exactly: bool = True) -> None:
-    assert [(c.index, c.total, c.nfe) for c in ours] == [(c.index, c.total, c.nfe) for c in theirs]
-    for chunk, expected in zip(ours, theirs, strict=True):
-        assert np.abs(chunk.audio - expected.audio).max() <= (0 if exactly else 5e-3)
-        assert np.abs(chunk.frames.astype(int) - expected.frames).max() <= (0 if exactly else 1)
-        assert (chunk.heard is None) == (expected.heard is None)
-        if chunk.heard is not None:
-            assert np.array_equal(chunk.heard, expected.heard)
 
 
 def equal(one: object, other: object) -> bool:
@@ -180,7 +171,7 @@ def test_a_stream_is_that_of_a_generator_of_ones_own(far, own) -> None:
         replace(HELLO, steering=Steering(turn_right=0.5), seconds=0.64),
     ):
         assert far.plan(request) == own.plan(request)
-        same(list(far.stream(request)), list(own.stream(request)))
+        assert_same(list(far.stream(request)), list(own.stream(request)))
 
 
 def test_it_is_continued_steered_and_rests_as_ones_own(far, own) -> None:
@@ -200,7 +191,7 @@ def test_it_is_continued_steered_and_rests_as_ones_own(far, own) -> None:
         driven = generator.start(replace(HELLO, text="", seconds=None, audio=VOICE))
         with pytest.raises(ValueError, match="driven by audio"):
             generator.extend(driven, "More.")
-    same(*made)
+    assert_same(*made)
     assert {chunk.nfe for chunk in made[0]} == {2, 18, 1}
 
 
@@ -211,7 +202,7 @@ def test_several_at_a_time_are_each_what_it_is_alone(far, own) -> None:
     with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(lambda request: list(far.stream(request)), asked))
     for chunks, request in zip(made, asked, strict=True):
-        same(chunks, list(own.stream(request)), exactly=False)
+        assert_same(chunks, list(own.stream(request)), exactly=False)
 
 
 def test_a_full_engine_lets_wait_and_then_says_so(far, engine, monkeypatch) -> None:
@@ -353,7 +344,7 @@ def test_what_cannot_be_is_refused_and_the_stream_goes_on(far, own, engine) -> N
         answer = httpx.post(path, content=pack_wishes(wishes))
         assert answer.status_code == 422 and answer.text.endswith(".")
     assert httpx.post(path, content=b"{").status_code == 422
-    same(list(far.stream(state=state)), list(own.stream(HELLO)))
+    assert_same(list(far.stream(state=state)), list(own.stream(HELLO)))
     driven = far.start(replace(HELLO, text="", seconds=None, audio=VOICE))
     driven.total += 1
     with pytest.raises(ValueError, match="ends with it"):
