@@ -274,6 +274,7 @@ DAMAGES = {
 """What the refusal says, and what is done to a good checkpoint's folder before."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", DAMAGES)
 def test_a_broken_or_foreign_checkpoint_is_refused_with_the_reason(
     generator, reason, tmp_path, monkeypatch, capsys

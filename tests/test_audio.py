@@ -113,13 +113,13 @@ def test_a_quiet_voice_sample_is_heard_as_the_same_voice(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("error", ["OSError", "RuntimeError", None])
-def test_torchaudio_works_without_its_compiled_library(error: str | None) -> None:
-    """As beside a CPU build of torch, and beside one of another CUDA; None: as it is on this machine."""
+@pytest.mark.parametrize("error", ["OSError", "RuntimeError"])
+def test_torchaudio_works_without_its_compiled_library(error: str) -> None:
+    """As beside a CPU build of torch, and beside one of another CUDA."""
     code = (
         "import torch, numpy as np\n"
         f"def fail(*_): raise {error}('a missing library')\n"
-        f"{'torch.ops.load_library = fail' if error else ''}\n"
+        "torch.ops.load_library = fail\n"
         "from mutual_forcing import audio\n"
         "assert len(audio.resample(np.zeros(441, np.float32), 44_100)) == audio.SAMPLE_RATE // 100\n"
         "assert audio.mel_filters(40, 512).shape == (40, 257)\n"

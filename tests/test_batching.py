@@ -67,12 +67,14 @@ def close(ours: StreamState, theirs: StreamState) -> None:
                 assert x.shape == y.shape and (x - y).abs().max() < TOLERANCE, name
 
 
+@pytest.mark.slow
 def test_another_seed_makes_another_film(generator) -> None:
     films = [alone(generator, replace(requests()[0], seed=seed)) for seed in (1, 2)]
     with pytest.raises(AssertionError):
         assert_same(films[0][1], films[1][1], exactly=False)
 
 
+@pytest.mark.slow
 def test_together_is_alone(generator) -> None:
     expected = [alone(generator, request) for request in requests()]
     states = [generator.start(request) for request in requests()]
@@ -84,12 +86,14 @@ def test_together_is_alone(generator) -> None:
     assert len(lengths) > 3, "they end at different times"
 
 
+@pytest.mark.slow
 def test_the_streams_differ_so_that_a_wrong_row_would_show(generator) -> None:
     lasts = [alone(generator, request)[0].cache.last[0] for request in requests()[:3]]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert (lasts[one] - lasts[other]).abs().max() > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_one_joins_late_and_one_leaves_in_the_middle(generator) -> None:
     early, late, leaver = requests()[1], requests()[0], replace(requests()[2], steps=3)
     expected = [alone(generator, request) for request in (early, late, leaver)]
@@ -114,6 +118,7 @@ def test_one_joins_late_and_one_leaves_in_the_middle(generator) -> None:
         assert_same(made[id(state)], theirs, exactly=False)
 
 
+@pytest.mark.slow
 def test_a_stream_is_steered_between_its_chunks(generator) -> None:
     """Into guided mode and back, beside one that goes on as it was."""
     plain, changed = requests()[1], replace(requests()[0], seconds=2.56)
@@ -180,6 +185,7 @@ def test_shorter_pasts_are_padded_before_their_first_chunk() -> None:
     assert StackedCaches([(caches[1], 0)] * 2).past(0, {}).valid is None
 
 
+@pytest.mark.slow
 def test_threads_share_a_model(generator) -> None:
     """One reads slowly, one closes early, one asks for what cannot be; each gets what it would alone."""
     asked = requests()[:3]

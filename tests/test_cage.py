@@ -139,6 +139,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_takes_one_sentence_and_little_memory(name, tmp_path, small, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

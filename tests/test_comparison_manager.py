@@ -262,6 +262,7 @@ def test_without_ffmpeg_the_figures_are_still_there(compared, monkeypatch):
     assert comparison_grid.ffmpeg_problem() == ""
 
 
+@pytest.mark.slow
 def test_files_of_callers_who_never_leave_are_removed(generator, request_, monkeypatch):
     monkeypatch.setattr(comparison, "_MAX_RUNS", 2)
     comparisons = ComparisonManager(SessionManager(generator))

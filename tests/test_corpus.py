@@ -46,6 +46,7 @@ def test_lips_close_for_bilabials_and_open_for_vowels() -> None:
     assert pucker[frame[5]] > 0.4 > pucker[frame[1]]
 
 
+@pytest.mark.slow
 def test_clips_blink_as_people_do_in_every_second() -> None:
     """A clip is a window into blinking that never stops: no second of it has a rate of its own."""
     seconds, clips = 4, 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from training.optim import Optimizers
 from training.recipes import STAGES
 from training.stage_config import OptimizerConfig, Share
 from training.stages import Workspace
+from training.train import train_in
 from training.train_state import find_state, read_record, save_tensors
 from training.trainer import Interrupted, Trainer
 
@@ -270,6 +272,7 @@ def _train_in_bfloat16(strategy: Strategy, folder: Path) -> None:
     train(strategy, folder, "joint", optimizer=ADAMW, steps=2)
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_muon_of_shards_is_muon() -> None:
     in_two_processes(_step_of_muon)
@@ -411,6 +414,7 @@ def _train_wan_by_chunks(strategy: Strategy, folder: Path, method: str, text: Pa
     assert split, "clips were shared out"
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_chunks_are_exchanged_for_heads_and_back() -> None:
     in_two_processes(_exchange)
@@ -441,6 +445,13 @@ def test_impossible_groups_are_refused(tmp_path: Path) -> None:
 
 
 # The command
+
+
+def test_what_one_process_does_is_refused_to_several(tmp_path: Path) -> None:
+    options = argparse.Namespace(run=tmp_path, preset="smoke", recipe="encode_audio")
+    with pytest.raises(ValueError, match="call it without torchrun"):
+        train_in(options, Strategy(CPU, ranks=2))
+
 
 DIES_ONCE = """
 import os, signal, sys
@@ -500,8 +511,3 @@ def test_torchrun_trains_a_stage_and_goes_on_after_a_crash(
     assert_equal(killed, whole_run)
     record = json.loads((stage / "record.json").read_text(encoding="utf-8"))
     assert record["processes"] == 2
-    refused = subprocess.run(
-        [*command, script, "encode_audio", "--preset", "smoke", "--run", runs[1], mark],
-        env=environment, check=False, timeout=600, capture_output=True, text=True,
-    )  # fmt: skip
-    assert refused.returncode != 0 and "call it without torchrun" in refused.stderr

@@ -33,6 +33,7 @@ def points(face: Face) -> np.ndarray:
     return np.array([face.left_eye, face.right_eye, face.mouth])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CHARACTERS, ids=lambda path: path.stem)
 def test_every_bundled_character_has_one_upright_face(path):
     found = find_faces(read_image(path))

@@ -127,6 +127,7 @@ def test_a_talk_in_a_lease_is_whole_and_cannot_be_continued(random_generator, sp
         list(sessions.proceed("visitor", "More."))
 
 
+@pytest.mark.slow
 def test_stop_gives_the_gpu_back(random_generator, spaces):
     sessions = SessionManager(random_generator)
     request = GenerationRequest(REQUEST.image, "Hello.", steps=1, seconds=60)

@@ -183,6 +183,7 @@ def test_clips_are_removed(generator):
     assert not paths[-1].parent.exists()
 
 
+@pytest.mark.slow
 def test_work_is_bounded_and_what_was_made_is_kept(generator):
     sessions = SessionManager(generator, Limits(minutes=1e-6))
     request = GenerationRequest(PICTURE, "Hello.", steps=1, seconds=6.4)

@@ -87,6 +87,7 @@ def test_the_points_are_those_of_mediapipe(column):
     assert np.median(distance) < 0.01 and distance.max() < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(CHARACTERS.glob("*.png")), ids=lambda path: path.stem)
 def test_every_bundled_character_has_points_near_its_eyes_and_mouth(path):
     picture = read_image(path)
@@ -130,6 +131,7 @@ def test_a_picture_without_a_face_has_none(portrait):
     assert find_landmarks(portrait, *corner) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (3, 2000)])
 @pytest.mark.parametrize("unit", [0.0, 1.0, 5000.0])
 def test_hostile_sizes_do_not_fail(shape, unit):

@@ -130,6 +130,7 @@ def run(manager: LiveManager, request: GenerationRequest, act) -> list:
     return seen
 
 
+@pytest.mark.slow
 def test_text_style_and_steps_change_while_it_runs(generator, request_):
     manager, asked = LiveManager(SessionManager(generator), LiveLimits(quiet=1.0)), {}
 
@@ -186,6 +187,7 @@ def test_a_portrait_stays_one_and_its_stream_keeps_nothing_large(generator, tmp_
     assert state.canvas is None and state.cache is None and state.request.image.nbytes < 1000
 
 
+@pytest.mark.slow
 def test_a_face_that_cannot_be_used_loses_nothing(generator, request_):
     manager = LiveManager(SessionManager(generator), LiveLimits(quiet=0.1))
     run(manager, request_, lambda update: None)
@@ -216,6 +218,7 @@ def test_stop_ends_it_and_keeps_the_clip(generator, request_):
         manager.say("somebody else", "Hello.")
 
 
+@pytest.mark.slow
 def test_it_does_not_run_away_from_the_viewer(generator, request_):
     """Made no faster than watched: else a change would be heard long after it was asked for."""
     manager = LiveManager(SessionManager(generator), LiveLimits(quiet=60))
@@ -293,6 +296,7 @@ def test_files_of_callers_who_never_leave_are_removed(generator, request_, monke
     assert not any(clip.exists() for clip in clips)
 
 
+@pytest.mark.slow
 def test_a_face_is_asked_for_something_while_it_talks(generator, request_):
     """As `/live_pose` does: held from the second that it returns, and no other one."""
     manager, asked = LiveManager(SessionManager(generator), LiveLimits(quiet=1.0)), []
@@ -316,6 +320,7 @@ def test_a_face_is_asked_for_something_while_it_talks(generator, request_):
         _steering(0, 0, 0, 0, 0, 0, 7, 0)
 
 
+@pytest.mark.slow
 def test_a_stream_of_the_page_begins_as_its_sliders_say(generator):
     manager = LiveManager(SessionManager(generator), LiveLimits(quiet=0.1))
     values = str(FACE), "Hi.", "happy", "calm", 1
@@ -343,6 +348,7 @@ def test_wrong_changes_are_refused_and_the_stream_goes_on(generator, request_):
     assert {(m.steps, m.style) for m in last.moments} == {(1, "neutral, calm")}
 
 
+@pytest.mark.slow
 def test_a_viewer_who_leaves_frees_the_model(generator, request_):
     sessions = SessionManager(generator)
     stream = LiveManager(sessions, LiveLimits(quiet=60)).run("visitor", request_)

@@ -114,6 +114,7 @@ def test_uploads_stop_while_the_disk_is_full(tmp_path: Path):
         assert web.post("/other", content=bytes(10_000)).status_code == 200
 
 
+@pytest.mark.slow
 def test_whoever_signs_out_signs_out_alone(random_generator):
     application = app.build_app(random_generator, Limits(user="me", password="a long password"))
     secret = {"username": "me", "password": "a long password"}

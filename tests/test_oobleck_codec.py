@@ -47,6 +47,7 @@ def decibels(sound: torch.Tensor, true: torch.Tensor) -> float:
     return 10 * math.log10(true.square().mean().item() / max(error, 1e-30))
 
 
+@pytest.mark.slow
 def test_fourteen_latents_are_a_chunk() -> None:
     codec = oobleck_codec()
     assert codec.grid == TokenGrid(14, rate=21.875) and codec.grid.seconds == 0.64
@@ -65,6 +66,7 @@ def test_with_whole_look_ahead_a_stream_is_the_whole() -> None:
     assert (streamed(exact, given.double(), [14] * 4) - true).abs().max() < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look_ahead", [0, 1, 4, 10])
 def test_the_sound_does_not_depend_on_how_latents_come(look_ahead) -> None:
     codec, given = oobleck_codec(look_ahead), latents()
@@ -73,6 +75,7 @@ def test_the_sound_does_not_depend_on_how_latents_come(look_ahead) -> None:
         assert torch.equal(streamed(codec, given, sizes), at_once)
 
 
+@pytest.mark.slow
 def test_less_look_ahead_is_less_exact() -> None:
     given, found = latents(14 * 8), []
     for look_ahead in (0, 1, 2, 4, 7, 10):

@@ -255,6 +255,7 @@ def _runs(pictures: list[np.ndarray], size: int = 256) -> list[tuple[int, int, s
     return [(run.first, run.end, run.fault) for run in watch.runs()]
 
 
+@pytest.mark.slow
 def test_faces_that_cannot_be_followed_are_told_why() -> None:
     assert _runs([two()] * 6) == [(0, 6, "Another face is as large.")]
     ((_, _, small),) = _runs([landscape()] * 6, size=1024)
@@ -270,6 +271,7 @@ def test_faces_that_cannot_be_followed_are_told_why() -> None:
     assert runs[-1][2] == "" and runs[-1][1] == 40 and len(runs) >= 2
 
 
+@pytest.mark.slow
 def test_a_steady_crop_is_the_apps_and_refuses_a_face_that_wanders() -> None:
     watch = FaceWatch(1.0, 256)
     pictures = [np.roll(landscape(), 6 * n, 1) for n in range(26)]
@@ -304,6 +306,7 @@ def _crashes(job: int, tell: Callable[[float], None]) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_breaks_its_process_is_outlived() -> None:
     said = list(run_apart(_crashes, [1, 2, 3], workers=1))
     assert said == [(1, 1.0), (1, None), (2, 2.0), (2, DIED), (3, 3.0), (3, None)]
@@ -330,6 +333,7 @@ def test_nothing_is_written_for_a_run_that_has_ended() -> None:
     assert written == []
 
 
+@pytest.mark.slow
 def test_loops_of_links_are_left_out_and_dead_processes_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def tracks(name: str, sound: np.ndarray, count: int = 60) -> np.ndarray:
     return np.stack([motion(m.performance)[:, column] for m in made])
 
 
+@pytest.mark.slow
 def test_head_and_brows_go_with_the_melody() -> None:
     """Where the voice rises brows go up and the head moves; where it goes on evenly, they need not."""
     window = slice(int(1.2 * 25), int(1.8 * 25))
@@ -87,6 +88,7 @@ def test_head_and_brows_go_with_the_melody() -> None:
         assert (here - there).mean() > 3 * (here - there).std() / np.sqrt(len(here))
 
 
+@pytest.mark.slow
 def test_blinks_wait_for_the_end_of_a_phrase() -> None:
     starts = [
         b.first / 25 for row in tracks("eyeBlink", melody(3, 1.35), 200) for b in find_blinks(row)

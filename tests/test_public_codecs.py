@@ -71,6 +71,7 @@ def test_text_becomes_frames_and_sound(generator, picture) -> None:
     assert generator.start(request).film_size == (96, 64) and generator.square_size == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look_ahead", [0, 10])
 def test_stop_and_go_on_equals_never_stopping(look_ahead, picture) -> None:
     generator = generator_of(random_system(look_ahead))
@@ -88,6 +89,7 @@ def test_stop_and_go_on_equals_never_stopping(look_ahead, picture) -> None:
     assert np.array_equal(whole[0], again[0]) and np.array_equal(whole[1], again[1])
 
 
+@pytest.mark.slow
 def test_two_streams_share_a_generator(generator, picture) -> None:
     requests = [
         GenerationRequest(p, text="One two three.", seconds=1.28, steps=1, seed=seed)
@@ -105,6 +107,7 @@ def test_two_streams_share_a_generator(generator, picture) -> None:
     assert not np.array_equal(alone[0][0], alone[1][0])
 
 
+@pytest.mark.slow
 def test_a_stream_that_waits_for_words_needs_no_end(generator, picture) -> None:
     """As the Live page does it: a chunk is asked for, a pause appended where nothing is left to say."""
     request = GenerationRequest(picture, text="One two three.", seconds=1.28, steps=1)
@@ -175,6 +178,7 @@ def test_a_checkpoint_holds_codecs_of_its_own(picture, tmp_path) -> None:
     assert np.array_equal(both[0][0], both[1][0]) and np.array_equal(both[0][1], both[1][1])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_names_where_public_weights_are(picture, tmp_path) -> None:
     checkpoint, elsewhere = tmp_path / "checkpoint", tmp_path / "elsewhere"
     wan_network().save_pretrained(checkpoint / "vae")
@@ -254,6 +258,7 @@ def test_a_model_of_other_tokens_is_refused() -> None:
             System.build(wrong)
 
 
+@pytest.mark.slow
 def test_without_diffusers_only_its_codecs_are_missing(monkeypatch) -> None:
     code = "import sys, mutual_forcing.streaming; print('diffusers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

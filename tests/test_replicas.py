@@ -125,6 +125,7 @@ def test_who_loads_the_page_stays_where_it_came_from(pair, tmp_path) -> None:
         assert "set-cookie" not in visitors[0].get("/gradio_api/health").headers
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_callers_without_cookies_stay_too(pair, tmp_path) -> None:
     with nginx(tmp_path, [server.address for server in pair]) as address:
@@ -263,6 +264,7 @@ def test_what_is_missing_or_taken_is_one_sentence(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err.startswith("replicas: nginx is not installed: apt install nginx")
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_a_replica_that_does_not_start_ends_the_program(tmp_path, capfd) -> None:
     assert (

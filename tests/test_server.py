@@ -126,6 +126,7 @@ def test_the_queue_cannot_be_started_twice(web):
     assert web.get("/gradio_api/startup-events").json() is False
 
 
+@pytest.mark.slow
 def test_the_application_starts_and_ends_sessions(random_generator):
     application = app.build_app(random_generator)
     page = application.state.page

@@ -29,6 +29,7 @@ def video_seconds(path: Path) -> float:
         return sum(1 for _ in container.decode(video=0)) / 25
 
 
+@pytest.mark.slow
 def test_stop_keeps_the_clip_and_continue_goes_on(generator):
     sessions = SessionManager(generator)
     request = GenerationRequest(PICTURE, "One sentence that is stopped before its end.", steps=1)

@@ -106,6 +106,7 @@ def test_foreign_files_are_refused(data, tmp_path):
         settings.from_file(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_the_panel_restores_the_fields(random_generator, several):
     with gr.Blocks() as demo:

@@ -111,6 +111,7 @@ def test_a_transformer_that_reads_no_phonemes_has_no_reader() -> None:
         replace(preset("wan_smoke"), sound_reader=SoundReaderConfig())
 
 
+@pytest.mark.slow
 def test_the_sound_alone_decides_and_the_transcript_where_there_is_one(lively_generator) -> None:
     def film(**changes: object) -> np.ndarray:
         request = GenerationRequest(
@@ -131,6 +132,7 @@ def test_the_sound_alone_decides_and_the_transcript_where_there_is_one(lively_ge
     assert not np.array_equal(heard, film(transcript=said))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [2, 12])
 def test_driven_streams_are_batched_with_others(lively_generator, steps: int) -> None:
     from mutual_forcing.batching import StreamBatch

@@ -47,7 +47,8 @@ def test_its_latents_have_the_place_and_the_time_of_what_they_show(codec) -> Non
 def test_chunk_by_chunk_is_at_once_and_rows_do_not_mix(codec) -> None:
     whole = film(32, batch=2)
     latents = codec.encode(whole)
-    assert torch.equal(torch.cat([codec.encode(part) for part in whole.split(16, 2)], 2), latents)
+    encoded = torch.cat([codec.encode(part) for part in whole.split(16, 2)], 2)
+    assert (encoded - latents).abs().max() < 1e-6
     made = codec.decode(latents)[0]
     parts = torch.cat([codec.decode(part)[0] for part in latents.split(4, 2)], 2)
     assert (parts - made).abs().max() < 1e-6

@@ -185,6 +185,7 @@ SAID = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "locale", ["C", "POSIX", "C.UTF-8", "de_DE.UTF-8", "fr_FR.UTF-8", "ja_JP.eucJP", ""]
 )

@@ -89,6 +89,7 @@ def is_said(source: str, spoken: str) -> bool:
     return any(sign.isalnum() or (pause and sign in ".,。、") for sign in spoken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_nothing_is_dropped_silently(language: str) -> None:
     rng = random.Random(0)

@@ -42,6 +42,7 @@ def test_the_measure_finds_a_gap(tmp_path):
         assert (gap(tmp_path / "film.mp4") > 0.2) == found
 
 
+@pytest.mark.slow
 def test_no_gap_at_chunks_and_after_continue(random_generator: StreamingGenerator, picture):
     sessions = SessionManager(random_generator)
     request = GenerationRequest(picture, audio=TONE, steps=1)
@@ -73,6 +74,7 @@ def test_no_gap_in_the_film_of_a_comparison(tmp_path):
     assert gap(tmp_path / "grid.mp4") < 0.2
 
 
+@pytest.mark.slow
 def test_a_user_s_own_sound_is_in_the_film_as_it_was_given(
     random_generator: StreamingGenerator, picture, tmp_path
 ):

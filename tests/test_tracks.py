@@ -41,6 +41,7 @@ def test_a_tone_has_its_pitch_and_noise_has_none(hertz: float) -> None:
     assert read_pitch(np.zeros(10, np.float32)).shape == (0,)
 
 
+@pytest.mark.slow
 def test_a_melody_is_wider_than_a_flat_voice_and_pauses_have_no_pitch() -> None:
     time = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
     still = faces(np.zeros(50))

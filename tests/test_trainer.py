@@ -101,6 +101,7 @@ def test_ctrl_c_within_a_step_waits_for_its_end(number, whole, tmp_path: Path) -
     assert all(torch.equal(a, b) for a, b in zip(weights(resumed), whole, strict=True))
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once_and_saves_no_half_step(whole, tmp_path: Path) -> None:
     stopped = trainer(tmp_path / "run", save_every=2)
     stopped.objective.interrupts = {3: 2}

@@ -82,6 +82,7 @@ def stream(request) -> Stream:
         return Stream(config_of(request.param, layers=2))
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_formula(stream: Stream) -> None:
     with FlopCounterMode(display=False) as counter:
         stream.chunk()
@@ -149,6 +150,7 @@ class Traffic(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_bytes_are_those_of_the_formula_and_the_history_stays_where_it_is(stream: Stream) -> None:
     config, cost = stream.config, chunk_cost(stream.config)
     with Traffic(stream) as traffic:

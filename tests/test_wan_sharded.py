@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from test_wan import WINDOW, random_latents, random_text, references_of, wan_config
+from tiny_training import RANKS, start_processes
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from mutual_forcing.models.joint_model import Conditions
@@ -18,7 +19,7 @@ from mutual_forcing.models.wan_text import WanText
 from mutual_forcing.models.wan_transformer import WanAVTransformer
 from mutual_forcing.types import References
 
-ROWS = 2
+ROWS = RANKS
 
 
 def loss_of_row(model: WanAVTransformer, row: int) -> torch.Tensor:
@@ -40,9 +41,8 @@ def loss_of_row(model: WanAVTransformer, row: int) -> torch.Tensor:
 def shard_and_compare(rank: int, meeting: str) -> None:
     """What each process does."""
     torch.set_num_threads(1)
-    warnings.simplefilter(
-        "ignore"
-    )  # of outputs that are views, which nothing here changes in place
+    # Of outputs that are views, which nothing here changes in place.
+    warnings.simplefilter("ignore")
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ROWS)
     torch.manual_seed(0)
     whole = WanAVTransformer(wan_config())
@@ -69,4 +69,4 @@ def shard_and_compare(rank: int, meeting: str) -> None:
 @pytest.mark.distributed
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     meeting = f"file://{tmp_path / 'meeting'}"
-    torch.multiprocessing.spawn(shard_and_compare, (meeting,), ROWS)
+    start_processes(shard_and_compare, meeting)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from mutual_forcing.checkpoint import System
@@ -114,7 +118,19 @@ def in_two_processes(job: Callable[..., None], *args: Any) -> None:
     with closing(socket.socket()) as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
-    torch.multiprocessing.spawn(_joined, (port, job, args), RANKS)
+    start_processes(_joined, port, job, args)
+
+
+def start_processes(job: Callable[..., None], *args: Any) -> None:
+    """Call job(rank, *args) in each of RANKS processes. What one raises is raised here.
+
+    They are forks of one server that has read the modules, which would take each of them five seconds.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the server, which begins once
+        multiprocessing.set_forkserver_preload([__name__])
+        forkserver.ensure_running()
+    torch.multiprocessing.start_processes(job, args, RANKS, start_method="forkserver")
 
 
 def _joined(rank: int, port: int, job: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -61,10 +61,11 @@ def main() -> int:
 def train(options: argparse.Namespace) -> None:
     """Run the stage or the encoding that the command line names."""
     with joined(pick_device(options.device)) as strategy:
-        _train(options, strategy)
+        train_in(options, strategy)
 
 
-def _train(options: argparse.Namespace, strategy: Strategy) -> None:
+def train_in(options: argparse.Namespace, strategy: Strategy) -> None:
+    """The same as one of the processes of `strategy`."""
     workspace = Workspace(options.run, options.preset, strategy.device)
     if options.recipe not in ENCODINGS:
         strategy = replace(

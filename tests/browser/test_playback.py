@@ -6,16 +6,22 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+import av
+import numpy as np
 import pytest
-from test_talk import STATE, talk, wait
+from test_talk import STATE, download, state, talk, wait
 
+from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.demo.limits import Limits
 from mutual_forcing.demo.server import build_app, listening
 from mutual_forcing.demo.sessions import SessionManager
+from mutual_forcing.media import read_audio
 
 pytestmark = pytest.mark.browser
 TEXT = "A sentence of some length, so that it takes several chunks to say."
@@ -265,3 +271,42 @@ def test_sound_and_picture_stay_together_on_a_busy_machine(visit, picture):
     assert len(apart) > 25
     # A picture is shown for 40 ms; a few come late when nothing is left for the page.
     assert abs(apart[len(apart) // 2]) < 0.1 and apart[len(apart) * 9 // 10] < 0.25, apart[-10:]
+
+
+STALLS = """() => { const video = document.querySelector('.mf-video'); window.stalled = 0; let since = null;
+  video.addEventListener('waiting', () => { since ??= performance.now(); });
+  video.addEventListener('playing', () => {
+    if (since) window.stalled += performance.now() - since;
+    since = null; }); }"""
+"""How long a film that plays waits for more of it, in milliseconds."""
+
+
+@pytest.mark.slow
+def test_a_minute_lasts_a_minute_and_beeps_stay_in_place(visit, picture, tmp_path):
+    page = visit()
+    times = np.arange(60 * 16_000) / 16_000
+    beeps = np.where(times % 1 < 0.04, 0.8 * np.sin(2 * np.pi * 1000 * times), 0)
+    with wave.open(str(tmp_path / "beeps.wav"), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
+        file.writeframes((beeps * 32_000).astype("<i2").tobytes())
+    page.click("text=Your own sound")
+    page.set_input_files("#sound input[type=file]", str(tmp_path / "beeps.wav"))
+    page.wait_for_selector("text=About 60")
+    talk(page, picture, "")
+    # A slow machine waits until a minute can be played in one go.
+    wait(page, "s.time > 0.5", 400)
+    page.evaluate(STALLS)
+    began, start = time.monotonic(), state(page)["time"]
+    wait(page, "s.ended", 600)
+    after, stalled = state(page), page.evaluate("window.stalled") / 1000
+    # A machine that others slow down in the middle of it may hold the film up.
+    assert time.monotonic() - began - stalled == pytest.approx(after["duration"] - start, abs=1)
+    assert after["duration"] == pytest.approx(60, abs=0.1)
+    with av.open(download(page, tmp_path)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert frames == 1500
+    heard = read_audio(tmp_path / "clip.mp4")
+    loud = np.flatnonzero(np.abs(heard) > 0.3) / SAMPLE_RATE
+    onsets = loud[np.insert(np.diff(loud) > 0.5, 0, True)]
+    assert len(onsets) == 60
+    assert np.abs(onsets - np.arange(60)).max() < 1 / 25
