@@ -21,7 +21,7 @@ from mutual_forcing.demo.sessions import SessionManager
 from mutual_forcing.media import read_image
 
 FACE = Path(__file__).parents[1] / "examples" / "characters" / "01-blond-bob.png"
-CHUNKS, STEPS = 12, 4
+CHUNKS, STEPS = 8, 4
 TEXT = "The page should cost next to nothing beside the model that makes the film."
 
 

@@ -9,6 +9,7 @@ Shape letters: B batch, S picture size, K code width, H pixels a side.
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,19 @@ from ..config import MotionCodecConfig
 from ..motion import INSIDE, KINDS
 from .face_mesh import ABOUT, Geometry
 from .motion_encoder import ResidualBlock
-from .warping import DETAIL_SIDE, FINE, axis, cut_detail, detail_window, enlarge, warp
+from .warping import (
+    DETAIL_SIDE,
+    FINE,
+    axis,
+    cut_detail,
+    detail_window,
+    enlarge_apart,
+    identity_places,
+    matching,
+    put_together,
+    sample,
+    warp,
+)
 
 if TYPE_CHECKING:
     from .motion_codec import ReferenceFeatures
@@ -122,8 +135,8 @@ class Detail(nn.Module):
         about = torch.cat([seen.about, missed / FLOW_SCALE], 1)
         about = about.to(hidden.dtype).flatten(2)
         hidden = F.pixel_shuffle(hidden, 4)
-        hidden = hidden + _mixed(self.about, about).view_as(hidden)
-        hidden = hidden + warp(reference.detail, rough / DETAIL_SIDE)
+        hidden = hidden + matching(_mixed(self.about, about).view(hidden.shape), hidden)
+        hidden = hidden + matching(warp(reference.detail, rough / DETAIL_SIDE), hidden)
         for block in self.blocks:
             hidden = block(hidden, code)
         hidden = F.silu(hidden)
@@ -145,8 +158,7 @@ class Detail(nn.Module):
             # dark smear beside mouths that open far in a turned head; open eyes; and all of a drawing.
             kept = torch.maximum(1 - _upper_half(rough), seen.inside[:, 1:]).maximum(drawn)
             rules.append(alike * seen.sure * kept)
-        rules = torch.cat(rules, 1).to(hidden.dtype)
-        rules = F.pixel_unshuffle(enlarge(rules, FINE), FINE)
+        rules = enlarge_apart(torch.cat(rules, 1)).to(hidden.dtype)
         inside = self.mouth(about, code).unflatten(2, flow.shape[2:])
         skin = warp(reference.skin, flow / DETAIL_SIDE)
         lids = _lids(seen, skin, reference) if decided else None
@@ -165,7 +177,7 @@ class Detail(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is painted, where the reference shows instead, and in training the paint's names (see Layers).
 
-        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2]; rules [B, 12 or 16, S/2, S/2]:
+        hidden [B, W, S/2, S/2], about [B, 14, cells], flow [B, 2, S/2, S/2]; rules [B, 3 or 4, 4, S/2, S/2]:
         of a cell's pixels, how much the reference may be seen, how much a mouth's inside, how much of that
         teeth that it does not show, and in streams how much the reference must be seen elsewhere; inside
         [B, 16, S/2, S/2]: see MouthInside; skin [B, 4, S/2, S/2]: see ReferenceFeatures; lids: see _lids, in
@@ -180,44 +192,76 @@ class Detail(nn.Module):
         light, inside = (
             inside.to(logits.dtype).unflatten(1, (-1, FINE**2)).split((1, len(INSIDE)), 1)
         )
-        may_show, opened, hidden_teeth, *kept = (
-            rules.to(logits.dtype).unflatten(1, (-1, FINE**2)).split(1, 1)
-        )
+        may_show, opened, hidden_teeth, *kept = rules.to(logits.dtype).split(1, 1)
         shows, outside = logits.split((1, OUTSIDE), 1)
         names = torch.cat([outside, inside], 1)
         mask = torch.sigmoid(shows - names.logsumexp(1, keepdim=True)) * may_show
-        # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else is.
-        if lids is not None:
-            less = inside.new_tensor([LESS_TEETH * (name == "teeth") for name in INSIDE])
-            inside = DECIDED * (inside - less[:, None, None, None])
-            # CUDA's autocast gives shares in fp32.
-            within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
-            within[:, TEETH] += (opened * hidden_teeth)[:, 0]
-            light = light + hidden_teeth * (TEETH_LIGHT - light)
-        else:
-            within = inside.softmax(1) * opened
         # All but a mouth's inside is painted much as the skin is around there, whatever face it has.
         skin, alone = skin[:, :, None].split((3, 1), 1)
-        color = color * (1 - alone) + skin
-        lit = torch.bmm(reference.inside.transpose(1, 2), within.flatten(2)).view_as(color)
-        painted = color - (color + 1) * opened + 2 * BRIGHTEST * torch.sigmoid(light) * lit
-        named = None
-        if lids is not None:
-            mask = mask * (1 - opened * (1 - mask.pow(OPENED)))
-            mask = mask + (1 - mask) * kept[0] * (1 - opened)
-            # Teeth that the reference shows are its own, however far the mouth opens below them.
-            own_teeth = warp(reference.teeth, flow / DETAIL_SIDE)[:, :, None] * opened
-            mask = mask + (1 - mask) * own_teeth.to(mask.dtype)
-            lid_color, lid = (part.to(painted.dtype) for part in lids)
-            # The lid lies over both: what is painted has to be so much of it that the rest is as it was.
-            mask = mask - mask * lid.to(mask.dtype)
-            share = lid / (1 - mask.to(lid.dtype)).clamp_min(1e-3)
-            painted = torch.lerp(painted, lid_color, share)
-        else:
+        painted, named = color * (1 - alone) + skin, None
+        if lids is None:
+            # What lies between lips is inside a mouth, however much it looks like a beard, and nothing else.
+            within = inside.softmax(1) * opened
+            painted = painted - (painted + 1) * opened + _lit(within, light, reference.inside)
             kinds = torch.cat([outside.softmax(1) * (1 - opened), within], 1)
-            named = F.pixel_shuffle(kinds.flatten(1, 2), FINE)
-        shown = F.pixel_shuffle(torch.cat([painted, mask], 1).flatten(1, 2), FINE)
-        return shown[:, :3], shown[:, 3:], named
+            named = put_together(kinds)
+        else:
+            seen, mask = mask, mask + (1 - mask) * kept[0]
+            if area := _where(opened):
+                places = identity_places(flow) + (flow / DETAIL_SIDE).float().movedim(1, 3)
+                own_teeth = sample(reference.teeth, places[:, area[1], area[2]])[:, :, None]
+                given = painted, seen, kept[0], inside, light, opened, hidden_teeth
+                given = (part[area] for part in given)
+                painted[area], mask[area] = _mouth(*given, own_teeth, reference.inside)
+            if area := _where(lids[1]):
+                # The lid lies over both: what is painted has to be so much of it that the rest is as it was.
+                color, lid = (part[area].to(painted.dtype) for part in lids)
+                mask[area] -= mask[area] * lid.to(mask.dtype)
+                share = lid / (1 - mask[area].to(lid.dtype)).clamp_min(1e-3)
+                painted[area] = torch.lerp(painted[area], color, share)
+        return put_together(painted), put_together(mask.to(painted.dtype)), named
+
+
+def _where(share: Tensor) -> tuple[EllipsisType, slice, slice] | None:
+    """The rows and columns between which a share [B, 1, P, H, H] is more than 0, None where it is nowhere:
+    mouths and eyes are small, and the rest of the square need not be asked about them.
+    """
+    there = (share > 0).flatten(0, 2).any(0)
+    if not there.any():
+        return None
+    rows, columns = (there.any(side).nonzero() for side in (1, 0))
+    return ..., *(slice(int(x[0]), int(x[-1]) + 1) for x in (rows, columns))
+
+
+def _mouth(
+    painted: Tensor,
+    mask: Tensor,
+    kept: Tensor,
+    inside: Tensor,
+    light: Tensor,
+    opened: Tensor,
+    hidden_teeth: Tensor,
+    own_teeth: Tensor,
+    colors: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Paint and mask of a stream where its mouth is open: see Detail._paint."""
+    less = inside.new_tensor([LESS_TEETH * (name == "teeth") for name in INSIDE])
+    inside = DECIDED * (inside - less[:, None, None, None])
+    # CUDA's autocast gives shares in fp32.
+    within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
+    within[:, TEETH] += (opened * hidden_teeth)[:, 0]
+    light = light + hidden_teeth * (TEETH_LIGHT - light)
+    painted = painted - (painted + 1) * opened + _lit(within, light, colors)
+    mask = mask * (1 - opened * (1 - mask.pow(OPENED)))
+    mask = mask + (1 - mask) * kept * (1 - opened)
+    # Teeth that the reference shows are its own, however far the mouth opens below them.
+    return painted, mask + (1 - mask) * (own_teeth * opened).to(mask.dtype)
+
+
+def _lit(within: Tensor, light: Tensor, colors: Tensor) -> Tensor:
+    """Colours [B, 3, 4, H, H] of shares [B, 3, 4, H, H] of what has colors [B, 3, 3], in a light's logit."""
+    color = torch.bmm(colors.transpose(1, 2), within.flatten(2)).view_as(within)
+    return 2 * BRIGHTEST * torch.sigmoid(light) * color
 
 
 def _lids(seen: Geometry, skin: Tensor, reference: ReferenceFeatures) -> tuple[Tensor, Tensor]:
@@ -235,7 +279,7 @@ def _lids(seen: Geometry, skin: Tensor, reference: ReferenceFeatures) -> tuple[T
     if reference.flat.any():
         alone = skin[:, 3:]
         lid = lid + alone * ((SHARP_LID * covered).clamp_max(1) - lid)
-        line = F.pixel_unshuffle(enlarge(alone * lashes, FINE), FINE)[:, None]
+        line = enlarge_apart(alone * lashes)
         color = color - (color + 1) * (1 - LASHES) * line
     return color, lid[:, :, None]
 

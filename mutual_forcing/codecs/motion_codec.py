@@ -60,6 +60,7 @@ from .warping import (
     detail_window,
     enlarge,
     identity_places,
+    matching,
     sample,
     warp,
 )
@@ -234,7 +235,7 @@ class Level(nn.Module):
         flows = self.to_flow(hidden).unflatten(1, (BASIS + 1, 2))
         share = F.pad(self.mix(motion), (0, 1), value=1.0)
         flow = flow + FLOW_SCALE * torch.einsum("bk,bkchw->bchw", share, flows)
-        hidden = self.merge(torch.cat([hidden, warp(reference, flow)], 1))
+        hidden = self.merge(torch.cat([hidden, matching(warp(reference, flow), hidden)], 1))
         return self.after(hidden, code), flow
 
 

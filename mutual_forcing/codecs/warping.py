@@ -84,6 +84,35 @@ def enlarge(flow: Tensor, times: int) -> Tensor:
     return F.interpolate(flow, scale_factor=times, mode="bilinear", align_corners=False)
 
 
+def enlarge_apart(x: Tensor) -> Tensor:
+    """`enlarge` of [B, W, H, H] for FINE times, but the pixels of a cell stay beside each other, [B, W, 4, H,
+    H]: in a quarter of the time of putting them in their places and out again.
+    """
+
+    def halves(x: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        first, last = x.narrow(side, 0, 1), x.narrow(side, -1, 1)
+        before = torch.cat([first, x.narrow(side, 0, x.shape[side] - 1)], side)
+        after = torch.cat([x.narrow(side, 1, x.shape[side] - 1), last], side)
+        return torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)
+
+    return torch.stack([half for row in halves(x, -2) for half in halves(row, -1)], 2)
+
+
+def put_together(x: Tensor) -> Tensor:
+    """Pixels of cells [B, W, FINE**2, H, H] in their places, [B, W, FINE * H, FINE * H]: F.pixel_shuffle in
+    a quarter of its time.
+    """
+    cells = x.unflatten(2, (FINE, FINE)).permute(0, 1, 4, 2, 5, 3)
+    return cells.reshape(*x.shape[:2], FINE * x.shape[-2], FINE * x.shape[-1])
+
+
+def matching(x: Tensor, other: Tensor) -> Tensor:
+    """`x` in the type and layout of `other`: what is computed of two kinds takes several times as long."""
+    last = other.is_contiguous(memory_format=torch.channels_last) and not other.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return x.to(other.dtype, memory_format=layout)
+
+
 def to_detail(points: Tensor) -> Tensor:
     """Points [..., 2] of the picture in coordinates of the detail's square."""
     corner = points.new_tensor([DETAIL_X, DETAIL_Y])
