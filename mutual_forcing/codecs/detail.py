@@ -211,8 +211,9 @@ class Detail(nn.Module):
                 places = identity_places(flow) + (flow / DETAIL_SIDE).float().movedim(1, 3)
                 own_teeth = sample(reference.teeth, places[:, area[1], area[2]])[:, :, None]
                 given = painted, seen, kept[0], inside, light, opened, hidden_teeth
-                given = (part[area] for part in given)
-                painted[area], mask[area] = _mouth(*given, own_teeth, reference.inside)
+                painted[area], mask[area] = _mouth(
+                    *[part[area] for part in given], own_teeth=own_teeth, colors=reference.inside
+                )
             if area := _where(lids[1]):
                 # The lid lies over both: what is painted has to be so much of it that the rest is as it was.
                 color, lid = (part[area].to(painted.dtype) for part in lids)
@@ -230,7 +231,7 @@ def _where(share: Tensor) -> tuple[EllipsisType, slice, slice] | None:
     if not there.any():
         return None
     rows, columns = (there.any(side).nonzero() for side in (1, 0))
-    return ..., *(slice(int(x[0]), int(x[-1]) + 1) for x in (rows, columns))
+    return ..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _mouth(
