@@ -27,10 +27,8 @@ from .warping import (
     cut_detail,
     detail_window,
     enlarge_apart,
-    identity_places,
     matching,
     put_together,
-    sample,
     warp,
 )
 
@@ -158,7 +156,7 @@ class Detail(nn.Module):
             # dark smear beside mouths that open far in a turned head; open eyes; and all of a drawing.
             kept = torch.maximum(1 - _upper_half(rough), seen.inside[:, 1:]).maximum(drawn)
             rules.append(alike * seen.sure * kept)
-        rules = enlarge_apart(torch.cat(rules, 1)).to(hidden.dtype)
+        rules = enlarge_apart(torch.cat(rules, 1))
         inside = self.mouth(about, code).unflatten(2, flow.shape[2:])
         skin = warp(reference.skin, flow / DETAIL_SIDE)
         lids = _lids(seen, skin, reference) if decided else None
@@ -206,13 +204,12 @@ class Detail(nn.Module):
             kinds = torch.cat([outside.softmax(1) * (1 - opened), within], 1)
             named = put_together(kinds)
         else:
-            seen, mask = mask, mask + (1 - mask) * kept[0]
+            learnt, mask = mask, mask + (1 - mask) * kept[0]
             if area := _where(opened):
-                places = identity_places(flow) + (flow / DETAIL_SIDE).float().movedim(1, 3)
-                own_teeth = sample(reference.teeth, places[:, area[1], area[2]])[:, :, None]
-                given = painted, seen, kept[0], inside, light, opened, hidden_teeth
+                own_teeth = warp(reference.teeth, flow / DETAIL_SIDE)[:, :, None]
+                given = painted, learnt, kept[0], inside, light, opened, hidden_teeth, own_teeth
                 painted[area], mask[area] = _mouth(
-                    *[part[area] for part in given], own_teeth=own_teeth, colors=reference.inside
+                    *[part[area] for part in given], colors=reference.inside
                 )
             if area := _where(lids[1]):
                 # The lid lies over both: what is painted has to be so much of it that the rest is as it was.

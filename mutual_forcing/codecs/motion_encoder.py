@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import MotionCodecConfig
-from .warping import identity_places
+from .warping import has_channels_last, identity_places
 
 STEM = 8
 """Pictures enter at 1/8 of their size."""
@@ -45,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x [B, W, H, H] times scale and plus shift [B, W]."""
-    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+    if not has_channels_last(x):
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
     # Rows of numbers that lie beside each other, and not one channel after the other: a sixth of the time.
     shift, scale = (part[:, None].repeat(1, 1, x.shape[-1]) for part in (shift, scale))

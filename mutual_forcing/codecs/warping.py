@@ -106,10 +106,14 @@ def put_together(x: Tensor) -> Tensor:
     return cells.reshape(*x.shape[:2], FINE * x.shape[-2], FINE * x.shape[-1])
 
 
+def has_channels_last(x: Tensor) -> bool:
+    """Whether the channels of a pixel of [B, W, H, H] lie beside each other, not the pixels of a channel."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
 def matching(x: Tensor, other: Tensor) -> Tensor:
     """`x` in the type and layout of `other`: what is computed of two kinds takes several times as long."""
-    last = other.is_contiguous(memory_format=torch.channels_last) and not other.is_contiguous()
-    layout = torch.channels_last if last else torch.contiguous_format
+    layout = torch.channels_last if has_channels_last(other) else torch.contiguous_format
     return x.to(other.dtype, memory_format=layout)
 
 
