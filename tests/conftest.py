@@ -6,9 +6,14 @@ no corpus, trains nothing, serves no page to clients and does not run the served
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Before torch reads it, and for all processes that tests start: networks this small are no faster with two
+# threads, which then spend twice the time waiting for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

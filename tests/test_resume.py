@@ -129,7 +129,7 @@ def test_a_clean_clone_compares_on_a_checkpoint_with_one_command(
         sys.executable, "-m", "training.compare", "--run", tmp_path / "run", "--preset", "smoke",
         "--checkpoint", tmp_path / "checkpoint", "--corpus", corpus_folder, "--steps", "1",
         "--clips", "1", "--sampling", "1", "--device", "cpu", "--long-seconds", "0",
-        "--methods", "self_forcing", "--seeds", "0,4",
+        "--methods", "self_forcing", "--seeds", "0,4", "--workers", "1",
     ]  # fmt: skip
     folder, times = tmp_path / "run" / "compare", []
     for _ in range(2):

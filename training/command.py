@@ -17,7 +17,7 @@ its file, so that it cannot be told by its own name.)
 """
 
 
-def run(action: Callable[[], None]) -> int:
+def run(action: Callable[[], object]) -> int:
     """Run `action` with progress on the log; returns the exit status. SIGTERM ends it as Ctrl-C does."""
     logging.basicConfig(format="%(message)s")
     for name in OURS:

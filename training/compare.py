@@ -26,10 +26,11 @@ import torch
 from mutual_forcing.metrics import report
 
 from .command import run
+from .evaluate import evaluate_as, options_of
 from .evaluation.comparison_tables import Clips, Rows, differences, long_table, modes, spread, table
 from .evaluation.long import OPENING_SECONDS
 from .evaluation.rows import read_rows
-from .export import commit
+from .export import commit, export
 from .import_checkpoint import import_checkpoint, take_corpus
 from .recipes import BASELINES, MULTI_MODE_METHODS, SCALES, STAGES, recipe
 from .reproduce import reproduction_jobs
@@ -176,11 +177,11 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     """Export one stage and evaluate its checkpoint. Figures that were measured before are kept."""
     root, name = entry.workspace.root, entry.name
     checkpoint = root / "checkpoints" / name
-    export = _command(
+    exporting = _command(
         "training.export", run=root, preset=entry.workspace.scale, stage=name, out=checkpoint
     )
     once = () if name == "joint" else ("--no-ceilings",)  # which are the same for all
-    evaluate = _command(
+    judging = _command(
         "training.evaluate", *once, checkpoint=checkpoint, corpus=entry.workspace.corpus_folder,
         out=_judged(entry), clips=comparison.clips, steps=sampling_of(name, comparison.sampling),
         seed=comparison.seed,
@@ -188,10 +189,19 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     )  # fmt: skip
     trained = () if name == "joint" else (f"train {entry.label}",)
     made = f"export {entry.label}"
+
+    def judge() -> None:
+        evaluate_as(options_of([*judging[2:]]))
+
     return [
-        Job(made, lambda: False, 0.01, trained, command=export),
-        Job(f"judge {entry.label}", lambda: False, 0.6, (made,), command=evaluate),
+        Job(made, _never, 0.01, trained, lambda: export(entry.workspace, checkpoint, name), exporting),
+        Job(f"judge {entry.label}", _never, 0.6, (made,), judge, judging),
     ]
+
+
+def _never() -> bool:
+    """What was measured before is kept by the job itself."""
+    return False
 
 
 def sampling_of(method: str, sampling: str) -> str:

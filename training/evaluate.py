@@ -216,7 +216,8 @@ def suite_of(options: argparse.Namespace) -> Suite:
     return suite
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def evaluate_as(options: argparse.Namespace) -> str:
+    """What the command line asks for; returns the Markdown. Raises ValueError for what makes no sense."""
     suite = suite_of(options)
     measured = StreamingGenerator.from_pretrained(options.checkpoint, device="cpu")
     generators = {"": measured}
@@ -227,13 +228,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     else:
         corpus = heldout_corpus(options.out / "corpus", suite.choice, PICTURE_SIZE)
     judge = Judge(corpus, suite.split)
-    sys.stdout.write(evaluate(suite, judge, generators, options.out, options.seed))
+    return evaluate(suite, judge, generators, options.out, options.seed)
 
 
 def main() -> int:
     """Command line; returns the exit status."""
     options = options_of()
-    return run(lambda: _evaluate(options))
+    return run(lambda: sys.stdout.write(evaluate_as(options)))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,10 @@ from .objectives.draws import Draws
 from .objectives.monitors import Excerpt, figures, raise_alarms
 from .objectives.rollout import chunk_conditions, continue_clip
 
-CLIPS, CHUNKS = 3, 4
+CHUNKS = 4
 FRAME_STEP = 5
+QUICK = 1
+"""Of zlib's levels: a sheet is some hundred kilobytes either way, and the usual 6 takes a second for it."""
 
 
 def continue_from_references(
@@ -67,8 +69,9 @@ def write_samples_sheet(
     folder: Path,
     step: int,
     sampler: Sampler,
+    count: int,
 ) -> dict[str, float]:
-    """Write three held-out clips: the true above the generated frames, if there are films; the true before
+    """Write so many held-out clips: the true above the generated frames, if there are films; the true before
     the generated speech.
 
     Returns the monitors' figures and logs their alarms.
@@ -79,7 +82,7 @@ def write_samples_sheet(
     rng = np.random.default_rng(0)
     real, made, references, spread = [], [], [], []
     device = next(system.model.parameters()).device
-    for clip in clips[:: max(1, len(clips) // CLIPS)][:CLIPS]:
+    for clip in clips[:: max(1, len(clips) // count)][:count]:
         batch = data.item(clip, 0, CHUNKS, rng).to(device)
         ours, others = (
             continue_from_references(system, batch, branches, sampler, seed) for seed in (0, 1)
@@ -131,7 +134,7 @@ def _write_sheet(
         for reference, *pair in zip(references, real, made, strict=True)
         for sample in pair
     ]
-    Image.fromarray(np.concatenate(rows)).save(path)
+    Image.fromarray(np.concatenate(rows)).save(path, compress_level=QUICK)
 
 
 def _write_sound(real: list[Excerpt], made: list[Excerpt], path: Path) -> None:

@@ -55,11 +55,16 @@ TEETH_LIGHT, FEW_CELLS = 1.5, 20
 """The logit of the light on a row of teeth that nobody has seen, and of how many cells of the reference's own
 teeth on it is none.
 """
+TONGUE_FROM, TONGUE_TO = 0.25, 1.0
+"""Where, from an upper lip at 0 to a lower one at 1, a tongue begins to come out of the dark, and where it
+would be in all the light.
+"""
 SKIN_OF_LIDS = 0.55
 """How much of a closing lid is the colour of the skin around the eye, in streams."""
 SHARP_LID, LASHES = 4.0, 0.2
 """How much less softly the lid of a drawing begins, and how light its edge is beside the skin."""
-TEETH, OUTSIDE, MOUTH_WIDTH = INSIDE.index("teeth"), len(KINDS) - len(INSIDE), 24
+HOLLOW, TEETH, TONGUE = range(len(INSIDE))
+OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
 
@@ -247,6 +252,10 @@ def _mouth(
     inside = DECIDED * (inside - less[:, None, None, None])
     # CUDA's autocast gives shares in fp32.
     within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
+    # Names call nearly all of a wide mouth tongue: how deep it lies, lips tell.
+    deep = within[:, TONGUE] * (1 - _tongue_light(opened)).to(within.dtype)[:, 0]
+    within[:, TONGUE] -= deep
+    within[:, HOLLOW] += deep
     within[:, TEETH] += (opened * hidden_teeth)[:, 0]
     light = light + hidden_teeth * (TEETH_LIGHT - light)
     painted = painted - (painted + 1) * opened + _lit(within, light, colors)
@@ -254,6 +263,16 @@ def _mouth(
     mask = mask + (1 - mask) * kept * (1 - opened)
     # Teeth that the reference shows are its own, however far the mouth opens below them.
     return painted, mask + (1 - mask) * (own_teeth * opened).to(mask.dtype)
+
+
+def _tongue_light(opened: Tensor) -> Tensor:
+    """How much of a tongue is in the light, of a mouth that is open where `opened` [B, 1, 4, H, W] is more
+    than 0: [B, 1, 1, H, W]. It rises from the dark below the upper lip to the lower one.
+    """
+    cells = opened.float().mean(2, keepdim=True)
+    below = cells.cumsum(3) / cells.sum(3, keepdim=True).clamp_min(1)
+    light = ((below - TONGUE_FROM) / (TONGUE_TO - TONGUE_FROM)).clamp(0, 1)
+    return light * light * (3 - 2 * light)
 
 
 def _lit(within: Tensor, light: Tensor, colors: Tensor) -> Tensor:

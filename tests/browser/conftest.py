@@ -35,9 +35,9 @@ def checkpoint(tmp_path_factory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(checkpoint, tmp_path_factory):
-    """The address of `python app.py`, running as a user would start it."""
+    """The address of `python app.py`, running as a user would start it; it ends with these tests."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

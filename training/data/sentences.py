@@ -169,7 +169,11 @@ class SentenceMaker:
             held_slots = {k: [w for w in slots[k] if w.lower() in words] for k in split_kinds}
             self._held_slots[split] = held_slots
             self._slots[split] = {k: known[k] + held_slots.get(k, []) for k in slots}
-        self._rarity = _cumulative(known["any"])
+
+    @functools.cached_property
+    def _rarity(self) -> np.ndarray:
+        """Of the training words of the lexicon; whoever only asks what is held out does not wait for it."""
+        return _cumulative(self._slots["train"]["any"])
 
     def sentence(self, rng: np.random.Generator, split: Split) -> str:
         """A sentence of `split`; development and test ones contain at least one word of theirs alone."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from mutual_forcing.config import SAMPLE_RATE
 
@@ -46,6 +45,8 @@ def surround(
     speech: np.ndarray, others: np.ndarray, settings: Surroundings, rng: np.random.Generator
 ) -> np.ndarray:
     """Speech [N] as a film might have it; `others` [N] is what other people say, for babble."""
+    from scipy.signal import fftconvolve  # a second, which whoever trains nothing need not wait for
+
     sound = speech
     if rng.random() < settings.room:
         sound = fftconvolve(sound, _room(rng))[: len(speech)]

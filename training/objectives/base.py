@@ -31,6 +31,8 @@ from .losses import (
 
 VALIDATION_CLIPS = 16
 VALIDATION_CHUNKS = 4
+SHOWN_CLIPS = 3
+"""Of samples; no more than half a batch has, where even that is dear."""
 DROP_TRANSCRIPT = 0.7
 """Share of the rows with given audio that must do without the transcript, as a user's sound does."""
 
@@ -112,8 +114,9 @@ class TransformerObjective:
         if self.streams:
             system = replace(self.system, model=ema)
             values |= write_samples_sheet(
-                system, self.data, self.branches, folder, step, self.sampler
-            )
+                system, self.data, self.branches, folder, step, self.sampler,
+                count=max(1, min(SHOWN_CLIPS, self.size // 2)),
+            )  # fmt: skip
         return {f"heldout/{name}": value for name, value in values.items()}
 
     def validation_batch(self) -> LatentBatch:
