@@ -190,11 +190,14 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     trained = () if name == "joint" else (f"train {entry.label}",)
     made = f"export {entry.label}"
 
+    def write() -> None:
+        export(entry.workspace, checkpoint, name)
+
     def judge() -> None:
         evaluate_as(options_of([*judging[2:]]))
 
     return [
-        Job(made, _never, 0.01, trained, lambda: export(entry.workspace, checkpoint, name), exporting),
+        Job(made, _never, 0.01, trained, write, exporting),
         Job(f"judge {entry.label}", _never, 0.6, (made,), judge, judging),
     ]
 

@@ -30,8 +30,8 @@ there are others.
 
 def plausible(inside: Tensor, picture: Tensor, skin: Tensor) -> Tensor:
     """Colours of a mouth [B, 3, 3] within 0..1, as bright as they are, half-way to the colours that mouths
-    have; teeth are as pale as teeth are, and light beside the skin [B, 3, h, w]; a tongue is as red as tongues
-    are, and half as light as the teeth; all is grey where the picture [B, 3, H, H] is.
+    have; teeth are as pale as teeth are, and light beside the skin [B, 3, h, w]; a tongue is as red as
+    tongues are, and half as light as the teeth; all is grey where the picture [B, 3, H, H] is.
 
     On photographs what the reference encoder finds is about right in brightness, and sometimes blue; teeth it
     finds as red as the skin, and a tongue as dark as the hollow, so that a wide mouth was a black hole.
