@@ -17,7 +17,7 @@ from mutual_forcing.pixels import frame_array
 from mutual_forcing.spool import Spool
 
 PICTURE = np.full((64, 64, 3), 128, np.uint8)
-EARLY, CHUNKS = 50, 200
+EARLY, CHUNKS = 50, 130
 
 
 def held_bytes() -> int:
@@ -35,7 +35,7 @@ def held_bytes() -> int:
 
 @pytest.mark.slow
 def test_a_long_stream_of_the_page_grows_by_two_percent_at_most(random_generator):
-    """Stopped after 50 chunks and continued to 200: once stopped, no chunk is on its way anywhere."""
+    """Stopped after 50 chunks and continued to 130: once stopped, no chunk is on its way anywhere."""
     sessions, sizes = SessionManager(random_generator), {}
     text = "One sentence after the other is said, and nobody remembers any of them. " * 25
     request = GenerationRequest(PICTURE, text, steps=1, seconds=0.64 * CHUNKS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mutual_forcing.canvas import prepare
-from mutual_forcing.codecs.detail import BLUR, BRIGHTEST, skin_around
+from mutual_forcing.codecs.detail import BLUR, skin_around, tongue_light
 from mutual_forcing.codecs.face_mesh import LOWER_LIP, MOUTH, UNDER_NOSE, openings
 from mutual_forcing.codecs.motion_codec import (
     Layers,
@@ -258,7 +258,8 @@ def test_a_grey_picture_has_a_grey_mouth_and_none_is_blue() -> None:
     pictures = torch.zeros(2, 3, 8, 8)
     pictures[1, 0] = 0.5
     skin = torch.full((2, 3, 2, 2), -0.2)  # 0.4 of 0..1: teeth that are found are light beside it
-    grey, colored = plausible(found, pictures, skin)
+    none = torch.zeros(2)
+    grey, colored = plausible(found, pictures, skin, none)
     light = found[0].mean(1)
     light[2] = SHADE * light[1]  # a tongue lies in the shade, however dark it is found
     assert torch.allclose(grey, light[:, None].expand(3, 3))
@@ -266,7 +267,9 @@ def test_a_grey_picture_has_a_grey_mouth_and_none_is_blue() -> None:
     blue = found[0, :, 2] - found[0, :, 0]
     assert (colored[:, 2] - colored[:, 0] < 0.6 * blue).all()
     assert colored[2, 0] > 2 * colored[2, 1], "and a tongue is red"
-    teeth = plausible(found, pictures, torch.full((2, 3, 2, 2), 0.4))[1, 1]
+    drawn = plausible(found, pictures, skin, none + 1)[:, 2].mean(1)
+    assert torch.allclose(drawn, found[:, 2].mean(1)), "in drawings as dark as it is found"
+    teeth = plausible(found, pictures, torch.full((2, 3, 2, 2), 0.4), none)[1, 1]
     assert torch.isclose(teeth.mean(), torch.tensor(0.7 * TOOTH), atol=0.01), "beside lighter skin"
     assert teeth[0] - teeth[2] < 0.2 * teeth.mean(), "and pale, however red they are found"
 
@@ -296,19 +299,18 @@ def test_streams_are_more_decided_than_training() -> None:
     assert (other - one).min() > -1e-3, "and kept no less"
 
 
-def test_a_tongue_comes_out_of_the_dark_below_the_upper_lip() -> None:
+def test_a_tongue_of_a_wide_mouth_comes_out_of_the_dark_between_the_lips() -> None:
     """In streams: names that know nothing of photographs call all of a wide mouth tongue."""
-    model = small()
-    torch.nn.init.constant_(model.animator.detail.mouth.leave.bias[-4:], 90.0)
-    reference, inside = mouth_that_opens(model)
-    layers = model.animator(torch.zeros(1, len(MOTION)), reference, decided=True)
-    shown = (layers.detail_painted[0] + 1) / 2
-    rows, columns = inside[0].nonzero(as_tuple=True)
-    column = columns.mode().values
-    light = shown[0, rows[columns == column], column]
-    assert light.diff().min() > -1e-3, "lighter downwards"
-    hollow, tongue = reference.inside[0, [0, 2], 0] * BRIGHTEST
-    assert light[0] < 1.1 * hollow and hollow + 0.3 * (tongue - hollow) < light[-1] < tongue
+    wide, narrow = torch.zeros(2, 1, 4, 40, 9), torch.zeros(1, 1, 4, 40, 9)
+    wide[0, ..., 5:35, 2:7], wide[1, ..., 10:30, 2:7], narrow[..., 5:11, 2:7] = 1, 1, 1
+    for opened, (first, last) in zip(wide, ((5, 35), (10, 30)), strict=True):
+        light = tongue_light(opened[None])[0, 0, 0, first:last, 4]
+        most = int(light.argmax())
+        assert light[0] < 0.02 and light[most] > 0.75 and light[-1] < 0.5 * light[most]
+        assert light.diff()[:most].min() >= 0 > light.diff()[most + 1 :].max()
+    assert not tongue_light(narrow).any(), "in a gap it would look like lips"
+    # One row's light does not depend on the next one's.
+    assert torch.equal(tongue_light(wide)[:1], tongue_light(wide[:1]))
 
 
 def test_skin_below_the_eyes_is_kept_however_much_the_weights_would_paint() -> None:

@@ -55,15 +55,19 @@ TEETH_LIGHT, FEW_CELLS = 1.5, 20
 """The logit of the light on a row of teeth that nobody has seen, and of how many cells of the reference's own
 teeth on it is none.
 """
-TONGUE_FROM, TONGUE_TO = 0.25, 1.0
-"""Where, from an upper lip at 0 to a lower one at 1, a tongue begins to come out of the dark, and where it
-would be in all the light.
+LIES, ABOVE, BELOW = 0.75, 0.45, 0.3
+"""Where a tongue has most light, from an upper lip at 0 to a lower one at 1, and how far above and below that
+it has none: where it reached the lip, mouths looked less open.
+"""
+NARROW, WIDE = 10, 22
+"""Height of a mouth, in cells of the detail's square, up to which a tongue is as dark as the hollow, and from
+which on it has its light.
 """
 SKIN_OF_LIDS = 0.55
 """How much of a closing lid is the colour of the skin around the eye, in streams."""
 SHARP_LID, LASHES = 4.0, 0.2
 """How much less softly the lid of a drawing begins, and how light its edge is beside the skin."""
-HOLLOW, TEETH, TONGUE = range(len(INSIDE))
+HOLLOW, TEETH, TONGUE = map(INSIDE.index, ("hollow", "teeth", "tongue"))
 OUTSIDE, MOUTH_WIDTH = len(KINDS) - len(INSIDE), 24
 FLOW_SCALE = 0.1
 """Unit of the predicted flow, in halves of the picture."""
@@ -214,7 +218,9 @@ class Detail(nn.Module):
                 own_teeth = warp(reference.teeth, flow / DETAIL_SIDE)[:, :, None]
                 given = painted, learnt, kept[0], inside, light, opened, hidden_teeth, own_teeth
                 painted[area], mask[area] = _mouth(
-                    *[part[area] for part in given], colors=reference.inside
+                    *[part[area] for part in given],
+                    colors=reference.inside,
+                    flat=reference.flat,
                 )
             if area := _where(lids[1]):
                 # The lid lies over both: what is painted has to be so much of it that the rest is as it was.
@@ -246,14 +252,16 @@ def _mouth(
     hidden_teeth: Tensor,
     own_teeth: Tensor,
     colors: Tensor,
+    flat: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Paint and mask of a stream where its mouth is open: see Detail._paint."""
     less = inside.new_tensor([LESS_TEETH * (name == "teeth") for name in INSIDE])
     inside = DECIDED * (inside - less[:, None, None, None])
     # CUDA's autocast gives shares in fp32.
     within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
-    # Names call nearly all of a wide mouth tongue: how deep it lies, lips tell.
-    deep = within[:, TONGUE] * (1 - _tongue_light(opened)).to(within.dtype)[:, 0]
+    # Names call nearly all of a wide mouth tongue: how deep it lies, lips tell. Those of drawings are dark.
+    dark = (1 - tongue_light(opened)) * (1 - flat.float()[:, None, None, None, None])
+    deep = within[:, TONGUE] * dark.to(within.dtype)[:, 0]
     within[:, TONGUE] -= deep
     within[:, HOLLOW] += deep
     within[:, TEETH] += (opened * hidden_teeth)[:, 0]
@@ -265,14 +273,16 @@ def _mouth(
     return painted, mask + (1 - mask) * (own_teeth * opened).to(mask.dtype)
 
 
-def _tongue_light(opened: Tensor) -> Tensor:
+def tongue_light(opened: Tensor) -> Tensor:
     """How much of a tongue is in the light, of a mouth that is open where `opened` [B, 1, 4, H, W] is more
-    than 0: [B, 1, 1, H, W]. It rises from the dark below the upper lip to the lower one.
+    than 0: [B, 1, 1, H, W]. In a wide one it comes out of the dark below the upper lip, and goes back behind
+    the lower one.
     """
     cells = opened.float().mean(2, keepdim=True)
-    below = cells.cumsum(3) / cells.sum(3, keepdim=True).clamp_min(1)
-    light = ((below - TONGUE_FROM) / (TONGUE_TO - TONGUE_FROM)).clamp(0, 1)
-    return light * light * (3 - 2 * light)
+    high = cells.sum(3, keepdim=True)
+    apart = cells.cumsum(3) / high.clamp_min(1) - LIES
+    wide = ((high.amax(4, keepdim=True) - NARROW) / (WIDE - NARROW)).clamp(0, 1)
+    return wide * (1 - (apart / torch.where(apart < 0, ABOVE, BELOW)).square()).clamp_min(0)
 
 
 def _lit(within: Tensor, light: Tensor, colors: Tensor) -> Tensor:

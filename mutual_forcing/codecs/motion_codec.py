@@ -414,9 +414,8 @@ class MotionCodec(nn.Module):
         ]
         own = torch.stack(own) * has_mesh[:, None]
         teeth = upper_teeth(cut_detail(pixels), found.opened[:, :1], found.skin[:, :3])
-        return replace(
-            found, inside=plausible(found.inside, pixels, found.skin[:, :3]), own=own, teeth=teeth
-        )
+        inside = plausible(found.inside, pixels, found.skin[:, :3], found.flat)
+        return replace(found, inside=inside, own=own, teeth=teeth)
 
     def look_at(
         self,

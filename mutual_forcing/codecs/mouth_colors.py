@@ -10,8 +10,8 @@ from torch import Tensor
 
 INSIDE_COLORS = ((0.1, 0.03, 0.03), (0.8, 0.76, 0.7), (0.45, 0.18, 0.18))
 """Colours within 0..1 that motion.INSIDE begins with."""
-SHADE = 0.5
-"""Brightness of a tongue, where teeth have 1."""
+SHADE, DRAWN_SHADE = 0.45, 0.35
+"""Brightness of a tongue, where teeth have 1; and at most, of a drawing's."""
 COLORFUL = 0.1
 """Mean distance of a picture's channels, within -1..1, from which on it counts as coloured."""
 TOOTH, LIGHTEST = 1.25, 0.9
@@ -28,20 +28,23 @@ there are others.
 """
 
 
-def plausible(inside: Tensor, picture: Tensor, skin: Tensor) -> Tensor:
+def plausible(inside: Tensor, picture: Tensor, skin: Tensor, drawn: Tensor) -> Tensor:
     """Colours of a mouth [B, 3, 3] within 0..1, as bright as they are, half-way to the colours that mouths
     have; teeth are as pale as teeth are, and light beside the skin [B, 3, h, w]; a tongue is as red as
-    tongues are, and half as light as the teeth; all is grey where the picture [B, 3, H, H] is.
+    tongues are, and lies in the shade of the teeth; all is grey where the picture [B, 3, H, H] is. drawn [B]:
+    1 for drawings, whose mouths are dark.
 
     On photographs what the reference encoder finds is about right in brightness, and sometimes blue; teeth it
     finds as red as the skin, and a tongue as dark as the hollow, so that a wide mouth was a black hole.
     """
     grey = inside.mean(2, keepdim=True)
-    hollow, teeth, _ = grey.unbind(1)
+    hollow, teeth, tongue = grey.unbind(1)
     _, usual_light = _red_and_light(skin.float())
     least = (TOOTH * usual_light.mean((2, 3))).clamp_max(LIGHTEST)
     teeth = torch.maximum(teeth, least.to(teeth))
-    grey = torch.stack([hollow, teeth, SHADE * teeth], 1)
+    dark = torch.minimum(tongue, DRAWN_SHADE * teeth)
+    tongue = torch.lerp(SHADE * teeth, dark, drawn[:, None].to(dark))
+    grey = torch.stack([hollow, teeth, tongue], 1)
     usual = torch.tensor(INSIDE_COLORS, device=inside.device, dtype=inside.dtype)
     found = inside * grey / inside.mean(2, keepdim=True).clamp_min(1e-3)
     pale = grey * usual / usual.mean(1, keepdim=True)
