@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before torch reads it, and for all processes that tests start: networks this small are no faster with two
+# Before torch reads it, and for the processes that tests start: networks this small are no faster with two
 # threads, which then spend twice the time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

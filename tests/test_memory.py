@@ -1,4 +1,4 @@
-"""What a long stream keeps: the same after minutes as after its first half minute."""
+"""What a long stream keeps: the same after a minute and a half as after half of one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def held_bytes() -> int:
 
 
 @pytest.mark.slow
-def test_a_long_stream_of_the_page_grows_by_two_percent_at_most(random_generator):
+def test_a_long_stream_of_the_page_hardly_grows(random_generator):
     """Stopped after 50 chunks and continued to 130: once stopped, no chunk is on its way anywhere."""
     sessions, sizes = SessionManager(random_generator), {}
     text = "One sentence after the other is said, and nobody remembers any of them. " * 25
@@ -54,7 +54,7 @@ def test_a_long_stream_of_the_page_grows_by_two_percent_at_most(random_generator
     early, late = sizes
     assert early < EARLY + 5 and late == CHUNKS
     growth = sizes[late] - sizes[early]
-    assert growth < 0.02 * sizes[early], f"{sizes[early]} bytes grew by {growth}"
+    assert growth < 0.01 * sizes[early], f"{sizes[early]} bytes grew by {growth}"
     # However much other tests of this process hold.
     assert growth < 0.5 * session.film.size * (1 - early / late), "the film is kept in memory"
     assert session.state.cache.length == random_generator.config.model.window

@@ -1,5 +1,6 @@
 """The motion codec: warps, the detail's square, and what it is taught with, against known answers."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,14 +10,14 @@ import pytest
 import torch
 
 from mutual_forcing.canvas import prepare
-from mutual_forcing.codecs.detail import BLUR, skin_around, tongue_light
+from mutual_forcing.codecs.detail import BLUR, BRIGHTEST, _mouth, skin_around
 from mutual_forcing.codecs.face_mesh import LOWER_LIP, MOUTH, UNDER_NOSE, openings
 from mutual_forcing.codecs.motion_codec import (
     Layers,
     MotionCodec,
     ReferenceFeatures,
 )
-from mutual_forcing.codecs.mouth_colors import SHADE, TOOTH, plausible
+from mutual_forcing.codecs.mouth_colors import DRAWN_SHADE, SHADE, TOOTH, plausible
 from mutual_forcing.codecs.warping import (
     DETAIL_SIDE,
     DETAIL_X,
@@ -269,6 +270,10 @@ def test_a_grey_picture_has_a_grey_mouth_and_none_is_blue() -> None:
     assert colored[2, 0] > 2 * colored[2, 1], "and a tongue is red"
     drawn = plausible(found, pictures, skin, none + 1)[:, 2].mean(1)
     assert torch.allclose(drawn, found[:, 2].mean(1)), "in drawings as dark as it is found"
+    bright = found.clone()
+    bright[:, 2] = 0.6
+    drawn = plausible(bright, pictures, skin, none + 1)[:, 2].mean(1)
+    assert torch.allclose(drawn, DRAWN_SHADE * found[:, 1].mean(1)), "but in the shade"
     teeth = plausible(found, pictures, torch.full((2, 3, 2, 2), 0.4), none)[1, 1]
     assert torch.isclose(teeth.mean(), torch.tensor(0.7 * TOOTH), atol=0.01), "beside lighter skin"
     assert teeth[0] - teeth[2] < 0.2 * teeth.mean(), "and pale, however red they are found"
@@ -301,16 +306,31 @@ def test_streams_are_more_decided_than_training() -> None:
 
 def test_a_tongue_of_a_wide_mouth_comes_out_of_the_dark_between_the_lips() -> None:
     """In streams: names that know nothing of photographs call all of a wide mouth tongue."""
-    wide, narrow = torch.zeros(2, 1, 4, 40, 9), torch.zeros(1, 1, 4, 40, 9)
-    wide[0, ..., 5:35, 2:7], wide[1, ..., 10:30, 2:7], narrow[..., 5:11, 2:7] = 1, 1, 1
-    for opened, (first, last) in zip(wide, ((5, 35), (10, 30)), strict=True):
-        light = tongue_light(opened[None])[0, 0, 0, first:last, 4]
-        most = int(light.argmax())
-        assert light[0] < 0.02 and light[most] > 0.75 and light[-1] < 0.5 * light[most]
-        assert light.diff()[:most].min() >= 0 > light.diff()[most + 1 :].max()
-    assert not tongue_light(narrow).any(), "in a gap it would look like lips"
-    # One row's light does not depend on the next one's.
-    assert torch.equal(tongue_light(wide)[:1], tongue_light(wide[:1]))
+    colors = torch.tensor([[0.1, 0.1, 0.1], [0.8, 0.8, 0.8], [0.5, 0.2, 0.2]])
+
+    def red(high: int, flat: float, *others: torch.Tensor) -> torch.Tensor:
+        """Of a mouth of all tongue, so many of 128 cells high, from its upper lip down to its lower one."""
+        opened = torch.zeros(1, 1, 4, 40, 9)
+        opened[..., 5 : 5 + high, 2:7] = 1
+        opened = torch.cat([opened, *others])
+        rows = len(opened)
+        inside = torch.zeros(rows, 3, 4, 40, 9)
+        inside[:, INSIDE.index("tongue")] = 90.0
+        none, light = torch.zeros_like(opened), torch.full_like(opened, -math.log(BRIGHTEST - 1))
+        painted, mask = _mouth(
+            none.repeat(1, 3, 1, 1, 1), none, none, inside, light, opened, none, none,
+            colors=colors.repeat(rows, 1, 1), flat=torch.tensor([flat, 0.0])[:rows], side=128,
+        )  # fmt: skip
+        assert not mask.any()
+        return (painted[0, 0, 0, 5 : 5 + high, 4] + 1) / 2
+
+    wide = red(30, 0)
+    most = int(wide.argmax())
+    assert wide[0] < 0.11 and 0.48 < wide[most] < 0.5001 and wide[-1] < 0.11
+    assert wide.diff()[:most].min() >= 0 > wide.diff()[most:].max() and 15 < most < 25
+    assert red(9, 0).max() < 0.11, "in a gap it would look like lips"
+    assert red(30, 1).min() > 0.49, "those of drawings are as dark as they are found"
+    assert torch.equal(red(30, 0, torch.ones(1, 1, 4, 40, 9)), wide), "whatever the other rows show"
 
 
 def test_skin_below_the_eyes_is_kept_however_much_the_weights_would_paint() -> None:

@@ -94,7 +94,7 @@ def test_two_methods_are_trained_judged_and_compared(run: Path, tmp_path: Path) 
     command = [
         sys.executable, "-m", "training.compare", "--run", base, "--preset", "smoke", "--out", out,
         "--steps", "1", "--clips", "1", "--sampling", "1", "--device", "cpu", "--long-seconds", "5",
-        "--opening-seconds", "2", "--workers", "1", "--methods", "teacher_forcing,mutual_forcing",
+        "--opening-seconds", "2", "--methods", "teacher_forcing,mutual_forcing",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]

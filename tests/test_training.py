@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from PIL import Image
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import System
-from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.chunks import CHUNK_SECONDS, SAMPLES_PER_CHUNK
 from mutual_forcing.config import SAMPLE_RATE
+from mutual_forcing.sampling import Sampler
 from mutual_forcing.streaming import BRANCHES
 from training.data.dataset import Corpus
 from training.data.latents import Dropout, LatentDataset
 from training.data.precompute import encode_silence
 from training.recipes import BASELINES, STAGES, recipe
+from training.samples import CHUNKS, write_samples_sheet
 from training.stages import Workspace
 from training.train_state import load_tensors
 from training.trainer import Interrupted, Trainer
@@ -53,6 +57,23 @@ def test_the_transformer_does_not_wait_for_the_video_codec(
     assert "heldout/saturation" not in figures
     ours, theirs = (w.system("video_pretrain").model.state_dict() for w in (alone, trained))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours), "the weights are the same"
+
+
+def test_samples_show_the_truth_above_what_is_made(trained: Workspace, tmp_path: Path) -> None:
+    """A row of frames for each of both, of every clip; and the sound of all one after the other."""
+    system = trained.system("joint")
+    data = trained.latents(system, BRANCHES)
+    sampler, names = Sampler(1, "multi", 1.0), ("000007.png", "000007.wav")
+    values = write_samples_sheet(system, data, BRANCHES, tmp_path, 7, sampler, count=2)
+    assert values["diversity"] > 0 and sorted(p.name for p in tmp_path.iterdir()) == [*names]
+    sheet = np.asarray(Image.open(tmp_path / names[0]))
+    side = system.video_codec.square_size
+    assert len(sheet) == 2 * 2 * side and sheet.shape[1] > 8 * side
+    rows = sheet.reshape(2, 2, side, *sheet.shape[1:])
+    assert (rows[:, 0, :, :side] == rows[:, 1, :, :side]).all(), "both begin with the reference"
+    assert (rows[0] != rows[1]).any() and (rows[:, 0] != rows[:, 1]).any()
+    sound, rate = soundfile.read(tmp_path / names[1])
+    assert rate == SAMPLE_RATE and len(sound) == 4 * CHUNKS * SAMPLES_PER_CHUNK
 
 
 def test_the_detail_learns_alone(workspace: Workspace) -> None:

@@ -191,7 +191,8 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     made = f"export {entry.label}"
 
     def write() -> None:
-        export(entry.workspace, checkpoint, name)
+        # As its command does: nothing of it stays on the device that trainings need.
+        export(Workspace(root, entry.workspace.scale, torch.device("cpu")), checkpoint, name)
 
     def judge() -> None:
         evaluate_as(options_of([*judging[2:]]))

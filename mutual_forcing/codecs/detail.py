@@ -55,13 +55,13 @@ TEETH_LIGHT, FEW_CELLS = 1.5, 20
 """The logit of the light on a row of teeth that nobody has seen, and of how many cells of the reference's own
 teeth on it is none.
 """
-LIES, ABOVE, BELOW = 0.75, 0.45, 0.3
+LIES, ABOVE, BELOW = 0.75, 0.45, 0.25
 """Where a tongue has most light, from an upper lip at 0 to a lower one at 1, and how far above and below that
-it has none: where it reached the lip, mouths looked less open.
+it has none: where light reached the lip, mouths looked less open.
 """
-NARROW, WIDE = 10, 22
-"""Height of a mouth, in cells of the detail's square, up to which a tongue is as dark as the hollow, and from
-which on it has its light.
+NARROW, WIDE = 0.08, 0.17
+"""Height of a mouth, of the detail's square, up to which a tongue is as dark as the hollow, and from which on
+it has its light.
 """
 SKIN_OF_LIDS = 0.55
 """How much of a closing lid is the colour of the skin around the eye, in streams."""
@@ -221,6 +221,7 @@ class Detail(nn.Module):
                     *[part[area] for part in given],
                     colors=reference.inside,
                     flat=reference.flat,
+                    side=flow.shape[-1],
                 )
             if area := _where(lids[1]):
                 # The lid lies over both: what is painted has to be so much of it that the rest is as it was.
@@ -253,6 +254,7 @@ def _mouth(
     own_teeth: Tensor,
     colors: Tensor,
     flat: Tensor,
+    side: int,
 ) -> tuple[Tensor, Tensor]:
     """Paint and mask of a stream where its mouth is open: see Detail._paint."""
     less = inside.new_tensor([LESS_TEETH * (name == "teeth") for name in INSIDE])
@@ -260,7 +262,7 @@ def _mouth(
     # CUDA's autocast gives shares in fp32.
     within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
     # Names call nearly all of a wide mouth tongue: how deep it lies, lips tell. Those of drawings are dark.
-    dark = (1 - tongue_light(opened)) * (1 - flat.float()[:, None, None, None, None])
+    dark = (1 - tongue_light(opened, side)) * (1 - flat.float()[:, None, None, None, None])
     deep = within[:, TONGUE] * dark.to(within.dtype)[:, 0]
     within[:, TONGUE] -= deep
     within[:, HOLLOW] += deep
@@ -273,15 +275,15 @@ def _mouth(
     return painted, mask + (1 - mask) * (own_teeth * opened).to(mask.dtype)
 
 
-def tongue_light(opened: Tensor) -> Tensor:
+def tongue_light(opened: Tensor, side: int) -> Tensor:
     """How much of a tongue is in the light, of a mouth that is open where `opened` [B, 1, 4, H, W] is more
-    than 0: [B, 1, 1, H, W]. In a wide one it comes out of the dark below the upper lip, and goes back behind
-    the lower one.
+    than 0, cells of a square of `side`: [B, 1, 1, H, W]. In a wide one it comes out of the dark below the
+    upper lip, and goes back behind the lower one.
     """
     cells = opened.float().mean(2, keepdim=True)
     high = cells.sum(3, keepdim=True)
     apart = cells.cumsum(3) / high.clamp_min(1) - LIES
-    wide = ((high.amax(4, keepdim=True) - NARROW) / (WIDE - NARROW)).clamp(0, 1)
+    wide = ((high.amax(4, keepdim=True) / side - NARROW) / (WIDE - NARROW)).clamp(0, 1)
     return wide * (1 - (apart / torch.where(apart < 0, ABOVE, BELOW)).square()).clamp_min(0)
 
 

@@ -49,7 +49,8 @@ def plausible(inside: Tensor, picture: Tensor, skin: Tensor, drawn: Tensor) -> T
     found = inside * grey / inside.mean(2, keepdim=True).clamp_min(1e-3)
     pale = grey * usual / usual.mean(1, keepdim=True)
     color = (found + pale) / 2
-    color[:, 1:] = pale[:, 1:]
+    color[:, 1] = pale[:, 1]
+    color[:, 2] = torch.lerp(pale[:, 2], color[:, 2], drawn[:, None].to(color))
     share = _colorful(picture)[:, None, None].to(color.dtype)
     return torch.lerp(grey.expand_as(color), color, share).clamp(0, 1)
 

@@ -15,6 +15,8 @@ import pytest
 from serving import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
+APP = pytest.StashKey[subprocess.Popen[bytes]]()
+"""The page that is served."""
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -35,9 +37,9 @@ def checkpoint(tmp_path_factory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="package")
-def address(checkpoint, tmp_path_factory):
-    """The address of `python app.py`, running as a user would start it; it ends with these tests."""
+@pytest.fixture(scope="session")
+def address(checkpoint, tmp_path_factory, pytestconfig):
+    """The address of `python app.py`, running as a user would start it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,13 +52,25 @@ def address(checkpoint, tmp_path_factory):
     url = f"http://127.0.0.1:{port}/"
     try:
         wait_for(url, process, log.read_text)
+        pytestconfig.stash[APP] = process
         yield url
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """The page ends with the tests of this folder: all others would run beside it."""
+    last = nextitem is None or Path(__file__).parent not in nextitem.path.parents
+    if last and (process := item.config.stash.get(APP, None)):
+        _end(process)
 
 
 @pytest.fixture(scope="module")

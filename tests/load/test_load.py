@@ -1,6 +1,6 @@
 """Many visitors at once: every one gets his own film, the queue is bounded, memory does not grow.
 
-MF_LOAD_RUNS sets the number of films for the memory test (more than 10; default 40).
+MF_LOAD_RUNS sets the number of films for the memory test (more than 10; default 60).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mutual_forcing.demo.limits import Limits
 
 pytestmark = pytest.mark.slow
 QUEUE = 20
-EARLY, RUNS = 10, int(os.environ.get("MF_LOAD_RUNS", "40"))
+EARLY, RUNS = 10, int(os.environ.get("MF_LOAD_RUNS", "60"))
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
