@@ -13,7 +13,7 @@ from PIL import Image
 
 from mutual_forcing import GenerationRequest, StreamingGenerator
 from mutual_forcing.checkpoint import System
-from mutual_forcing.chunks import CHUNK_SECONDS, SAMPLES_PER_CHUNK
+from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_CHUNK
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.streaming import BRANCHES
@@ -21,7 +21,7 @@ from training.data.dataset import Corpus
 from training.data.latents import Dropout, LatentDataset
 from training.data.precompute import encode_silence
 from training.recipes import BASELINES, STAGES, recipe
-from training.samples import CHUNKS, write_samples_sheet
+from training.samples import CHUNKS, FRAME_STEP, write_samples_sheet
 from training.stages import Workspace
 from training.train_state import load_tensors
 from training.trainer import Interrupted, Trainer
@@ -67,8 +67,9 @@ def test_samples_show_the_truth_above_what_is_made(trained: Workspace, tmp_path:
     values = write_samples_sheet(system, data, BRANCHES, tmp_path, 7, sampler, count=2)
     assert values["diversity"] > 0 and sorted(p.name for p in tmp_path.iterdir()) == [*names]
     sheet = np.asarray(Image.open(tmp_path / names[0]))
-    side = system.video_codec.square_size
-    assert len(sheet) == 2 * 2 * side and sheet.shape[1] > 8 * side
+    side = len(sheet) // 4
+    frames = 1 + math.ceil(CHUNKS * FRAMES_PER_CHUNK / FRAME_STEP)
+    assert sheet.shape == (4 * side, frames * side, 3)
     rows = sheet.reshape(2, 2, side, *sheet.shape[1:])
     assert (rows[:, 0, :, :side] == rows[:, 1, :, :side]).all(), "both begin with the reference"
     assert (rows[0] != rows[1]).any() and (rows[:, 0] != rows[:, 1]).any()
