@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mutual_forcing.checkpoint import System
 from mutual_forcing.config import SystemConfig
 from mutual_forcing.models.sequence_parallel import SequenceParallel
+from training.command import Interrupted
 from training.data.latents import LatentBatch
 from training.distributed import Strategy, sequence_group, whole
 from training.objectives.draws import Draws
@@ -31,7 +32,7 @@ from training.stage_config import OptimizerConfig, Share
 from training.stages import Workspace
 from training.train import train_in
 from training.train_state import find_state, read_record, save_tensors
-from training.trainer import Interrupted, Trainer
+from training.trainer import Trainer
 
 ADAMW = OptimizerConfig(lr=2e-4, final_lr=1e-4, warmup=0, muon=0.0)
 """Muon rounds to bf16 on its way, and so makes more of the last bits of a gradient than 1e-6."""

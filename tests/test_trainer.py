@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from training.command import Interrupted
 from training.objectives.losses import Guidance
 from training.recipes import BASELINES, STAGES
 from training.stage_config import Recipe, Turns
 from training.stages import Workspace
 from training.tracker import Tracker
-from training.trainer import Interrupted, Trainer, differences
+from training.trainer import Trainer, differences
 
 CPU = torch.device("cpu")
 STEPS = 5

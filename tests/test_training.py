@@ -17,6 +17,7 @@ from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK, SAMPLES_PER_C
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.sampling import Sampler
 from mutual_forcing.streaming import BRANCHES
+from training.command import Interrupted
 from training.data.dataset import Corpus
 from training.data.latents import Dropout, LatentDataset
 from training.data.precompute import encode_silence
@@ -24,7 +25,7 @@ from training.recipes import BASELINES, STAGES, recipe
 from training.samples import CHUNKS, FRAME_STEP, write_samples_sheet
 from training.stages import Workspace
 from training.train_state import load_tensors
-from training.trainer import Interrupted, Trainer
+from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

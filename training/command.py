@@ -7,14 +7,16 @@ import signal
 import sys
 from collections.abc import Callable
 
-from .trainer import Interrupted
-
 INTERRUPTED = 130
 """Exit status after a Ctrl-C, as shells have it."""
 OURS = ("training", "mutual_forcing", "__main__")
 """Whose progress is told; of other libraries only warnings are. (The exporting one names its logger after
 its file, so that it cannot be told by its own name.)
 """
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, with everything saved
+    """Training was stopped by the user after saving its state."""
 
 
 def run(action: Callable[[], object]) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .command import Interrupted
 from .distributed import Strategy, copied, whole
 from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
@@ -41,10 +42,6 @@ _KEPT = ("step", "seconds", "peak", "validation")
 """What the state holds of a trainer besides its tensors."""
 _NETWORK = "player"
 """Prefix of the networks' tensors in a state. States of earlier runs have this word."""
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: the user's Ctrl-C, with everything saved
-    """Training was stopped by the user after saving its state."""
 
 
 @contextlib.contextmanager
