@@ -149,6 +149,7 @@ def test_a_stream_is_steered_between_its_chunks(generator) -> None:
     close(states[1], alone(generator, plain)[0])
 
 
+@pytest.mark.slow
 def test_an_abandoned_stream_leaves(generator) -> None:
     batch = StreamBatch(generator)
     states = [generator.start(request) for request in requests()[:2]]

@@ -200,6 +200,7 @@ def test_a_worker_that_hangs_or_dies_is_replaced(small, monkeypatch):
     assert len(cage.read_image(small)), "one that died between two files costs nobody an answer"
 
 
+@pytest.mark.slow
 def test_it_ends_when_it_is_stopped_and_starts_again(small):
     cage.start()
     cage.read_image(small)

@@ -150,6 +150,7 @@ def _settings(path: Path) -> dict:
         return json.loads(film.metadata["comment"])
 
 
+@pytest.mark.slow
 def test_a_refused_request_leaves_the_last_talk_alone(generator):
     sessions = SessionManager(generator, Limits(seconds=5))
     list(sessions.begin("visitor", GenerationRequest(PICTURE, "Hello.", steps=1, seconds=1.28)))

@@ -4,6 +4,8 @@ import ast
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 MODEL_MAY_IMPORT = {"audio", "config", "types", "motion", "chunks", "text", "models"}
 TEXT_MAY_IMPORT = {"audio", "config", "types", "chunks", "text"}
@@ -103,6 +105,7 @@ def test_the_page_opens_files_of_strangers_in_its_cage_only() -> None:
         assert not names or path.name in own | {"cage_worker.py"}, (path, names)
 
 
+@pytest.mark.slow
 def test_packages_that_not_every_machine_can_load_are_imported_in_few_places() -> None:
     allowed = {
         "torchaudio": {"mutual_forcing/audio.py"},

@@ -328,6 +328,7 @@ def test_a_stream_of_the_page_begins_as_its_sliders_say(generator):
     assert manager._streams.get("page")._state.request.steering.smile == 0.5
 
 
+@pytest.mark.slow
 def test_wrong_changes_are_refused_and_the_stream_goes_on(generator, request_):
     manager, refused = LiveManager(SessionManager(generator), LiveLimits(quiet=1.0)), []
 

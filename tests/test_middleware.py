@@ -30,6 +30,7 @@ def private(random_generator):
 SIGNED_IN = {"username": "me", "password": "secret"}
 
 
+@pytest.mark.slow
 def test_other_sites_are_refused_where_there_is_a_password(private):
     foreign = {"origin": "https://evil.example"}
     assert private.post("/login", data=SIGNED_IN, headers=foreign).status_code == 403

@@ -280,6 +280,7 @@ def test_a_step_is_the_models_turn_and_then_the_fake_scores() -> None:
     assert losses["drift"] > 0, "a part of the history is the model's own"
 
 
+@pytest.mark.slow
 def test_the_ablations_leave_out_what_they_say() -> None:
     clips = ClipConfig(lengths=(4,))
     shortcut = _objective(MutualForcingConfig(clips, rollout=None, dmd=None))

@@ -56,6 +56,7 @@ def test_fourteen_latents_are_a_chunk() -> None:
     assert codec.encode(torch.zeros(2, 2 * SAMPLES_PER_CHUNK)).shape == (2, 8, 28)
 
 
+@pytest.mark.slow
 def test_with_whole_look_ahead_a_stream_is_the_whole() -> None:
     codec, given = oobleck_codec(), latents()
     true = offline(codec, given)
@@ -150,6 +151,7 @@ def test_rows_are_decoded_as_each_alone() -> None:
     assert (both[1:] - decode_whole(codec, given[1:])).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_mono_and_stereo_are_heard_and_lengths_rounded() -> None:
     codec = oobleck_codec()
     sound = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, SAMPLES_PER_CHUNK)).float()

@@ -431,6 +431,7 @@ def speech() -> tuple[np.ndarray, list]:
     return resample(said.audio, SAMPLE_RATE, RATE), list(said.words)
 
 
+@pytest.mark.slow
 def test_words_are_found_where_they_are_said(speech: tuple[np.ndarray, list]) -> None:
     sound, truth = speech
     found = align(sound, [Saying(TEXT)])
@@ -442,6 +443,7 @@ def test_words_are_found_where_they_are_said(speech: tuple[np.ndarray, list]) ->
     assert np.mean(middle) > 0.9 and not speech_windows(np.zeros(RATE, np.float32)).any()
 
 
+@pytest.mark.slow
 def test_words_that_nobody_says_are_noticed(speech: tuple[np.ndarray, list]) -> None:
     sound, _ = speech
     wrong = Saying(" ".join([TEXT] * 4))

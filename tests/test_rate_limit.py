@@ -290,6 +290,7 @@ def test_what_is_asked_as_a_stream_ends_is_answered_when_that_is_read(server, mo
     assert end_of(address, "tab") and len(served) == 5
 
 
+@pytest.mark.slow
 def test_sessions_of_callers_are_forgotten(monkeypatch, request):
     """Every request of plain HTTP is a session; Gradio keeps what its components were for ten thousand."""
     monkeypatch.setattr(blocks, "KNOWN_SESSIONS", 3)

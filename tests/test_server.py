@@ -136,6 +136,7 @@ def test_the_application_starts_and_ends_sessions(random_generator):
     assert not page.is_running
 
 
+@pytest.mark.slow
 def test_a_server_ends_at_once_though_pages_are_open(random_generator, caplog):
     caplog.set_level(logging.WARNING)
     with httpx.Client() as web:
@@ -191,6 +192,7 @@ def test_a_public_link_is_asked_for_and_may_fail(random_generator, monkeypatch, 
     assert "There is no public link: no network" in caplog.text
 
 
+@pytest.mark.slow
 def test_any_asgi_server_runs_it(random_generator):
     """As `uvicorn` would on the command line, and behind a proxy that adds a folder."""
 

@@ -99,6 +99,7 @@ def test_frames_are_learned_and_then_the_encoder_rests(corpus: Corpus) -> None:
     assert latents.mean().abs() < 0.3 and abs(float(latents.std()) - 1) < 0.3
 
 
+@pytest.mark.slow
 def test_samples_are_written(corpus: Corpus, tmp_path) -> None:
     config = SourceFilterCodecConfig(spectral_from=2)
     objective = SourceFilterCodecObjective(SMALL, corpus, config, batch=1, seed=0)
@@ -109,6 +110,7 @@ def test_samples_are_written(corpus: Corpus, tmp_path) -> None:
     assert rate == SAMPLE_RATE and len(sound) == 2 * 48 * 960
 
 
+@pytest.mark.slow
 def test_a_corpus_that_was_not_analysed_is_refused(corpus: Corpus, tmp_path) -> None:
     soundfile.write(tmp_path / "0.flac", vowel(150.0, 0.64), SAMPLE_RATE)
     row = {"index": 0, "path": "0.flac", "split": "train", "frames": 16}

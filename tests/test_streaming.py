@@ -40,6 +40,7 @@ def test_same_seed_same_result_and_other_seed_other(random_generator, picture) -
     assert not np.array_equal(make(3), make(4))
 
 
+@pytest.mark.slow
 def test_a_picture_is_prepared_once_and_the_last_few_are_kept(random_generator, picture) -> None:
     request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1)
     ready = random_generator.character(request)
@@ -75,6 +76,7 @@ def test_large_films_leave_less_room_for_others(random_generator, picture, monke
     assert len(kept) == 2 and kept[0][1] is random_generator.character(requests[-1])
 
 
+@pytest.mark.slow
 def test_stop_and_go_on_equals_never_stopping(random_generator, picture) -> None:
     request = GenerationRequest(picture, text="One two three four five six.", steps=1)
     whole = collect(list(random_generator.stream(request)))
@@ -87,6 +89,7 @@ def test_stop_and_go_on_equals_never_stopping(random_generator, picture) -> None
     assert np.array_equal(whole[0], again[0]) and np.array_equal(whole[1], again[1])
 
 
+@pytest.mark.slow
 def test_films_have_the_size_that_was_asked_for(random_generator) -> None:
     wide = np.random.default_rng(1).integers(0, 256, (360, 640, 3), dtype=np.uint8)
     crop = FaceCrop(300, 150, 200)
@@ -162,6 +165,7 @@ def test_guided_multi_mode_counts_two_evaluations_a_step(random_generator, pictu
     assert random_generator.plan(free).nfe_per_chunk == 9
 
 
+@pytest.mark.slow
 def test_long_streams_do_not_grow(random_generator, picture) -> None:
     """The cache keeps its window; two minutes are planned without computing them."""
     request = GenerationRequest(picture, text="Hi.", seconds=6.4, steps=1, window=2)

@@ -54,6 +54,7 @@ def test_pressing_again_gives_another_character(random_generator):
     assert isinstance(surprise.outputs[1], gr.State) and surprise.inputs == surprise.outputs[1:]
 
 
+@pytest.mark.slow
 def test_without_the_folder_the_gallery_serves(random_generator, monkeypatch, tmp_path):
     monkeypatch.setattr(components, "SURPRISES", tmp_path)
     picture, _ = surprise_of(build_demo(random_generator)).fn("")

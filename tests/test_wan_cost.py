@@ -90,6 +90,7 @@ def test_operations_are_those_of_the_formula(stream: Stream) -> None:
     assert abs(counter.get_total_flops() / wanted - 1) < 1e-3
 
 
+@pytest.mark.slow
 def test_every_pass_calls_every_layer_once(stream: Stream) -> None:
     calls: Counter[int] = Counter()
     hooks = [

@@ -57,6 +57,7 @@ def spoken(words: list[str], each: float = 0.4) -> Transcript:
     return Transcript((TimedPhoneme("_", 0, len(words) * each),), timed)
 
 
+@pytest.mark.slow
 def test_every_token_has_the_time_of_its_word(text: UMT5Text) -> None:
     transcript = spoken(WORDS)
     tokens = text.tokens(transcript, "a young woman", 2, 2)
