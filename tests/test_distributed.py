@@ -500,15 +500,15 @@ def test_torchrun_trains_a_stage_and_goes_on_after_a_crash(
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
 
-    def start(run: Path, died: Path) -> int:
-        line = [*command, script, *options, "4", "--run", run, died]
+    def start() -> int:
+        line = [*command, script, *options, "4", "--run", runs[1], mark]
         return subprocess.run(line, env=environment, check=False, timeout=600).returncode
 
     in_two_processes(_train_without_torchrun, runs[0], 4)
     stage = runs[1] / "stages" / "mutual_forcing"
-    assert start(runs[1], mark) != 0 and mark.exists()
+    assert start() != 0 and mark.exists()
     assert [path.name for path in stage.glob("state-*")] == ["state-00000003"]
-    assert start(runs[1], mark) == 0
+    assert start() == 0
     whole_run, killed = (tensors_of(run / "stages" / "mutual_forcing") for run in runs)
     assert_equal(killed, whole_run)
     record = json.loads((stage / "record.json").read_text(encoding="utf-8"))

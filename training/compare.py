@@ -190,22 +190,18 @@ def _judging(comparison: MethodComparison, entry: Entry) -> list[Job]:
     trained = () if name == "joint" else (f"train {entry.label}",)
     made = f"export {entry.label}"
 
-    def write() -> None:
+    def make() -> None:
         # As its command does: nothing of it stays on the device that trainings need.
         export(Workspace(root, entry.workspace.scale, torch.device("cpu")), checkpoint, name)
 
     def judge() -> None:
-        evaluate_as(options_of([*judging[2:]]))
+        _, _, *arguments = judging
+        evaluate_as(options_of(arguments))
 
     return [
-        Job(made, _never, 0.01, trained, write, exporting),
-        Job(f"judge {entry.label}", _never, 0.6, (made,), judge, judging),
+        Job(made, lambda: False, 0.01, trained, make, exporting),
+        Job(f"judge {entry.label}", lambda: False, 0.6, (made,), judge, judging),
     ]
-
-
-def _never() -> bool:
-    """What was measured before is kept by the job itself."""
-    return False
 
 
 def sampling_of(method: str, sampling: str) -> str:

@@ -262,7 +262,7 @@ def _mouth(
     # CUDA's autocast gives shares in fp32.
     within = inside.softmax(1).to(inside) * (opened - opened * hidden_teeth)
     # Names call nearly all of a wide mouth tongue: how deep it lies, lips tell. Those of drawings are dark.
-    dark = (1 - tongue_light(opened, side)) * (1 - flat.float()[:, None, None, None, None])
+    dark = (1 - _tongue_light(opened, side)) * (1 - flat.float()[:, None, None, None, None])
     deep = within[:, TONGUE] * dark.to(within.dtype)[:, 0]
     within[:, TONGUE] -= deep
     within[:, HOLLOW] += deep
@@ -275,7 +275,7 @@ def _mouth(
     return painted, mask + (1 - mask) * (own_teeth * opened).to(mask.dtype)
 
 
-def tongue_light(opened: Tensor, side: int) -> Tensor:
+def _tongue_light(opened: Tensor, side: int) -> Tensor:
     """How much of a tongue is in the light, of a mouth that is open where `opened` [B, 1, 4, H, W] is more
     than 0, cells of a square of `side`: [B, 1, 1, H, W]. In a wide one it comes out of the dark below the
     upper lip, and goes back behind the lower one.

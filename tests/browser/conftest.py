@@ -68,8 +68,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def pytest_runtest_teardown(item, nextitem):
     """The page ends with the tests of this folder: all others would run beside it."""
-    last = nextitem is None or Path(__file__).parent not in nextitem.path.parents
-    if last and (process := item.config.stash.get(APP, None)):
+    process = item.config.stash.get(APP, None)
+    if process and nextitem and Path(__file__).parent not in nextitem.path.parents:
         _end(process)
 
 
