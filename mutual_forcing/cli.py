@@ -20,6 +20,7 @@ COMMANDS = {
     "reproduce": ("training.reproduce", "corpus, all stages and export: the served checkpoint"),
     "clips": ("training.data.clips", "films of one's own as a corpus"),
     "finetune": ("training.finetune", "a checkpoint that goes on with them"),
+    "refine": ("training.refine", "a checkpoint that goes on with a new synthetic corpus"),
     "evaluate": ("training.evaluate", "measure a checkpoint"),
     "compare": ("training.compare", "the method against its baselines"),
     "export": ("training.export", "a run as a checkpoint"),

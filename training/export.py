@@ -21,7 +21,7 @@ from mutual_forcing.model_card import model_card
 
 from .command import run
 from .import_checkpoint import OBJECTIVE, TOLD
-from .recipes import PUBLIC, SCALES, recipe
+from .recipes import SCALES
 from .stages import FROZEN, ORIGIN, READER, REFINED, Workspace, latest_model_stage
 
 
@@ -47,20 +47,17 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
 
 def held_stages(workspace: Workspace, model_stage: str) -> list[str]:
     """The finished stages whose training is in a checkpoint, in order, but not those of other methods."""
-    line = _line(model_stage, workspace.scale)
+    line = _line(model_stage, workspace)
     networks = (stage for n, first in FROZEN.items() for stage in (first, REFINED.get(n, first)))
     reader = [READER] if workspace.reads(model_stage) else []
     every = dict.fromkeys([*networks, *line, *reader])
     return [name for name in every if workspace.done(name)]
 
 
-def _line(stage: str, scale: str) -> list[str]:
-    """A stage after all that it began from."""
-    if stage == PUBLIC:
-        return [stage]
-    return [name for earlier in recipe(stage, scale).init for name in _line(earlier, scale)] + [
-        stage
-    ]
+def _line(stage: str, workspace: Workspace) -> list[str]:
+    """A finished stage after all that it began from, as far as this run trained them."""
+    began = workspace.record(stage)["recipe"].get("init", ()) if workspace.done(stage) else ()
+    return [name for earlier in began for name in _line(earlier, workspace)] + [stage]
 
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,10 @@ from .data.dataset import Corpus
 from .stages import FROZEN, MODEL_STAGES, ORIGIN, READER, REFINED, Workspace
 from .train_state import save_tensors
 
-TOLD = ("began_from", "learnt_from", "changed_on_the_way")
-"""What people wrote into a record."""
+EARLIER = "earlier"
+"""Key of a record: the stages that an imported transformer had been through, without what they measured."""
+TOLD = ("began_from", "learnt_from", "changed_on_the_way", EARLIER)
+"""What a record tells besides its recipe and figures, mostly written by people."""
 OBJECTIVE = ("objective", "options")
 """What a record calls the objective's configuration; "options" until 2026-11-28."""
 
@@ -60,6 +62,8 @@ def import_checkpoint(
         if stage in REFINED.values() and origin not in told["stages"]:
             continue
         record = _record(told["stages"].get(origin, {}), name)
+        if network == "model":
+            record |= _earlier(told["stages"], origin)
         write_stage(workspace, stage, system.modules[network], record)
 
 
@@ -128,6 +132,18 @@ def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
         ORIGIN: source,
         **{name: stage[name] for name in TOLD if name in stage},
     }
+
+
+def _earlier(stages: dict[str, Any], last: str) -> dict[str, Any]:
+    others = {*FROZEN.values(), *REFINED.values(), READER, last}
+    kept = ("steps", "batch", "seed", "hours", ORIGIN, *TOLD)
+    line = {
+        name: {key: stage[key] for key in kept if key in stage}
+        for name, stage in stages.items()
+        if name not in others
+    }
+    before = stages.get(last, {}).get(EARLIER)
+    return {EARLIER: line | ({last: before} if before else {})} if line or before else {}
 
 
 def take_corpus(workspace: Workspace, corpus: Path) -> None:

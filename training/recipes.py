@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mutual_forcing.config import PRESETS
 
@@ -76,13 +76,14 @@ class Scale:
     guidance: Guidance = DEFAULT_GUIDANCE
     pixels: bool = False
     public: bool = False
+    refining: dict[str, int] = field(default_factory=dict)
 
 
 _TINY = Scale(
     hours=8.0,
     analysed=1.0,
     filmed=0.04,
-    size=128,
+    size=256,
     portraits=1500,
     portrait_size=512,
     steps={
@@ -111,6 +112,7 @@ _TINY = Scale(
     fake_updates=1,
     # Few mode then holds 0.6 of it (guidance_distillation.py): in sound as much as Multi mode's 2.
     guidance=Guidance(video=2.0, audio=3.0),
+    refining={"speech": 500, "joint": 150, "mutual_forcing": 130},
 )
 
 _PUBLIC = Scale(
@@ -142,6 +144,7 @@ _SMOKE = Scale(
     portrait_size=128,
     steps=dict.fromkeys(STAGES, 2),
     batch=dict.fromkeys(STAGES, 2),
+    refining={"speech": 2, "joint": 2, "mutual_forcing": 2},
 )
 
 SCALES = {
@@ -149,7 +152,6 @@ SCALES = {
     "base": replace(
         _TINY,
         analysed=1.5,
-        size=256,
         steps={
             "video_codec": 10_000,
             "video_detail": 2000,
@@ -184,6 +186,7 @@ SCALES = {
             "mutual_forcing": 6,
         },
         pixels=True,
+        refining={},
     ),
     "small": Scale(
         hours=24.0,

@@ -125,12 +125,14 @@ class Workspace:
         return system.to(self.device)
 
     def reads(self, model_stage: str | None) -> bool:
-        """Whether there is a sound reader that learnt from the text encoder of a stage (which fine-tuning
-        leaves alone), or for None any.
+        """Whether there is a sound reader that learnt from the text encoder of a stage (which is an earlier
+        stage's where it rested), or for None any.
         """
         if model_stage is None or not self.done(READER):
             return self.done(READER)
-        stage = recipe(OWN_CLIPS, self.scale).init[-1] if model_stage == OWN_CLIPS else model_stage
+        stage = model_stage
+        while self.done(stage) and (earlier := _read_like(self.record(stage)["recipe"])):
+            stage = earlier
         origin = self.record(READER).get(ORIGIN)
         if origin is None:
             return stage in recipe(READER, self.scale).init
@@ -239,6 +241,12 @@ class Workspace:
         return LatentDataset(
             self.corpus(), self.latents_folder, model.config, branches, model.tokens
         )
+
+
+def _read_like(plan: dict[str, Any]) -> str | None:
+    """Of a stage that was trained by a recipe: the one whose text encoder it left alone, if it did."""
+    rested = plan.get("objective", {}).get("freeze_text")
+    return plan["init"][-1] if rested and plan.get("init") else None
 
 
 def latest_model_stage(workspace: Workspace) -> str:

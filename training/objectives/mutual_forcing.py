@@ -73,7 +73,8 @@ class DMDConfig:
 class MutualForcingConfig:
     """rollout: None is teacher forcing throughout. flow, consistency: weights of the losses; dmd: None
     leaves it, and the fake score, out. guidance: of the Multi mode that is folded into Few mode.
-    audio_driven: rows whose audio is given, which are among those with real history.
+    audio_driven: rows whose audio is given, which are among those with real history. freeze_text: keep the
+    text encoder, so that a sound reader that says what it says still fits.
     """
 
     kind: ClassVar[str] = "mutual_forcing"
@@ -84,6 +85,7 @@ class MutualForcingConfig:
     flow: float = 1.0
     consistency: float = 2 / 3
     dmd: DMDConfig | None = DMDConfig()
+    freeze_text: bool = False
 
     def build(self, sources: Sources, recipe: Recipe) -> MutualForcingObjective:
         """See ObjectiveConfig."""
@@ -108,6 +110,8 @@ class MutualForcingObjective(TransformerObjective):
     ) -> None:
         super().__init__(system, data, config.clips, batch, seed, stream)
         self.config = config
+        if config.freeze_text:
+            self.model.freeze_text()
         if config.dmd:
             self.fake = copied(self.model)
             self.networks["fake"] = self.fake
