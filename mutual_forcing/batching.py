@@ -100,6 +100,7 @@ class StreamBatch:
                 f"Streams of a {type(self.generator.system.model).__name__} cannot share a pass yet: go on "
                 "with each by itself."
             )
+        state.halves = False  # what shares passes has its chunks whole
         self._states[id(state)], self._chunks[id(state)] = state, None
 
     def remove(self, state: StreamState) -> None:

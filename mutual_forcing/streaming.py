@@ -18,6 +18,7 @@ from .characters import Character, Characters
 from .checkpoint import System, load_checkpoint
 from .chunks import (
     CHUNK_SECONDS,
+    FRAMES_PER_CHUNK,
     SAMPLES_PER_CHUNK,
     chunks_for_samples,
     chunks_for_seconds,
@@ -25,7 +26,7 @@ from .chunks import (
     tokens_to_latents,
 )
 from .codecs.protocol import FaceCodec, FilmLayout, PixelCodec
-from .config import FILM_RATE, SAMPLE_RATE, SystemConfig, preset
+from .config import FILM_RATE, FPS, SAMPLE_RATE, SystemConfig, preset
 from .faces import place
 from .models.joint_model import Conditions, EncodedReferences, StreamCache
 from .models.sound_reader import HeardSound
@@ -84,6 +85,12 @@ class StreamState:
     """Chunks that were generated and whose sound is not all there yet (AudioCodec.look_ahead)."""
     sound: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     """What there is of it."""
+    halves: bool = False
+    """Whether the stream's first chunk comes as two, so that its first picture comes sooner (where sound need
+    not wait for the next chunk).
+    """
+    unpainted: Tensor | None = None
+    """The video codec's latents of a half that is still to come."""
 
     @property
     def seconds(self) -> float:
@@ -93,7 +100,7 @@ class StreamState:
     @property
     def ended(self) -> bool:
         """Whether nothing is to come but what `extend` adds."""
-        return self.index >= self.total and not self.waiting
+        return self.index >= self.total and not self.waiting and self.unpainted is None
 
     @property
     def nbytes(self) -> int:
@@ -298,14 +305,17 @@ class StreamingGenerator:
     def _rest_of(self, state: StreamState) -> Iterator[AVChunk]:
         while True:
             yield from self.ready(state)
-            if state.index >= state.total:
+            if state.unpainted is not None:
+                self._second_half(state)
+            elif state.index >= state.total:
                 return
-            self._next_chunk(state)
+            else:
+                self._next_chunk(state)
 
     def ready(self, state: StreamState) -> Iterator[AVChunk]:
         """Take the chunks whose sound is all there out of a stream; at its end nothing more is waited for."""
         while state.waiting:
-            if len(state.sound) < SAMPLES_PER_CHUNK:
+            if len(state.sound) < _samples_of(state.waiting[0]):
                 if state.index < state.total:
                     return
                 self._finish_sound(state)
@@ -409,28 +419,42 @@ class StreamingGenerator:
         return BegunChunk(noise, fixed, self._conditions(state, state.index))
 
     def decode_chunk(self, state: StreamState, latents: AVLatents, began: float) -> None:
-        """Show the clean latents of a chunk that was begun at `began` of time.perf_counter: it then waits for
-        what is still to come of its sound, and the stream is at the next.
+        """Show the clean latents of a chunk that was begun at `began` of time.perf_counter: it, or its first
+        half, then waits for what is still to come of its sound, and the stream is at the next.
 
         What the decoder mends in what it shows, the cache does not see: a model that sees few blinks wants
         more of them.
         """
-        frames = self._decode_video(state, latents)
         audio = self._decode_audio(state, latents)
         state.sound = np.concatenate([state.sound, audio])
+        state.index += 1
+        assert latents.video is not None
+        video = tokens_to_latents(latents.video, self.config.model.video.grid)
+        if state.halves and state.index == 1 and not self.system.audio_codec.look_ahead:
+            video, state.unpainted = video.chunk(2, dim=2)
+        self._paint(state, video, began)
+
+    @torch.inference_mode()
+    def _second_half(self, state: StreamState) -> None:
+        video, state.unpainted = state.unpainted, None
+        assert video is not None
+        self._paint(state, video, time.perf_counter(), FRAMES_PER_CHUNK // 2)
+
+    def _paint(self, state: StreamState, video: Tensor, began: float, first: int = 0) -> None:
+        """Make frames of the newest chunk, of its codec's latents, from frame `first` on."""
+        index, frames = state.index - 1, self._decode_video(state, video)
         state.waiting.append(
             AVChunk(
-                index=state.index,
+                index=index,
                 total=state.total,
-                start=state.index * CHUNK_SECONDS,
+                start=index * CHUNK_SECONDS + first / FPS,
                 frames=frames,
-                audio=audio[:0],
+                audio=np.zeros(0, np.float32),
                 nfe=state.sampler.nfe,
                 seconds_spent=time.perf_counter() - began,
-                heard=self._heard(state, state.index),
+                heard=self._heard(state, index * FRAMES_PER_CHUNK + first, len(frames)),
             )
         )
-        state.index += 1
 
     @torch.inference_mode()
     def _finish_sound(self, state: StreamState) -> None:
@@ -463,9 +487,7 @@ class StreamingGenerator:
             for name, branch in self.config.model.branches.items()
         }
 
-    def _decode_video(self, state: StreamState, latents: AVLatents) -> np.ndarray:
-        assert latents.video is not None
-        video = tokens_to_latents(latents.video, self.config.model.video.grid)
+    def _decode_video(self, state: StreamState, video: Tensor) -> np.ndarray:
         with mixed_precision(self.device):
             frames, state.video_decoder = self.system.video_codec.animate(
                 video, state.canvas, state.reference, state.video_decoder
@@ -482,12 +504,11 @@ class StreamingGenerator:
         )
         return _samples(audio)
 
-    def _heard(self, state: StreamState, chunk: int) -> np.ndarray | None:
-        """One chunk of the sound as the user gave it."""
+    def _heard(self, state: StreamState, first: int, frames: int) -> np.ndarray | None:
+        """The sound of these frames of the film as the user gave it."""
         if state.request.heard is None:
             return None
-        count = SAMPLES_PER_CHUNK * FILM_RATE // SAMPLE_RATE
-        return excerpt(state.request.heard, chunk * count, count)
+        return excerpt(state.request.heard, first * FILM_RATE // FPS, frames * FILM_RATE // FPS)
 
     def _transcript(self, request: GenerationRequest) -> Transcript | None:
         duration = self.system.duration
@@ -550,7 +571,14 @@ def _samples(audio: Tensor) -> np.ndarray:
     return audio[0].clamp(-1, 1).cpu().numpy()
 
 
+def _samples_of(chunk: AVChunk) -> int:
+    """How many samples last as long as its frames."""
+    return len(chunk.frames) * SAMPLE_RATE // FPS
+
+
 def _sounding(state: StreamState) -> AVChunk:
     """Take the first chunk that waits, with its sound, out of the state."""
-    audio, state.sound = state.sound[:SAMPLES_PER_CHUNK], state.sound[SAMPLES_PER_CHUNK:]
-    return replace(state.waiting.pop(0), audio=audio)
+    chunk = state.waiting.pop(0)
+    count = _samples_of(chunk)
+    audio, state.sound = state.sound[:count], state.sound[count:]
+    return replace(chunk, audio=audio)

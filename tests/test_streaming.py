@@ -40,6 +40,29 @@ def test_same_seed_same_result_and_other_seed_other(random_generator, picture) -
     assert not np.array_equal(make(3), make(4))
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_the_first_chunk_in_halves_is_the_same_film(random_generator, picture, given) -> None:
+    """Sooner seen, and nothing else: not even where it is stopped between the two and gone on with."""
+    heard = np.arange(2 * 30720, dtype=np.int16)[:, None]
+    sound = np.linspace(-0.1, 0.1, 2 * SAMPLES_PER_CHUNK, dtype=np.float32)
+    what = {"audio": sound, "heard": heard} if given else {"text": "Hello there."}
+    request = GenerationRequest(picture, seconds=1.28, steps=1, **what)
+    whole = list(random_generator.stream(request))
+    state = random_generator.start(request)
+    state.halves = True
+    halves = [next(random_generator.stream(state=state))]
+    assert not state.ended
+    halves += random_generator.stream(state=state)
+    assert [len(chunk.frames) for chunk in halves] == [8, 8, 16] and state.ended
+    assert [chunk.index for chunk in halves] == [0, 0, 1] and halves[1].start == 0.32
+    for ours, theirs in zip(collect(halves), collect(whole), strict=True):
+        assert np.abs(ours.astype(np.float32) - theirs).max() <= 1  # of 255, where rounding differs
+        assert (ours == theirs).mean() > 0.999
+    assert all(len(chunk.audio) == 960 * len(chunk.frames) for chunk in halves)
+    if given:
+        assert np.array_equal(np.concatenate([chunk.heard for chunk in halves]), heard)
+
+
 @pytest.mark.slow
 def test_a_picture_is_prepared_once_and_the_last_few_are_kept(random_generator, picture) -> None:
     request = GenerationRequest(picture, text="Hi.", seconds=0.64, steps=1)

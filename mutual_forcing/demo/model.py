@@ -82,6 +82,7 @@ class Model:
             abandoned: when set, nobody reads the chunks any more, and the one in progress is given up.
         """
         state.abandoned = lambda: abandoned.is_set() or self.closed.is_set()
+        state.halves = True
         chunks: queue.Queue[AVChunk | Exception | None] = queue.Queue(_WAITING_CHUNKS)
         # In the context of the event, which names the visitor to whom ZeroGPU lends a GPU.
         context = contextvars.copy_context()

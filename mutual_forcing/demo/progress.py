@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 
-from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.config import FPS
 from mutual_forcing.engine import EngineError
 from mutual_forcing.media import StreamMuxer
 from mutual_forcing.types import AVChunk, GenerationRequest
@@ -46,7 +46,7 @@ class Progress:
 
     def after(self, chunk: AVChunk, made: float, rate: float, status: str) -> Progress:
         """Return the message after `chunk`, with `made` seconds of video, `rate` of them per second."""
-        fps = rate * len(chunk.frames) / CHUNK_SECONDS
+        fps = rate * FPS
         return replace(self, made=made, rate=rate, fps=fps, nfe=chunk.nfe, status=status)
 
     def ended(self, reason: str = "") -> Progress:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mutual_forcing.chunks import CHUNK_SECONDS
+from mutual_forcing.chunks import CHUNK_SECONDS, FRAMES_PER_CHUNK
 from mutual_forcing.config import SAMPLE_RATE
 from mutual_forcing.media import StreamMuxer, remux_faststart
 from mutual_forcing.spool import Spool
@@ -287,6 +287,8 @@ class SessionManager:
             now, made = time.perf_counter(), muxer.seconds
             # The time starts with the first chunk: waiting for other visitors does not count.
             started = started or now - chunk.seconds_spent
+            if made < CHUNK_SECONDS and len(chunk.frames) < FRAMES_PER_CHUNK:
+                continue  # Half a chunk is there to be seen; no rate follows from it.
             rate = (made - offset) / max(1e-6, now - started)
             total = f"{progress.seconds:.1f}"
             status = say("stream.progress", made=f"{made:.1f}", total=total)
