@@ -85,7 +85,8 @@ def check_card(text: str) -> None:
 
 def _training(record: Mapping[str, Any]) -> str:
     """What the record says of data, hours and stages, as paragraphs and a table."""
-    corpus, portraits = _mapping(record, "corpus"), _mapping(record, "portraits")
+    corpus, before = _mapping(record, "corpus"), _mapping(record, "before")
+    portraits = _mapping(record, "portraits") or _mapping(before, "portraits")
     statistics, stages = _mapping(corpus, "statistics"), _mapping(record, "stages")
     said = []
     if statistics:

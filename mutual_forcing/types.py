@@ -265,8 +265,8 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class AVChunk:
-    """0.64 s of the stream: frames uint8 [16, H, W, 3] and audio float32 [15360] within -1..1. Half of that is
-    either half of a stream's first chunk, where it comes in halves.
+    """0.64 s of the stream: frames uint8 [16, H, W, 3] and audio float32 [15360] within -1..1. A first chunk
+    that comes in halves has half of that, twice.
 
     heard: int16 [30720, C] at 48 kHz where the request has it. start: seconds from the start of the stream.
     nfe: network evaluations spent on this chunk (a guided step counts two). seconds_spent: wall-clock seconds

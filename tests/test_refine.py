@@ -41,6 +41,9 @@ def test_a_refined_checkpoint_keeps_its_text_encoder_and_its_sound_reader(
     assert record["stages"][BEGUN]["adopted"].endswith(f"({before.digest}, mutual_forcing)")
     assert {"audio_pretrain", "video_pretrain", "joint"} == set(record["stages"][BEGUN]["earlier"])
     assert record["stages"][LAST]["objective"]["freeze_text"]
+    assert record["before"]["corpus"]["options"] == told["options"]
+    assert record["before"]["portraits"]["identities"] == 3
+    assert "The decoder saw 3 drawn heads" in (second / "README.md").read_text(encoding="utf-8")
     # Again: nothing is left to do. What a third run goes on from tells of both.
     weights = run.stage_folder(LAST) / "weights.safetensors"
     written = weights.stat().st_mtime_ns

@@ -20,7 +20,7 @@ from mutual_forcing.checkpoint import PRETRAINED, save_checkpoint
 from mutual_forcing.model_card import model_card
 
 from .command import run
-from .import_checkpoint import OBJECTIVE, TOLD
+from .import_checkpoint import BEFORE, OBJECTIVE, TOLD, before
 from .recipes import SCALES
 from .stages import FROZEN, ORIGIN, READER, REFINED, Workspace, latest_model_stage
 
@@ -29,7 +29,7 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
     """Commit, corpus, and recipe, hours and final metrics of every stage that the checkpoint holds.
 
     corpus: its options and statistics; portraits: how many people, seed and size; None where the run has
-    none.
+    none. before: the same of the checkpoint that the run was imported from.
     """
     stages = {name: workspace.record(name) for name in held_stages(workspace, model_stage)}
     return {
@@ -42,6 +42,7 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
         "corpus": _corpus(workspace),
         "portraits": _portraits(workspace),
         "stages": {name: _stage(record) for name, record in stages.items()},
+        **({BEFORE: earlier} if (earlier := before(workspace)) else {}),
     }
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from mutual_forcing.checkpoint import load_checkpoint
 
+from .atomic import written_whole
 from .command import run
 from .data.dataset import Corpus
 from .stages import FROZEN, MODEL_STAGES, ORIGIN, READER, REFINED, Workspace
@@ -26,6 +27,8 @@ from .train_state import save_tensors
 
 EARLIER = "earlier"
 """Key of a record: the stages that an imported transformer had been through, without what they measured."""
+BEFORE, KEPT = "before", ("commit", "hours", "corpus", "portraits")
+"""A record's key for what is kept of the record of the checkpoint that its run was imported from."""
 TOLD = ("began_from", "learnt_from", "changed_on_the_way", EARLIER)
 """What a record tells besides its recipe and figures, mostly written by people."""
 OBJECTIVE = ("objective", "options")
@@ -65,6 +68,7 @@ def import_checkpoint(
         if network == "model":
             record |= _earlier(told["stages"], origin)
         write_stage(workspace, stage, system.modules[network], record)
+    _write_before(workspace, told)
 
 
 VOICE = ("audio_codec", "duration")
@@ -132,6 +136,22 @@ def _record(stage: dict[str, Any], source: str) -> dict[str, Any]:
         ORIGIN: source,
         **{name: stage[name] for name in TOLD if name in stage},
     }
+
+
+def before(workspace: Workspace) -> dict[str, Any]:
+    """Corpus, portraits, hours and commit of the checkpoint that a run was imported from; empty if none."""
+    path = workspace.root / f"{BEFORE}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _write_before(workspace: Workspace, told: dict[str, Any]) -> None:
+    kept = {name: told[name] for name in (*KEPT, BEFORE) if told.get(name) is not None}
+    # Which voices speak in how many clips is half of a record.
+    if statistics := kept.get("corpus", {}).get("statistics"):
+        few = {name: value for name, value in statistics.items() if name != "voices"}
+        kept["corpus"] = {**kept["corpus"], "statistics": few}
+    with written_whole(workspace.root / f"{BEFORE}.json") as partial:
+        partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 
 def _earlier(stages: dict[str, Any], last: str) -> dict[str, Any]:
