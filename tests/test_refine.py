@@ -11,7 +11,7 @@ from mutual_forcing.checkpoint import load_checkpoint
 from training.data.synthesize import CorpusOptions
 from training.export import export
 from training.import_checkpoint import import_checkpoint
-from training.refine import BEGUN, JOINT, LAST, SPEECH, plans, refine
+from training.refine import BEGUN, JOINT, LAST, MEAN, SPEECH, plans, refine
 from training.stages import Workspace
 
 CPU = torch.device("cpu")
@@ -34,10 +34,12 @@ def test_a_refined_checkpoint_keeps_its_text_encoder_and_its_sound_reader(
     learnt = [n for n, p in before.model.named_parameters() if "branches." in n]
     states = before.model.state_dict(), after.model.state_dict()
     assert any(not torch.equal(states[0][name], states[1][name]) for name in learnt)
+    old, new, mean = (run.system(name).model.state_dict() for name in (BEGUN, JOINT, MEAN))
+    assert all(torch.allclose(mean[name], (old[name] + new[name]) / 2) for name in learnt)
     assert after.sound_reader is not None, "it says what the text encoder still says"
     record = json.loads((second / "record.json").read_text(encoding="utf-8"))
     networks = {"video_codec", "video_detail", "audio_codec", "duration", "sound_reader"}
-    assert set(record["stages"]) == networks | {BEGUN, SPEECH, JOINT, LAST}
+    assert set(record["stages"]) == networks | {BEGUN, SPEECH, JOINT, MEAN, LAST}
     assert record["stages"][BEGUN]["adopted"].endswith(f"({before.digest}, mutual_forcing)")
     assert {"audio_pretrain", "video_pretrain", "joint"} == set(record["stages"][BEGUN]["earlier"])
     assert record["stages"][LAST]["objective"]["freeze_text"]
@@ -62,6 +64,6 @@ def test_a_refined_checkpoint_keeps_its_text_encoder_and_its_sound_reader(
 def test_only_the_sound_learns_alone(tmp_path: Path) -> None:
     speech, joint, last = plans(Workspace(tmp_path, "tiny", CPU))
     assert speech.objective.clips.branches == ("audio",)
-    assert [plan.init for plan in (speech, joint, last)] == [(BEGUN,), (SPEECH,), (JOINT,)]
+    assert [plan.init for plan in (speech, joint, last)] == [(BEGUN,), (SPEECH,), (MEAN,)]
     assert all(plan.objective.freeze_text for plan in (speech, joint, last))
     assert 0 < joint.objective.consistency.start < joint.steps

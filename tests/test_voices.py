@@ -30,8 +30,7 @@ LOUD, QUIET = "ɑæʌɔəaeiouɛɪʊɝɜɯɨ", "ptkbdɡ_"
 )
 def test_phonemes_are_where_their_sound_is(voice: Voice, text: str) -> None:
     """Vowels are loud, closures and pauses quiet: moved further, times would fit better."""
-    speech, again = (say(text, voice, np.random.default_rng(0)) for _ in range(2))
-    assert np.array_equal(speech.audio, again.audio) and speech.phonemes == again.phonemes
+    speech = say(text, voice, np.random.default_rng(0))
     ends = [p.end for p in speech.phonemes]
     assert [p.start for p in speech.phonemes][1:] == pytest.approx(ends[:-1])
     assert ends[-1] == pytest.approx(len(speech.audio) / SAMPLE_RATE, abs=0.001)
@@ -55,6 +54,8 @@ def test_phonemes_are_where_their_sound_is(voice: Voice, text: str) -> None:
 @pytest.mark.slow
 def test_the_same_words_sound_the_same_and_other_voices_do_not() -> None:
     segments = [("h", "h"), ("ə", "ə"), ("l", "l"), ("oʊ", "ˈO"), ("_", ".")]
+    said, again = (say("Hello.", Voice("af_heart"), np.random.default_rng(0)) for _ in range(2))
+    assert np.array_equal(said.audio, again.audio) and said.phonemes == again.phonemes
     first, times = kokoro.synthesize(segments, "af_heart")
     again, _ = kokoro.synthesize(segments, "af_heart")
     other, _ = kokoro.synthesize(segments, "af_heart+am_adam")

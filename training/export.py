@@ -20,7 +20,7 @@ from mutual_forcing.checkpoint import PRETRAINED, save_checkpoint
 from mutual_forcing.model_card import model_card
 
 from .command import run
-from .import_checkpoint import BEFORE, OBJECTIVE, TOLD, before
+from .import_checkpoint import BEFORE, EARLIER, OBJECTIVE, TOLD, before
 from .recipes import SCALES
 from .stages import FROZEN, ORIGIN, READER, REFINED, Workspace, latest_model_stage
 
@@ -38,7 +38,7 @@ def training_record(workspace: Workspace, model_stage: str) -> dict[str, Any]:
         "commit": commit(),
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {workspace.device}",
-        "hours": round(sum(record["hours"] for record in stages.values()), 2),
+        "hours": round(sum(map(_hours, stages.values())), 2),
         "corpus": _corpus(workspace),
         "portraits": _portraits(workspace),
         "stages": {name: _stage(record) for name, record in stages.items()},
@@ -59,6 +59,11 @@ def _line(stage: str, workspace: Workspace) -> list[str]:
     """A finished stage after all that it began from, as far as this run trained them."""
     began = workspace.record(stage)["recipe"].get("init", ()) if workspace.done(stage) else ()
     return [name for earlier in began for name in _line(earlier, workspace)] + [stage]
+
+
+def _hours(record: dict[str, Any]) -> float:
+    """Of a stage, and of those that its transformer had been through before it was imported."""
+    return record.get("hours", 0.0) + sum(map(_hours, record.get(EARLIER, {}).values()))
 
 
 def _stage(record: dict[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ _TINY = Scale(
     fake_updates=1,
     # Few mode then holds 0.6 of it (guidance_distillation.py): in sound as much as Multi mode's 2.
     guidance=Guidance(video=2.0, audio=3.0),
-    refining={"speech": 500, "joint": 150, "mutual_forcing": 130},
+    refining={"speech": 500, "joint": 400, "mutual_forcing": 120},
 )
 
 _PUBLIC = Scale(

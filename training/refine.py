@@ -1,9 +1,10 @@
 """Go on with a checkpoint on a new corpus: python -m training.refine --checkpoint tiny --run runs/more.
 
 A corpus of other sentences and identities is synthesised, the checkpoint's networks become finished stages
-of the run, and its transformer learns on: sound alone, both branches, Mutual Forcing. The text encoder rests,
-so that the checkpoint's sound reader still fits; codecs stay as they are. What comes out is a checkpoint like
-any other. Everything is resumable: run the same command again after an interruption.
+of the run, and its transformer learns on: sound alone, both branches; the mean of what it was and has become
+goes through Mutual Forcing. The text encoder rests, so that the checkpoint's sound reader still fits; codecs
+stay as they are. What comes out is a checkpoint like any other. Everything is resumable: run the same command
+again after an interruption.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from mutual_forcing.checkpoint import load_checkpoint
 from .command import run
 from .data.synthesize import CorpusOptions, synthesize
 from .export import export
-from .import_checkpoint import import_checkpoint
+from .import_checkpoint import import_checkpoint, write_stage
 from .recipes import SCALES
 from .stage_config import Recipe
 from .stages import Workspace, pick_device
 from .trainer import Trainer
 
 log = logging.getLogger(__name__)
-BEGUN, SPEECH, JOINT, LAST = "video_pretrain", "speech", "joint", "mutual_forcing"
+BEGUN, SPEECH, JOINT, MEAN, LAST = "video_pretrain", "speech", "joint", "mean", "mutual_forcing"
 """The stage that the checkpoint's transformer becomes, and those that follow it."""
 
 
@@ -50,6 +51,8 @@ def refine(checkpoint: str | Path, workspace: Workspace, options: CorpusOptions,
         if workspace.done(plan.name):
             log.info("%s is done", plan.name)
             continue
+        if MEAN in plan.init and not workspace.done(MEAN):
+            average(workspace)
         torch.manual_seed(plan.seed)
         objective = plan.objective.build(workspace, plan)
         Trainer(plan, objective, workspace.stage_folder(plan.name), workspace.device).run()
@@ -68,8 +71,23 @@ def plans(workspace: Workspace) -> list[Recipe]:
     return [
         _at_rest(replace(speech, name=SPEECH, stream=SPEECH, init=(BEGUN,))),
         _at_rest(replace(joint, init=(SPEECH,))),
-        _at_rest(workspace.plan(LAST, steps[LAST])),
+        _at_rest(replace(workspace.plan(LAST, steps[LAST]), init=(MEAN,))),
     ]
+
+
+def average(workspace: Workspace) -> None:
+    """Write the mean of the weights that the run began with and those after JOINT as a finished stage.
+
+    Held-out losses of the mean are below those of either (docs/decisions.md): as in model soups
+    (arXiv 2203.05482), where both have learnt from other data.
+    """
+    old, new = (workspace.system(stage).model for stage in (BEGUN, JOINT))
+    theirs = new.state_dict()
+    mean = {name: (x + theirs[name]) / 2 for name, x in old.state_dict().items()}
+    old.load_state_dict({name: x.to(theirs[name].dtype) for name, x in mean.items()})
+    objective = {"kind": MEAN, "freeze_text": True}
+    recipe = {"steps": 0, "batch": 0, "seed": 0, "objective": objective, "init": (BEGUN, JOINT)}
+    write_stage(workspace, MEAN, old, {"recipe": recipe, "hours": 0.0, "metrics": {}})
 
 
 def _at_rest(plan: Recipe) -> Recipe:

@@ -122,6 +122,8 @@ def test_a_browser_that_cannot_play_the_stream_says_why_and_plays_the_film(
     assert page.is_hidden("#player .mf-wait")
     made = float(page.inner_text("#player .mf-status").split()[0])
     assert abs(page.evaluate(STATE)["duration"] - made) < 0.2, "the whole film"
+    if script is not NO_SOURCE:
+        return
     # Continue works here too: the film is then shown from its beginning.
     page.fill("#next-text textarea, #next-text input", "And more.")
     page.click("#continue-button")
