@@ -430,8 +430,8 @@ class StreamingGenerator:
         state.index += 1
         assert latents.video is not None
         video = tokens_to_latents(latents.video, self.config.model.video.grid)
-        alone = not self.system.audio_codec.look_ahead and video.shape[2] % 2 == 0
-        if state.halves and state.index == 1 and alone:
+        divisible = not self.system.audio_codec.look_ahead and video.shape[2] % 2 == 0
+        if state.halves and state.index == 1 and divisible:
             video, state.unpainted = video.chunk(2, dim=2)
         self._paint(state, video, began)
 

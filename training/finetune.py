@@ -34,7 +34,6 @@ from .objectives.teacher_forcing import TeacherForcingConfig, TeacherForcingObje
 from .recipes import OWN_CLIPS, SCALES
 from .stage_config import Recipe
 from .stages import Workspace, pick_device
-from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 LENGTHS = (4, 5, 6, 9, 12)
@@ -71,11 +70,7 @@ def finetune(
     plan = plan_for(workspace, clips, steps, seed)
     if "before" not in kept.values:
         kept.add("before", heldout_losses(workspace, "joint", plan))
-    if not workspace.done(OWN_CLIPS):
-        torch.manual_seed(plan.seed)
-        objective = plan.objective.build(workspace, plan)
-        folder = workspace.stage_folder(OWN_CLIPS)
-        Trainer(plan, objective, folder, workspace.device).run()
+    workspace.follow(plan)
     if "after" not in kept.values:
         kept.add("after", heldout_losses(workspace, OWN_CLIPS, plan))
     export(workspace, out, OWN_CLIPS)

@@ -162,8 +162,8 @@ def _earlier(stages: dict[str, Any], last: str) -> dict[str, Any]:
         for name, stage in stages.items()
         if name not in others
     }
-    before = stages.get(last, {}).get(EARLIER)
-    return {EARLIER: line | ({last: before} if before else {})} if line or before else {}
+    line = {**stages.get(last, {}).get(EARLIER, {}), **line}
+    return {EARLIER: line} if line else {}
 
 
 def take_corpus(workspace: Workspace, corpus: Path) -> None:

@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mutual_forcing.checkpoint import load_checkpoint
 
 from .command import run
@@ -28,7 +26,6 @@ from .import_checkpoint import import_checkpoint, write_stage
 from .recipes import SCALES
 from .stage_config import Recipe
 from .stages import Workspace, pick_device
-from .trainer import Trainer
 
 log = logging.getLogger(__name__)
 BEGUN, SPEECH, JOINT, MEAN, LAST = "video_pretrain", "speech", "joint", "mean", "mutual_forcing"
@@ -48,14 +45,9 @@ def refine(checkpoint: str | Path, workspace: Workspace, options: CorpusOptions,
         if not workspace.encoded(branch):
             workspace.encode(branch)
     for plan in plans(workspace):
-        if workspace.done(plan.name):
-            log.info("%s is done", plan.name)
-            continue
         if MEAN in plan.init and not workspace.done(MEAN):
             average(workspace)
-        torch.manual_seed(plan.seed)
-        objective = plan.objective.build(workspace, plan)
-        Trainer(plan, objective, workspace.stage_folder(plan.name), workspace.device).run()
+        workspace.follow(plan)
     export(workspace, out, LAST)
 
 

@@ -217,15 +217,18 @@ class Workspace:
         """Run or resume a stage, as the recipe has it or for other steps or another seed; a finished one is
         left alone. strategy: of this process, on the workspace's device; by default it is alone.
         """
-        if self.complete(name):
-            log.info("%s is done", name)
+        self.follow(self.plan(name, steps, seed), strategy)
+
+    def follow(self, plan: Recipe, strategy: Strategy | None = None) -> None:
+        """Run or resume the stage of a recipe; as `train`."""
+        if self.complete(plan.name):
+            log.info("%s is done", plan.name)
             return
-        plan = self.plan(name, steps, seed)
         for earlier in plan.init:
             self._check_done(earlier)
         torch.manual_seed(plan.seed)
         objective = plan.objective.build(self, plan)
-        Trainer(plan, objective, self.stage_folder(name), self.device, strategy).run()
+        Trainer(plan, objective, self.stage_folder(plan.name), self.device, strategy).run()
 
     def corpus(self) -> Corpus:
         """The corpus."""
