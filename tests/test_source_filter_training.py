@@ -18,6 +18,7 @@ from training.objectives.audio_codec import (
     SourceFilterCodecObjective,
     segment,
 )
+from training.objectives.audio_detail import AudioDetailConfig, AudioDetailObjective
 
 SMALL = SourceFilterConfig(encoder_width=32, decoder_width=32, latent_channels=8)
 
@@ -118,3 +119,41 @@ def test_a_corpus_that_was_not_analysed_is_refused(corpus: Corpus, tmp_path) -> 
     config = SourceFilterCodecConfig(spectral_from=2)
     with pytest.raises(ValueError, match=r"training\.data\.world first"):
         SourceFilterCodecObjective(SMALL, Corpus(tmp_path), config, batch=1, seed=0)
+
+
+@pytest.mark.slow
+def test_the_decoder_goes_on_against_critics_and_latents_rest(corpus: Corpus, tmp_path) -> None:
+    """Critics learn alone, to tell noise of an untaught decoder from vowels; then the decoder follows."""
+    torch.manual_seed(0)
+    codec = SourceFilterCodec(SMALL)
+    config = AudioDetailConfig(critics_first=25, latents=8)
+    objective = AudioDetailObjective(codec, corpus, config, batch=2, seed=0)
+    before = {name: value.clone() for name, value in codec.state_dict().items()}
+    latents = codec.encode(objective.batch(0)).detach()
+    rates = {"critics": 2e-3, "model": 1e-3}
+    optimizers = {
+        name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad], rates[name])
+        for name, network in objective.networks.items()
+    }
+    told, distances = [], []
+    for step in range(60):
+        generator = torch.Generator().manual_seed(step)
+        for name, values in objective.step(objective.batch(step), codec, generator, step):
+            optimizers[name].zero_grad()
+            values["loss"].backward()
+            optimizers[name].step()
+            if name == "critics":
+                told.append(float(values["told"].detach()))
+            else:
+                distances.append(float(values["mel"].detach()))
+        if step == 24:
+            same = [torch.equal(value, before[name]) for name, value in codec.state_dict().items()]
+            assert all(same) and not distances, "critics learn alone"
+    assert min(told[20:25]) < 0.8 * told[0]
+    assert np.mean(distances[-5:]) < 0.9 * np.mean(distances[:5])
+    assert torch.equal(codec.encode(objective.batch(0)), latents)
+    objective.finish(codec)
+    with torch.no_grad():
+        found = objective.write_samples(codec, tmp_path, 60)
+    assert set(found) == {"heldout/mel", "heldout/pitch", "heldout/told"}
+    assert found["heldout/pitch"] > 0 and (tmp_path / "000060.wav").exists()

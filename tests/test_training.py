@@ -210,7 +210,9 @@ def test_a_run_can_start_from_a_checkpoint(trained: Workspace, tmp_path: Path) -
         Workspace(tmp_path / "empty", "smoke", CPU).train("video_detail")
 
 
-@pytest.mark.parametrize("name", ["video_detail", "audio_codec", "joint", "mutual_forcing"])
+@pytest.mark.parametrize(
+    "name", ["video_detail", "audio_codec", "audio_detail", "joint", "mutual_forcing"]
+)
 def test_resumed_training_equals_uninterrupted(
     trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -91,7 +91,11 @@ def import_voice(source: str | Path, workspace: Workspace) -> None:
     )
     if not same:
         raise ValueError(f"What speaks in {source} is of another shape than in {workspace.scale}.")
-    stages = (*VOICE, "audio_pretrain")
+    assert theirs.folder is not None
+    told = json.loads((theirs.folder / "record.json").read_text(encoding="utf-8"))
+    # A codec that was refined is both stages.
+    refined = {REFINED[n]: n for n in VOICE if n in REFINED and REFINED[n] in told["stages"]}
+    stages = (*VOICE, *refined, "audio_pretrain")
     for stage in stages:
         if workspace.done(stage):
             raise ValueError(f"{workspace.root} already holds a finished stage {stage}.")
@@ -102,9 +106,8 @@ def import_voice(source: str | Path, workspace: Workspace) -> None:
         if "branches.video." not in name
     }
     model.load_state_dict(heard, strict=False)
-    assert theirs.folder is not None
-    told = json.loads((theirs.folder / "record.json").read_text(encoding="utf-8"))
     networks = {name: theirs.modules[name] for name in VOICE} | {"audio_pretrain": model}
+    networks |= {stage: theirs.modules[name] for stage, name in refined.items()}
     for stage, network in networks.items():
         origin = told["model_stage"] if stage == "audio_pretrain" else stage
         name = f"{source} ({theirs.digest}, {origin})"

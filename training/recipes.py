@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from mutual_forcing.config import PRESETS
 
 from .objectives.audio_codec import SourceFilterCodecConfig
+from .objectives.audio_detail import AudioDetailConfig
 from .objectives.base import ClipConfig
 from .objectives.bidirectional import BidirectionalConfig
 from .objectives.diffusion_forcing import DiffusionForcingConfig
@@ -25,6 +26,7 @@ STAGES = (
     "video_codec",
     "video_detail",
     "audio_codec",
+    "audio_detail",
     "duration",
     "audio_pretrain",
     "video_pretrain",
@@ -90,6 +92,7 @@ _TINY = Scale(
         "video_codec": 8000,
         "video_detail": 3000,
         "audio_codec": 6000,
+        "audio_detail": 4000,
         "duration": 600,
         "audio_pretrain": 2000,
         "video_pretrain": 700,
@@ -101,6 +104,7 @@ _TINY = Scale(
         "video_codec": 12,
         "video_detail": 12,
         "audio_codec": 16,
+        "audio_detail": 6,
         "duration": 32,
         "audio_pretrain": 24,
         "video_pretrain": 16,
@@ -156,6 +160,7 @@ SCALES = {
             "video_codec": 10_000,
             "video_detail": 2000,
             "audio_codec": 8000,
+            "audio_detail": 5000,
             "duration": 1500,
             "audio_pretrain": 6000,
             "video_pretrain": 2500,
@@ -199,6 +204,7 @@ SCALES = {
             "video_codec": 12_000,
             "video_detail": 4000,
             "audio_codec": 20_000,
+            "audio_detail": 12_000,
             "duration": 3000,
             "audio_pretrain": 10_000,
             "video_pretrain": 8000,
@@ -210,6 +216,7 @@ SCALES = {
             "video_codec": 24,
             "video_detail": 24,
             "audio_codec": 64,
+            "audio_detail": 24,
             "duration": 64,
             "audio_pretrain": 64,
             "video_pretrain": 48,
@@ -261,6 +268,17 @@ def _audio_codec(scale: Scale) -> Recipe:
     objective = SourceFilterCodecConfig(spectral_from=steps * 9 // 20)
     optimizer = OptimizerConfig(lr=1e-3, final_lr=3e-5, clip=1.0)
     return _recipe(scale, "audio_codec", objective, optimizer)
+
+
+def _audio_detail(scale: Scale) -> Recipe:
+    """Critics learn fast and begin alone: what cannot tell teaches nothing but noise."""
+    _check_trained(scale)
+    steps = scale.steps["audio_detail"]
+    optimizer = OptimizerConfig(
+        lr=2e-4, final_lr=2e-5, warmup=50, betas=(0.8, 0.95), clip=5.0, muon=0, others=5.0
+    )
+    objective = AudioDetailConfig(critics_first=min(250, steps // 8))
+    return _recipe(scale, "audio_detail", objective, optimizer, ("audio_codec",))
 
 
 def _duration(scale: Scale) -> Recipe:
@@ -378,6 +396,7 @@ BUILDERS: dict[str, Callable[[Scale], Recipe]] = {
     "video_codec": _video_codec,
     "video_detail": _video_detail,
     "audio_codec": _audio_codec,
+    "audio_detail": _audio_detail,
     "duration": _duration,
     "audio_pretrain": _audio_pretrain,
     "video_pretrain": _video_pretrain,

@@ -33,6 +33,7 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "video_codec": (0.23, ("corpus", "portraits")),
     "video_detail": (0.04, ("video_codec",)),
     "audio_codec": (0.1, ("analysis",)),
+    "audio_detail": (0.06, ("audio_codec",)),
     "duration": (0.01, ("corpus",)),
     "encode_audio": (0.01, ("audio_codec",)),
     "encode_video": (0.01, ("corpus",)),
@@ -41,7 +42,7 @@ JOBS: dict[str, tuple[float, tuple[str, ...]]] = {
     "joint": (0.03, ("video_pretrain",)),
     "mutual_forcing": (0.07, ("joint", "video_detail")),
     "sound_reader": (0.03, ("mutual_forcing",)),
-    "export": (0.0, ("sound_reader", "duration")),
+    "export": (0.0, ("sound_reader", "duration", "audio_detail")),
 }
 """All jobs in order: each job's share of the work, for `tiny` on two cores, and the jobs that it waits for.
 

@@ -109,7 +109,7 @@ class OptimizerConfig:
     """Linear warm-up, then cosine decay from `lr` to `final_lr` (docs/method.md, Optimiser).
 
     Hidden matrices are updated by Muon with `muon` times the learning rate, everything else by AdamW;
-    at 0 AdamW does it all.
+    at 0 AdamW does it all. Networks of a stage besides the exported one learn at `others` times these rates.
     """
 
     lr: float = 8e-4
@@ -119,6 +119,7 @@ class OptimizerConfig:
     weight_decay: float = 0.02
     clip: float = 0.5
     muon: float = 4.0
+    others: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ FROZEN = {
     "duration": "duration",
 }
 """The stages that networks besides the transformer come from."""
-REFINED = {"video_codec": "video_detail"}
+REFINED = {"video_codec": "video_detail", "audio_codec": "audio_detail"}
 """Stages that go on with one of them."""
 ORIGIN = "adopted"
 """Key of a stage's record under which it tells the checkpoint that it was imported from. Records of earlier

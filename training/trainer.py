@@ -79,7 +79,7 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
     return generator.manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-SCHEDULES = {"ramp", "start", "spectral_from"}
+SCHEDULES = {"ramp", "start", "spectral_from", "critics_first"}
 """Fields of an objective that are steps of a stage: they move with its length."""
 
 
@@ -218,7 +218,8 @@ class Trainer:
             name, losses = found
             prefix = "" if name == self.first else f"{name}/"
             values |= {prefix + key: value for key, value in losses.items()}
-            values[prefix + "gradient_norm"] = self._descend(name, lr)
+            rate = lr if name == self.first else lr * recipe.optimizer.others
+            values[prefix + "gradient_norm"] = self._descend(name, rate)
         update_ema(self.ema, self.objective.networks[self.first], recipe.ema, self.step)
         values["lr"] = lr
         return values
