@@ -152,8 +152,29 @@ def test_the_decoder_goes_on_against_critics_and_latents_rest(corpus: Corpus, tm
     assert min(told[20:25]) < 0.8 * told[0]
     assert np.mean(distances[-5:]) < 0.9 * np.mean(distances[:5])
     assert torch.equal(codec.encode(objective.batch(0)), latents)
-    objective.finish(codec)
     with torch.no_grad():
         found = objective.write_samples(codec, tmp_path, 60)
     assert set(found) == {"heldout/mel", "heldout/pitch", "heldout/told"}
     assert found["heldout/pitch"] > 0 and (tmp_path / "000060.wav").exists()
+    learnt = {name: value.clone() for name, value in codec.state_dict().items()}
+    objective.finish(codec)
+    name = "decoder.input.weight"
+    mean = (learnt[name] + before[name]) / 2
+    assert torch.allclose(codec.state_dict()[name], mean, atol=1e-6)
+    assert torch.equal(codec.encode(objective.batch(0)), latents)
+
+
+def test_sharper_envelopes_are_further_from_their_mean() -> None:
+    """In the decoder's own weights, and nothing else of its frames changes."""
+    torch.manual_seed(0)
+    decoder = SourceFilterCodec(SMALL).decoder
+    latents = torch.randn(2, 8, 6)
+    with torch.no_grad():
+        before, _ = decoder.predict(latents)
+        decoder.sharpen(0.4, 25)
+        after, _ = decoder.predict(latents)
+    padded = torch.nn.functional.pad(before.voiced, (12, 12), mode="replicate")
+    mean = padded.unfold(-1, 25, 1).mean(-1)
+    expected = before.voiced + 0.4 * (before.voiced - mean)
+    assert torch.allclose(after.voiced, expected, atol=1e-4)
+    assert torch.equal(after.pitch, before.pitch) and torch.equal(after.unvoiced, before.unvoiced)
