@@ -142,6 +142,15 @@ def test_a_longer_training_goes_on_with_a_shorter_and_no_other(name: str, tmp_pa
     assert "objective.kind" in differences(replace(plans[0], objective=ToyConfig()), saved)
 
 
+def test_a_training_from_before_a_field_goes_on(tmp_path: Path) -> None:
+    plan = Workspace(tmp_path, "tiny", CPU).plan("joint", 50)
+    saved = json.loads(json.dumps(plan.to_dict()))
+    del saved["optimizer"]["others"]
+    assert not differences(plan, saved)
+    faster = replace(plan, optimizer=replace(plan.optimizer, others=5.0))
+    assert differences(faster, saved) == ["optimizer.others"]
+
+
 def test_what_differs_is_named_by_its_place(tmp_path: Path) -> None:
     plans = [Workspace(tmp_path, "tiny", CPU).plan("mutual_forcing", steps) for steps in (50, 100)]
     saved = json.loads(json.dumps(plans[0].to_dict()))

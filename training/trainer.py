@@ -82,6 +82,9 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
 SCHEDULES = {"ramp", "start", "spectral_from", "critics_first"}
 """Fields of an objective that are steps of a stage: they move with its length."""
 
+_BEFORE = {"optimizer.others": 1.0}
+"""What records of earlier runs do not say."""
+
 
 def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
     """Fields in which `recipe` is no continuation of a saved one, such as objective.rollout.longest; none
@@ -90,7 +93,7 @@ def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
     How it is watched changes nothing. A recipe of another length has other schedules, which may go on.
     """
     mine = _flat(json.loads(json.dumps(recipe.to_dict())))
-    theirs = mine if saved is None else _flat(saved)
+    theirs = mine if saved is None else _BEFORE | _flat(saved)
     free = {"save_every", "sample_every"}
     if mine["steps"] != theirs.get("steps"):
         free |= {"steps", "ema"}
