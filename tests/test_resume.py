@@ -56,7 +56,8 @@ def _saved(run: Path) -> dict[str, float]:
     path = run / "stages" / STAGE / "state.safetensors"
     if not path.exists():
         return {"step": 0, "seconds": 0.0}
-    with safe_open(path, framework="pt") as file:
+    # For torch it opens the file twice, and a training may put another in its place in between.
+    with safe_open(path, framework="np") as file:
         return json.loads(file.metadata()["record"])
 
 
