@@ -38,8 +38,8 @@ def test_a_refined_checkpoint_keeps_its_text_encoder_and_its_sound_reader(
     assert all(torch.allclose(mean[name], (old[name] + new[name]) / 2) for name in learnt)
     assert after.sound_reader is not None, "it says what the text encoder still says"
     record = json.loads((second / "record.json").read_text(encoding="utf-8"))
-    networks = {"video_codec", "video_detail", "audio_codec", "audio_detail", "duration"}
-    networks.add("sound_reader")
+    codecs = {"video_codec", "video_detail", "audio_codec", "audio_detail"}
+    networks = codecs | {"duration", "sound_reader"}
     assert set(record["stages"]) == networks | {BEGUN, SPEECH, JOINT, MEAN, LAST}
     assert record["stages"][BEGUN]["adopted"].endswith(f"({before.digest}, mutual_forcing)")
     assert {"audio_pretrain", "video_pretrain", "joint"} == set(record["stages"][BEGUN]["earlier"])

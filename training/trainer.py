@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +25,7 @@ from .command import Interrupted
 from .distributed import Strategy, copied, whole
 from .machine import peak_memory
 from .optim import Optimizers, learning_rate, update_ema
-from .stage_config import WHOLE, Objective, Recipe, Share, Turns
+from .stage_config import WHOLE, Objective, OptimizerConfig, Recipe, Share, Turns
 from .tracker import Tracker
 from .train_state import (
     find_state,
@@ -82,9 +83,6 @@ def step_generator(seed: int, step: int, stream: str, device: torch.device) -> t
 SCHEDULES = {"ramp", "start", "spectral_from", "critics_first"}
 """Fields of an objective that are steps of a stage: they move with its length."""
 
-_BEFORE = {"optimizer.others": 1.0}
-"""What records of earlier runs do not say."""
-
 
 def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
     """Fields in which `recipe` is no continuation of a saved one, such as objective.rollout.longest; none
@@ -93,7 +91,10 @@ def differences(recipe: Recipe, saved: dict[str, Any] | None) -> list[str]:
     How it is watched changes nothing. A recipe of another length has other schedules, which may go on.
     """
     mine = _flat(json.loads(json.dumps(recipe.to_dict())))
-    theirs = mine if saved is None else _BEFORE | _flat(saved)
+    # What an earlier run's record does not say was as it is by default.
+    theirs = (
+        mine if saved is None else _flat({"optimizer": asdict(OptimizerConfig())}) | _flat(saved)
+    )
     free = {"save_every", "sample_every"}
     if mine["steps"] != theirs.get("steps"):
         free |= {"steps", "ema"}

@@ -130,6 +130,13 @@ class Corpus:
             )
         with manifest.open(encoding="utf-8") as lines:
             self.clips = [Clip(json.loads(line), root) for line in lines]
+        self._sounds: dict[int, np.ndarray] = {}
+
+    def sound(self, clip: Clip) -> np.ndarray:
+        """`read_audio` of a clip, float16 [N], decoded once: hours of it fit beside a model."""
+        if clip.index not in self._sounds:
+            self._sounds[clip.index] = clip.read_audio().astype(np.float16)
+        return self._sounds[clip.index]
 
     def split(self, name: str) -> list[Clip]:
         """The clips of "train", "development" or "test".

@@ -67,6 +67,13 @@ def magnitude(audio: Tensor, window: int, hop: int) -> Tensor:
     return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-9)
 
 
+def mel_distance(ours: Tensor, theirs: Tensor, filters: Tensor, window: int, hop: int) -> Tensor:
+    """Mean L1 between the logarithms of mel spectra of [B, N]; filters as of audio.mel_filters."""
+    filters = filters.to(ours.device)
+    heard = [torch.log(filters @ magnitude(x, window, hop) + 1e-3) for x in (ours, theirs)]
+    return (heard[0] - heard[1]).abs().mean()
+
+
 @dataclass(frozen=True)
 class SpeechBatch:
     """Sound [B, N]; and of WORLD's frames the pitch in hertz, interpolated where there is none, where there
@@ -102,7 +109,6 @@ class SourceFilterCodecObjective:
         }
         if not self.clips["train"]:
             raise ValueError("No clip was analysed: run python -m training.data.world first.")
-        self._sounds: dict[int, np.ndarray] = {}
         mel_density = 1 / (700 + torch.arange(BINS) * SAMPLE_RATE / FRAME)
         self._importance = 0.2 + 0.8 * mel_density / mel_density.mean()
         self._mel = mel_filters(100, 1024)
@@ -115,10 +121,7 @@ class SourceFilterCodecObjective:
         return _stack([self._segment(clip, rng) for clip in chosen])
 
     def _segment(self, clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        if clip.index not in self._sounds:
-            # Half precision in memory: hours of speech fit beside the model.
-            self._sounds[clip.index] = clip.read_audio().astype(np.float16)
-        sound, known = self._sounds[clip.index], np.load(frames_path(clip), mmap_mode="r")
+        sound, known = self.corpus.sound(clip), np.load(frames_path(clip), mmap_mode="r")
         samples = self.config.latents * SAMPLES_PER_LATENT
         start = int(rng.integers(0, max(1, (len(sound) - samples) // HOP + 1)))
         return segment(sound, known, start, samples, float(rng.uniform(0.5, 1.4)))
@@ -170,7 +173,6 @@ class SourceFilterCodecObjective:
 
     def spectral_losses(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Distances of log-mel spectra, and of magnitudes in five resolutions."""
-        mel = self._mel.to(target.device)
         stft = target.new_zeros(())
         for window, hop in RESOLUTIONS:
             ours, truth = magnitude(output, window, hop), magnitude(target, window, hop)
@@ -178,8 +180,7 @@ class SourceFilterCodecObjective:
             convergence = (ours - truth).norm() / truth.norm().clamp_min(1e-3)
             logs = (torch.log(ours + quiet) - torch.log(truth + quiet)).abs().mean()
             stft = stft + (convergence + logs) / len(RESOLUTIONS)
-        heard = [torch.log(mel @ magnitude(x, 1024, 256) + 1e-3) for x in (output, target)]
-        return {"mel": (heard[0] - heard[1]).abs().mean(), "stft": stft}
+        return {"mel": mel_distance(output, target, self._mel, 1024, 256), "stft": stft}
 
     def write_samples(self, ema: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Six held-out clips, truth then reconstruction, as WAV; and their distances."""

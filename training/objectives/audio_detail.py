@@ -32,7 +32,7 @@ from mutual_forcing.precision import mixed_precision
 from ..data.dataset import Clip, Corpus
 from ..distributed import copied
 from ..stage_config import Recipe, Sources, Turns
-from .audio_codec import magnitude
+from .audio_codec import mel_distance
 
 CRITICS = (
     (1024, 240, (2, 2, 2), (1, 1, 2)),
@@ -136,7 +136,6 @@ class AudioDetailObjective:
         self.critics = nn.ModuleList(SpectrumCritic(*sizes) for sizes in CRITICS)
         self.networks: dict[str, nn.Module] = {"model": codec, "critics": self.critics}
         self.clips = {name: corpus.split(name) for name in ("train", "development")}
-        self._sounds: dict[int, np.ndarray] = {}
         self._mels = [mel_filters(bands, window) for window, _, bands in MELS]
 
     def batch(self, step: int) -> Tensor:
@@ -147,10 +146,7 @@ class AudioDetailObjective:
         return torch.from_numpy(np.stack([self._segment(clip, rng) for clip in chosen]))
 
     def _segment(self, clip: Clip, rng: np.random.Generator) -> np.ndarray:
-        if clip.index not in self._sounds:
-            # Half precision in memory: hours of speech fit beside the model.
-            self._sounds[clip.index] = clip.read_audio().astype(np.float16)
-        sound, length = self._sounds[clip.index], self.config.latents * SAMPLES_PER_LATENT
+        sound, length = self.corpus.sound(clip), self.config.latents * SAMPLES_PER_LATENT
         start = int(rng.integers(max(1, len(sound) - length + 1)))
         return excerpt(sound, start, length).astype(np.float32) * np.float32(rng.uniform(0.5, 1.4))
 
@@ -198,14 +194,11 @@ class AudioDetailObjective:
 
     def _mel_distance(self, made: Tensor, true: Tensor) -> Tensor:
         """Between logarithms of mel spectra, the mean over their resolutions."""
-        total = made.new_zeros(())
-        for (window, hop, _), filters in zip(MELS, self._mels, strict=True):
-            ours, theirs = (
-                torch.log(filters.to(x.device) @ magnitude(x, window, hop) + 1e-3)
-                for x in (made, true)
-            )
-            total = total + (ours - theirs).abs().mean() / len(MELS)
-        return total
+        distances = [
+            mel_distance(made, true, filters, window, hop)
+            for (window, hop, _), filters in zip(MELS, self._mels, strict=True)
+        ]
+        return torch.stack(distances).mean()
 
     def write_samples(self, ema: Any, folder: Path, step: int) -> dict[str, float]:
         """Six held-out clips, truth then reconstruction, as WAV; how far their spectra are apart, how far the
